@@ -1,0 +1,100 @@
+// What the host side needs from a backend: memory of three kinds, and operations on the device's
+// data at rest. host/ implements the memory, device/ the operations; they meet here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+#include <warpheap/heap_view.hpp>
+#include <warpheap/options.hpp>
+
+namespace warpheap {
+
+/// Memory of one backend. Calls may be made from any host thread but the refill service's.
+class memory_backend {
+ public:
+  virtual ~memory_backend() = default;
+
+  virtual backend_kind kind() const = 0;
+  virtual std::string device_name() const = 0;
+
+  /// Largest reservation possible now, in bytes.
+  virtual std::size_t max_reserve() const = 0;
+  /// Address space for pages, 4 MiB aligned, populated by touch; nullptr when refused.
+  virtual std::byte* reserve(std::size_t bytes) = 0;
+  virtual void release(std::byte* base, std::size_t bytes) noexcept = 0;
+  /// Gives the memory behind whole pages back to the system; false when the backend cannot.
+  virtual bool discard(std::byte* address, std::size_t bytes) noexcept = 0;
+  /// True when discarded pages do not read as zero afterwards.
+  virtual bool dirty_after_discard() const = 0;
+
+  /// Zeroed memory for kernels' metadata; nullptr when refused.
+  virtual void* allocate_device(std::size_t bytes) = 0;
+  virtual void free_device(void* p, std::size_t bytes) noexcept = 0;
+  /// Zeroed host memory that kernels can read and write; nullptr when refused.
+  virtual void* allocate_pinned(std::size_t bytes) = 0;
+  virtual void free_pinned(void* p, std::size_t bytes) noexcept = 0;
+  /// Copies into device memory; waits for the copy.
+  virtual void copy_to_device(void* device, const void* host, std::size_t bytes) = 0;
+  virtual void copy_to_host(void* host, const void* device, std::size_t bytes) = 0;
+
+  /// Cache slots for resident warps.
+  virtual unsigned warp_slots() const = 0;
+  virtual std::uint64_t default_refill_timeout_ns() const = 0;
+};
+
+/// Plain mmap, always there.
+std::unique_ptr<memory_backend> make_mmap_memory();
+/// CUDA managed memory. Throws heap_error that says why when no device can be used.
+std::unique_ptr<memory_backend> make_cuda_memory();
+/// Empty when a CUDA device can be used, else the reason why not.
+std::string why_no_cuda();
+
+/// What a slow recount of a heap's device side finds.
+struct device_counts {
+  std::uint64_t spans[span_classes] = {};       ///< live spans
+  std::uint64_t free_slots[span_classes] = {};  ///< free bits in them
+  std::uint64_t tiny_objects = 0;               ///< live objects below 16 bytes
+  std::uint64_t large_objects = 0;
+  std::uint64_t large_pages = 0;
+  std::uint64_t stock_pages = 0;
+  std::uint64_t unreachable_words = 0;  ///< words with free bits that no search would find
+  std::uint64_t phantom_words = 0;  ///< free bits in pages that are no live span's: double frees
+};
+
+/// Operations on the device's data, done in bulk with Thrust on the backend. `free_batch` may be
+/// used while kernels run; all others wait for the kernels of this backend first and must not run
+/// beside each other, nor beside a kernel that uses the heap.
+class device_operations {
+ public:
+  virtual ~device_operations() = default;
+
+  virtual void synchronize() = 0;
+  /// Frees device objects for the host: in kernels of its own, on a stream of its own, without
+  /// waiting for them. Takes pointers from the end of the vector, sorts them so that lanes of one
+  /// word combine; false when no buffer was left for the rest.
+  virtual bool free_batch(std::vector<void*>& pointers) = 0;
+  /// Takes the pointers of host objects that kernels have freed so far. On the executor it may be
+  /// called while kernels run.
+  virtual std::vector<void*> take_host_frees() = 0;
+  virtual device_counts recount() = 0;
+  /// Closes the open tiny blocks and gives the pages of empty spans to the stock.
+  virtual void retire_empty_spans() = 0;
+  /// Takes all pages out of the stock, as runs, lowest first.
+  virtual std::vector<page_run> take_stock() = 0;
+  /// Puts pages into the stock.
+  virtual void give_stock(page_run run) = 0;
+  /// Forgets every object, span and stock page of the device.
+  virtual void reset() = 0;
+  virtual device_state read_state() = 0;
+  /// Makes the refill state whole again in case a kernel was aborted in the middle of a request.
+  /// The refill service must not serve meanwhile.
+  virtual void repair_refill() = 0;
+};
+
+std::unique_ptr<device_operations> make_simt_operations(const heap_view& view);
+std::unique_ptr<device_operations> make_cuda_operations(const heap_view& view);
+
+}  // namespace warpheap

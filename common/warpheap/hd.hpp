@@ -1,0 +1,8 @@
+#pragma once
+
+// WARPHEAP_HD marks functions that run on the host and in kernels alike.
+#ifdef __CUDACC__
+#define WARPHEAP_HD __host__ __device__
+#else
+#define WARPHEAP_HD
+#endif

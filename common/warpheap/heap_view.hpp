@@ -1,0 +1,97 @@
+// Where everything of a heap lies: the plain record that the host fills in and kernels get by
+// value.
+//
+// Pages are managed memory. The arrays are device memory of fixed size, indexed by page, and stay
+// valid as long as the heap: a thread that is late may still touch the words of a page that has
+// long gone elsewhere (that is why nothing of it lies in the pages themselves). The queue is
+// pinned host memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <warpheap/error.hpp>
+#include <warpheap/layout.hpp>
+#include <warpheap/mailbox.hpp>
+
+namespace warpheap {
+
+/// A counter on a cache line of its own.
+struct alignas(128) padded_counter {
+  std::uint64_t value;
+};
+
+inline constexpr unsigned error_ring_slots = 256;
+
+/// State of the refill of the stock: who may post a request or look at the reply (stock.cuh).
+enum class stock_phase : std::uint32_t { idle, busy, posted };
+
+/// Counters and small state in device memory, all zero at the start.
+struct device_state {
+  // Hot words, each on a line of its own.
+  padded_counter stock_pages;      ///< pages in the stock, exact at rest
+  padded_counter stock_request;    ///< stock_phase in the high half, the request's seq in the low
+  padded_counter device_pages;     ///< pages that the host has given and not got back
+  padded_counter stock_min;        ///< the fewest pages that the request on its way can use
+  padded_counter denied;           ///< {host_epoch, pages}: the host could not give runs of this
+                                   ///< length and has freed none since; 0 pages = not denied
+  padded_counter denied_until_ns;  ///< the host did not answer: ask again only after this time
+  padded_counter reclaiming;       ///< 1 while a warp looks for empty spans of all classes
+  padded_counter pressure;         ///< 1 after the stock ran dry: frees retire empty spans at once
+  padded_counter free_mailboxes;   ///< bit s set: mailbox s is free to be claimed
+  padded_counter high_page;        ///< all device pages so far lie below this one
+  padded_counter gives;            ///< times that pages came into the stock
+
+  // Statistics, changed on slow paths only.
+  padded_counter grows;            ///< spans made
+  padded_counter retires;          ///< spans given back
+  padded_counter host_requests;    ///< requests posted to the refill service
+  padded_counter host_waits;       ///< times that a warp waited for the service
+  padded_counter longest_wait_ns;  ///< the longest of them
+  padded_counter large_pages;      ///< pages in live large objects of kernels
+  padded_counter large_objects;    ///< live large objects of kernels
+
+  std::uint32_t mailbox_seq[mailboxes];    ///< last seq used in a mailbox
+  std::uint32_t growers[span_classes];     ///< warps that make a span of the class right now
+  std::uint32_t spans[span_classes];       ///< live spans of the class, exact at rest
+  std::uint64_t scanned_at[span_classes];  ///< 1 + `gives` when all words were last read in vain
+
+  std::uint64_t errors[error_kinds];  ///< detected errors by kind
+  std::uint64_t ring_next;            ///< errors recorded so far; slot = number % slots
+  std::uint64_t ring_kind[error_ring_slots];
+  std::uint64_t ring_address[error_ring_slots];
+};
+
+/// Trivially copyable; all pointers are valid in kernels. Thread-safe to share: never changed after
+/// the heap's construction.
+struct heap_view {
+  /// A copy of this record in device memory. Slow paths are functions of their own and read the
+  /// record there; passing them the caller's would force kernel parameters onto a stack.
+  const heap_view* self = nullptr;
+
+  std::byte* base = nullptr;  ///< first byte; page 0, never handed out; address of 0-byte objects
+  std::uint64_t bytes = 0;    ///< size of the reservation
+  std::uint32_t pages = 0;    ///< bytes / page_size
+  std::uint32_t summary_stride = 0;  ///< words of one summary bitmap
+
+  std::uint32_t* entry = nullptr;      ///< [pages] page_entry
+  std::uint64_t* word = nullptr;       ///< [pages][16] free bits; 1 = free
+  std::uint64_t* rec = nullptr;        ///< [pages] span_record
+  std::uint32_t* tiny_mask = nullptr;  ///< [pages][256] a 16-bit mask for each 16-byte block
+  std::uint64_t* has_free = nullptr;   ///< [span_classes] summaries: span may have free slots.
+                                       ///< Class 0: host pages with objects that kernels freed
+  std::uint64_t* stock = nullptr;      ///< summary: free pages that the device owns
+
+  std::uint32_t* hint = nullptr;  ///< [warp_slots][span_classes] index of a free word
+  std::uint64_t* tiny = nullptr;  ///< [warp_slots] the warp's open tiny block
+  std::uint32_t warp_slots = 0;
+
+  device_state* state = nullptr;
+  refill_queue* queue = nullptr;
+  std::uint64_t refill_timeout_ns = 0;
+
+  WARPHEAP_HD std::uint64_t* has_free_of(unsigned cls) const {
+    return has_free + std::size_t{cls} * summary_stride;
+  }
+};
+
+}  // namespace warpheap

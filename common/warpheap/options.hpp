@@ -1,0 +1,79 @@
+// Every option of a heap in one table.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <warpheap/error.hpp>
+
+namespace warpheap {
+
+inline namespace literals {
+constexpr std::size_t operator""_KiB(unsigned long long n) { return n << 10; }
+constexpr std::size_t operator""_MiB(unsigned long long n) { return n << 20; }
+constexpr std::size_t operator""_GiB(unsigned long long n) { return n << 30; }
+}  // namespace literals
+
+/// Where kernels run and what the heap's memory is made of.
+enum class backend_kind {
+  automatic,  ///< CUDA where a device can be used, else the SIMT executor
+  cuda,       ///< managed memory, kernels on the GPU
+  simt        ///< plain mmap, kernels on the CPU
+};
+
+const char* to_string(backend_kind kind);
+
+/// Options of a heap. `validate()` is called by the constructor of `heap`.
+struct heap_options {
+  /// Address space of the heap in bytes, rounded down to whole 4 MiB chunks. Memory is taken from
+  /// the system as pages are touched. At least 8 MiB, at most 1 TiB; on CUDA no more than the
+  /// device has free.
+  std::size_t reserve_bytes = std::size_t{1} << 30;
+
+  backend_kind backend = backend_kind::automatic;
+
+  /// Bytes that the device's stock of free pages holds from the start, so that the first kernel
+  /// does not wait for the host. Rounded to pages, capped at a quarter of the heap.
+  std::size_t initial_stock_bytes = std::size_t{4} << 20;
+
+  /// The longest time a kernel waits for the refill service before its malloc answers nullptr, in
+  /// nanoseconds. 0 = the backend's own: 1 ms on CUDA; 2 s on the executor, where the
+  /// service thread shares the cores with the kernels.
+  std::uint64_t refill_timeout_ns = 0;
+
+  /// Start the thread that serves refill requests. Without it kernels live on the initial stock.
+  bool refill_service = true;
+
+  /// Say on standard error how many objects were still live when the heap was destroyed.
+  bool report_leaks = true;
+
+  /// Called with one line of text for each report (leaks, detected errors, warnings); empty = the
+  /// line goes to standard error. May be called from any thread that uses the host API and from the
+  /// refill service's; it may call the heap, but should not be slow. Exceptions from it are
+  /// dropped.
+  std::function<void(const std::string&)> on_report = {};
+
+  /// Throws heap_error with what was asked and what is possible.
+  void validate() const;
+
+  /// These options, changed by the environment variable WARPHEAP ("key=value,key=value"). Keys:
+  /// reserve, stock (sizes with K, M, G), backend (auto|cuda|simt), timeout_us, service (0|1),
+  /// leaks (0|1). An unknown key or a bad value is ignored; a process says so once, on standard
+  /// error.
+  heap_options with_environment() const;
+  static heap_options from_environment();
+
+  /// Defaults, changed by a text of that form; `warn` is called once for each part that was not
+  /// understood.
+  static heap_options parse(const std::string& text,
+                            const std::function<void(const std::string&)>& warn);
+};
+
+/// Parses "64M", "2G", "4096", "1.5G" into bytes. Throws heap_error naming the text.
+std::size_t parse_size(const std::string& text);
+
+/// "1.5 GiB", "640 KiB", "12 B".
+std::string format_bytes(std::uint64_t bytes);
+
+}  // namespace warpheap
