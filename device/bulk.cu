@@ -1,0 +1,459 @@
+// Operations on the whole of a heap's device side at rest, with Thrust on either backend: the same
+// functors run as CUDA threads or as a loop on the CPU. This file is compiled once for each.
+#include <thrust/execution_policy.h>
+#include <thrust/for_each.h>
+#include <thrust/iterator/counting_iterator.h>
+#include <thrust/sort.h>
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+#include <warpheap/backend.hpp>
+#include <warpheap/device_heap.cuh>
+#include <warpheap/launch.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace {
+
+using core::block_index;
+
+#ifdef __CUDACC__
+void check(const char* call, cudaError_t code) { launch_detail::check_launch(call, code); }
+
+/// Host memory that kernels read and write, for pointers on their way.
+template <class T>
+struct shared_deleter {
+  void operator()(T* p) const { (void)cudaFreeHost(p); }
+};
+template <class T>
+std::unique_ptr<T[], shared_deleter<T>> make_shared_array(std::size_t n) {
+  void* p = nullptr;
+  check("cudaHostAlloc", cudaHostAlloc(&p, n * sizeof(T), cudaHostAllocMapped));
+  return std::unique_ptr<T[], shared_deleter<T>>(static_cast<T*>(p));
+}
+
+void copy_from_device(void* to, const void* from, std::size_t bytes) {
+  check("cudaMemcpy", cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost));
+}
+
+/// A record in device memory that kernels add to; atomics on host memory would cross the bus.
+template <class T>
+class device_record {
+ public:
+  device_record() { check("cudaMalloc", cudaMalloc(&p_, sizeof(T))); }
+  ~device_record() { (void)cudaFree(p_); }
+  T* get() { return static_cast<T*>(p_); }
+  void zero() { check("cudaMemset", cudaMemset(p_, 0, sizeof(T))); }
+
+ private:
+  void* p_ = nullptr;
+};
+#else
+template <class T>
+using shared_deleter = std::default_delete<T[]>;
+template <class T>
+std::unique_ptr<T[]> make_shared_array(std::size_t n) {
+  return std::make_unique<T[]>(n);
+}
+void copy_from_device(void* to, const void* from, std::size_t bytes) {
+  std::memcpy(to, from, bytes);
+}
+template <class T>
+class device_record {
+ public:
+  T* get() { return &value_; }
+  void zero() { value_ = T{}; }
+
+ private:
+  T value_{};
+};
+#endif
+template <class T>
+using shared_array = std::unique_ptr<T[], shared_deleter<T>>;
+
+template <class T>
+T read(device_record<T>& record) {
+  T value;
+  copy_from_device(&value, record.get(), sizeof value);
+  return value;
+}
+
+/// Calls f(i) for i in [first, first + n), in any order.
+template <class F>
+void for_each_index(std::uint32_t first, std::uint32_t n, F f) {
+  thrust::for_each_n(thrust::device, thrust::counting_iterator<std::uint32_t>(first), n, f);
+}
+
+__device__ void add(std::uint64_t& sum, std::uint64_t n) {
+  atomic::fetch_add<order::relaxed>(&sum, n);
+}
+
+struct free_pointers {
+  device_heap heap;
+  void* const* pointers;
+  std::uint32_t n;
+};
+
+/// Frees for the host: a lane each, sorted pointers, so that lanes of one word share an operation.
+__global__ void free_kernel(free_pointers batch) {
+  const std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < batch.n) batch.heap.free(batch.pointers[i]);
+}
+
+__global__ void mark_done(std::uint32_t* done) {
+  // Release, for the host: the batch's kernel has read its pointers.
+  atomic::store<order::release, scope::system>(done, 1u);
+}
+
+struct count_page {
+  heap_view h;
+  device_counts* counts;
+
+  __device__ void operator()(std::uint32_t p) const {
+    const page_entry e{atomic::load<order::relaxed>(h.entry + p)};
+    const span_record r = core::load_record(h, p);
+    if (e.cls() == large_class) {
+      add(counts->large_objects, 1);
+      add(counts->large_pages, e.value());
+    }
+    if (h.stock[p / 64] >> (p % 64) & 1) add(counts->stock_pages, 1);
+    std::uint64_t free = 0;
+    for (unsigned w = 0; w < words_per_page; ++w) {
+      const std::uint64_t word = h.word[core::index_of_word(p, w)];
+      if (word == 0) continue;
+      if (!r.is_live() || w >= span_words(r.cls()))
+        add(counts->phantom_words, 1);
+      else if (!findable(r, p, w))
+        add(counts->unreachable_words, 1);
+      free += static_cast<std::uint64_t>(bits::popcount(word));
+    }
+    if (!r.is_live()) return;
+    add(counts->spans[r.cls()], 1);
+    add(counts->free_slots[r.cls()], free);
+    if (r.cls() == tiny_blocks) {
+      std::uint64_t objects = 0;
+      for (unsigned i = 0; i < tiny_blocks_per_page / 2; ++i)
+        objects += static_cast<std::uint64_t>(
+            bits::popcount(h.tiny_mask[std::size_t{p} * (tiny_blocks_per_page / 2) + i]));
+      add(counts->tiny_objects, objects);
+    }
+  }
+
+  /// True when marks on all levels lead to word w of span p.
+  __device__ bool findable(span_record r, page_index p, unsigned w) const {
+    const std::uint64_t* level = h.has_free_of(r.cls());
+    bool found = (r.nonempty() >> w & 1) != 0;
+    std::uint32_t i = p;
+    for (unsigned l = 0; l < 3; ++l, i /= 64) {
+      found = found && (level[i / 64] >> (i % 64) & 1) != 0;
+      level += level_words(h.pages, l);
+    }
+    return found;
+  }
+};
+
+/// The masks of open blocks hold bits of offsets that nobody has: not objects.
+struct discount_open_block {
+  heap_view h;
+  device_counts* counts;
+  __device__ void operator()(std::uint32_t slot) const {
+    const core::tiny_word r{h.tiny[slot]};
+    if (r.block() != 0) add(counts->tiny_objects, 0 - (16 - std::uint64_t(__popc(r.started()))));
+  }
+};
+
+struct close_tiny_block {
+  heap_view h;
+  __device__ void operator()(std::uint32_t slot) const {
+    const core::tiny_word r{atomic::exchange<order::acq_rel>(h.tiny + slot, std::uint64_t{0})};
+    if (r.block() != 0) core::close_block(h, r);
+  }
+};
+
+struct retire_page {
+  heap_view h;
+  __device__ void operator()(std::uint32_t p) const { core::retire_span(h, p); }
+};
+
+struct give_run {
+  heap_view h;
+  page_run run;
+  __device__ void operator()(std::uint32_t) const { core::accept_pages(h, run); }
+};
+
+struct forget_pages {
+  heap_view h;
+  std::uint32_t n;
+  __device__ void operator()(std::uint32_t) const { h.state->device_pages.value -= n; }
+};
+
+struct forget_stock_page {
+  heap_view h;
+  __device__ void operator()(std::uint32_t p) const {
+    if (page_entry{h.entry[p]}.cls() == stock_class && (h.stock[p / 64] >> (p % 64) & 1) != 0)
+      h.entry[p] = 0;
+  }
+};
+
+template <class T>
+struct zero {
+  T* array;
+  __device__ void operator()(std::uint32_t i) const {
+    // Only what is not zero: untouched pages of a lazily backed array stay untouched.
+    if (array[i] != T{}) array[i] = T{};
+  }
+};
+
+template <class T>
+void clear(T* array, std::size_t n) {
+  for (std::size_t done = 0; done < n;) {
+    const std::size_t part = std::min<std::size_t>(n - done, std::size_t{1} << 30);
+    for_each_index(0, static_cast<std::uint32_t>(part), zero<T>{array + done});
+    done += part;
+  }
+}
+
+/// Where collected pointers of host objects go.
+struct collected {
+  std::uint64_t count;
+  std::uint64_t left_behind;  ///< pages that did not fit
+};
+inline constexpr std::uint32_t collect_capacity = 1u << 16;
+
+/// One word of list 0: the host's pages with objects that kernels freed.
+struct collect_host_frees {
+  heap_view h;
+  collected* total;
+  void** out;
+
+  __device__ void operator()(std::uint32_t w) const {
+    const summary_list list(h.has_free_of(no_class), h.pages);
+    for (std::uint64_t rest = list.word(w); rest != 0; rest &= rest - 1) {
+      const page_index p = w * 64 + static_cast<unsigned>(bits::countr_zero(rest));
+      // The mark goes first: a free that comes later sets it again.
+      list.clear(p);
+      const unsigned cls = page_entry{atomic::load<order::relaxed>(h.entry + p)}.cls();
+      // Marks of a page that is the device's by now came from frees of dead objects. In a span of
+      // tiny blocks they are among those of live objects, and found when their block is used next.
+      if (cls == tiny_blocks) continue;
+      if (!collect(p, cls == no_class)) list.set(p);
+    }
+  }
+
+ private:
+  using summary_list = core::summary;
+
+  /// False when there was no room for all.
+  __device__ bool collect(page_index p, bool live) const {
+    for (unsigned i = 0; i < page_size / 32; ++i) {
+      std::uint32_t* word = h.tiny_mask + std::size_t{p} * (page_size / 32) + i;
+      if (atomic::load<order::relaxed>(word) == 0) continue;
+      // Acquire: the kernels' last writes to the objects.
+      std::uint32_t freed = atomic::exchange<order::acq_rel>(word, 0u);
+      for (; freed != 0; freed &= freed - 1) {
+        std::byte* address = h.base + std::uint64_t{p} * page_size + i * 32
+                             + static_cast<unsigned>(__ffs(static_cast<int>(freed)) - 1);
+        if (!live) {
+          core::report(h, error_kind::late_double_free, reinterpret_cast<std::uint64_t>(address));
+          continue;
+        }
+        const std::uint64_t at = atomic::fetch_add<order::relaxed>(&total->count, std::uint64_t{1});
+        if (at >= collect_capacity) {
+          atomic::fetch_or<order::release>(word, freed);
+          add(total->left_behind, 1);
+          return false;
+        }
+        out[at] = address;
+      }
+    }
+    return true;
+  }
+};
+
+struct repair {
+  heap_view h;
+  __device__ void operator()(std::uint32_t box) const {
+    device_state& s = *h.state;
+    const std::uint32_t asked = h.queue->request[box].seq;
+    const bool acked = refill_ack::seq_of(h.queue->ack[box].bits) == asked;
+    // Nobody looks at replies any more: whatever was granted goes back.
+    if (!acked)
+      atomic::store<order::release, scope::system>(&h.queue->ack[box].bits,
+                                                   refill_ack::make(asked, false));
+    if (box == stock_mailbox) {
+      s.stock_request.value = core::request_state(stock_phase::idle, asked);
+      s.free_mailboxes.value = ~std::uint64_t{1};
+      s.reclaiming.value = 0;
+      for (unsigned cls = 0; cls < span_classes; ++cls) s.growers[cls] = 0;
+      return;
+    }
+    s.mailbox_seq[box] = asked;
+  }
+};
+
+class bulk_operations final : public device_operations {
+ public:
+  explicit bulk_operations(const heap_view& view)
+      : h_(view), host_frees_(make_shared_array<void*>(collect_capacity)) {
+    for (batch& b : batches_) {
+      b.pointers = make_shared_array<void*>(batch_capacity);
+      b.done = make_shared_array<std::uint32_t>(1);
+      b.done[0] = 1;
+    }
+    // Everything is loaded before a user's kernel runs: a first launch may wait for the device.
+    launch_batch(batches_[0], 0);
+    frees_.synchronize();
+  }
+
+  void synchronize() override {
+    frees_.synchronize();
+    warpheap::synchronize();
+  }
+
+  bool free_batch(std::vector<void*>& pointers) override {
+    // Each pass takes as many as one buffer holds, from the end.
+    while (!pointers.empty()) {
+      const auto b = std::find_if(batches_.begin(), batches_.end(), [](const batch& candidate) {
+        return atomic::load<order::acquire, scope::system>(candidate.done.get()) != 0;
+      });
+      if (b == batches_.end()) return false;
+      const auto n =
+          static_cast<std::uint32_t>(std::min<std::size_t>(pointers.size(), batch_capacity));
+      std::copy(pointers.end() - n, pointers.end(), b->pointers.get());
+      std::sort(b->pointers.get(), b->pointers.get() + n);
+      launch_batch(*b, n);
+      pointers.resize(pointers.size() - n);
+    }
+    return true;
+  }
+
+  std::vector<void*> take_host_frees() override {
+    std::vector<void*> pointers;
+    collected found{};
+    do {
+      collected_.zero();
+      // The flag goes first: a free that comes during the search sets it again.
+      atomic::store<order::relaxed, scope::system>(&h_.queue->host_frees_pending, 0u);
+      for_each_index(0, static_cast<std::uint32_t>(level_words(h_.pages, 0)),
+                     collect_host_frees{h_, collected_.get(), host_frees_.get()});
+      found = read(collected_);
+      const auto n = std::min<std::uint64_t>(found.count, collect_capacity);
+      pointers.insert(pointers.end(), host_frees_.get(), host_frees_.get() + n);
+    } while (found.left_behind != 0);
+    thrust::sort(thrust::host, pointers.begin(), pointers.end());
+    return pointers;
+  }
+
+  device_counts recount() override {
+    counts_.zero();
+    for_each_index(0, high_page(), count_page{h_, counts_.get()});
+    for_each_index(0, h_.warp_slots, discount_open_block{h_, counts_.get()});
+    return read(counts_);
+  }
+
+  void retire_empty_spans() override {
+    for_each_index(0, h_.warp_slots, close_tiny_block{h_});
+    for_each_index(0, high_page(), retire_page{h_});
+  }
+
+  std::vector<page_run> take_stock() override {
+    const std::uint32_t high = high_page();
+    if (high == 0) return {};
+    std::vector<std::uint64_t> words(level_words(high, 0));
+    copy_from_device(words.data(), h_.stock, words.size() * sizeof(std::uint64_t));
+    std::vector<page_run> runs;
+    for (page_index p = 0; p < high; ++p) {
+      if ((words[p / 64] >> (p % 64) & 1) == 0) continue;
+      if (!runs.empty() && runs.back().first + runs.back().count == p)
+        ++runs.back().count;
+      else
+        runs.push_back({p, 1});
+    }
+    for_each_index(0, high, forget_stock_page{h_});
+    clear(h_.stock, summary_words(h_.pages));
+    clear(&h_.state->stock_pages.value, 1);
+    std::uint32_t pages = 0;
+    for (const page_run run : runs) pages += run.count;
+    for_each_index(0, 1, forget_pages{h_, pages});
+    return runs;
+  }
+
+  void give_stock(page_run run) override { for_each_index(0, 1, give_run{h_, run}); }
+
+  void reset() override {
+    const std::size_t high = high_page();
+    clear(h_.word, high * words_per_page);
+    clear(h_.rec, high);
+    clear(h_.entry, high);
+    clear(h_.tiny_mask, high * (page_size / 32));
+    clear(h_.has_free, std::size_t{span_classes} * h_.summary_stride);
+    clear(h_.stock, summary_words(h_.pages));
+    clear(h_.tiny, h_.warp_slots);
+    clear(h_.hint, std::size_t{h_.warp_slots} * span_classes);
+    device_state& s = *h_.state;
+    for (padded_counter* c : {&s.stock_pages, &s.device_pages, &s.large_objects, &s.large_pages,
+                              &s.pressure, &s.denied, &s.high_page})
+      clear(&c->value, 1);
+    clear(s.spans, span_classes);
+    clear(s.scanned_at, span_classes);
+  }
+
+  device_state read_state() override {
+    device_state state;
+    copy_from_device(&state, h_.state, sizeof state);
+    return state;
+  }
+
+  void repair_refill() override { for_each_index(0, mailboxes, repair{h_}); }
+
+ private:
+  std::uint32_t high_page() {
+    std::uint64_t high = 0;
+    copy_from_device(&high, &h_.state->high_page.value, sizeof high);
+    return static_cast<std::uint32_t>(high);
+  }
+
+  /// Pointers that a kernel frees, and a word that the stream's next kernel sets when it has.
+  struct batch {
+    shared_array<void*> pointers;
+    shared_array<std::uint32_t> done;
+  };
+
+  void launch_batch(batch& b, std::uint32_t n) {
+    constexpr unsigned block = 128;
+    b.done[0] = 0;
+    try {
+      launch(frees_, n / block + 1, block, free_kernel, free_pointers{h_, b.pointers.get(), n});
+    } catch (...) {
+      b.done[0] = 1;
+      throw;
+    }
+    launch(frees_, 1, 1, mark_done, b.done.get());
+  }
+
+  static constexpr std::size_t batch_capacity = 4096;
+
+  heap_view h_;
+  device_record<device_counts> counts_;
+  device_record<collected> collected_;
+  shared_array<void*> host_frees_;
+  std::array<batch, 8> batches_;
+  stream frees_;
+};
+
+}  // namespace
+}  // namespace WARPHEAP_BACKEND_NS
+
+#ifdef __CUDACC__
+std::unique_ptr<device_operations> make_cuda_operations(const heap_view& view)
+#else
+std::unique_ptr<device_operations> make_simt_operations(const heap_view& view)
+#endif
+{
+  return std::make_unique<bulk_operations>(view);
+}
+
+}  // namespace warpheap

@@ -1,0 +1,75 @@
+// Objects above 32 KiB: whole pages, one object, one lane at a time. And what kernels do with
+// pointers that are not the device's.
+#pragma once
+
+#include <warpheap/detail/span_search.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+/// Runs up to this many pages come by way of the stock, longer ones straight from the host.
+inline constexpr std::uint32_t stock_run_limit = chunk_pages;
+
+/// Makes n pages that the caller owns into one object. Inner pages keep the entry of a free page,
+/// so that a pointer into the object is never taken for an object.
+__device__ inline void* make_large(const heap_view& h, page_index p, std::uint32_t n) {
+  atomic::store<order::relaxed>(h.entry + p, page_entry::make(large_class, n).bits);
+  count(h.state->large_objects);
+  count(h.state->large_pages, n);
+  return h.base + (std::uint64_t{p} << page_shift);
+}
+
+/// Whole pages for `size` bytes, nullptr when there are none.
+WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
+  const std::uint64_t pages = size / page_size + (size % page_size != 0);
+  if (pages >= h.pages || pages > page_entry::max_value) return nullptr;
+  const auto n = static_cast<std::uint32_t>(pages);
+  page_index p = n <= stock_run_limit ? get_pages(h, n) : take_pages(h, n);
+  if (p == 0 && n > stock_run_limit) {
+    const page_run run = request_run(h, n);
+    mark_device_pages(h, run);
+    count(h.state->device_pages, run.count);
+    p = run.first;
+  }
+  for (unsigned i = 0; p == 0 && i < max_reclaims && reclaim_or_await(h); ++i) p = take_pages(h, n);
+  return p != 0 ? make_large(h, p, n) : nullptr;
+}
+
+/// Frees the large object whose first page is p. The entry's compare-and-swap has one winner.
+WARPHEAP_SLOW_PATH void free_large(const heap_view& h, page_index p, page_entry e,
+                                   std::uint64_t address) {
+  std::uint32_t expected = e.bits;
+  // Release: the owner's writes come before the pages' next use (with give_pages' release).
+  if (!atomic::compare_exchange<order::release>(h.entry + p, expected,
+                                                page_entry::make(stock_class, 0).bits)) {
+    report(h, error_kind::double_free, address);
+    return;
+  }
+  atomic::fetch_add<order::relaxed>(&h.state->large_objects.value, ~std::uint64_t{0});
+  atomic::fetch_add<order::relaxed>(&h.state->large_pages.value, 0 - std::uint64_t{e.value()});
+  give_pages(h, {p, e.value()});
+}
+
+/// A pointer into pages that are the host's, or nobody's: the host decides what it is. The free
+/// becomes a bit, one for each byte address, in the mask words that the page does not use as it is
+/// not a device span; list 0 says which pages have such bits. No queue, so no free is ever refused
+/// or waits, and a second one is seen at once as long as the first has not been collected.
+WARPHEAP_SLOW_PATH void free_host_object(const heap_view& h, std::uint64_t offset) {
+  const auto page = static_cast<page_index>(offset >> page_shift);
+  const std::uint32_t bit = 1u << (offset & 31);
+  // Release: the kernel's writes to the object come before the host's next use of it.
+  const std::uint32_t old = atomic::fetch_or<order::release>(h.tiny_mask + offset / 32, bit);
+  if ((old & bit) != 0) {
+    report(h, error_kind::double_free, reinterpret_cast<std::uint64_t>(h.base) + offset);
+    return;
+  }
+  summary(h.has_free_of(no_class), h.pages).set(page);
+  std::uint32_t* pending = &h.queue->host_frees_pending;
+  if (atomic::load<order::relaxed, scope::system>(pending) == 0)
+    atomic::store<order::release, scope::system>(pending, 1u);
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

@@ -1,0 +1,230 @@
+// The kernels' end of the refill queue (mailbox.hpp): one shared mailbox refills the stock, the
+// others carry requests of warps that wait for a large run of their own.
+//
+// The stock's mailbox has no fixed holder. `stock_request` in device memory says {phase, seq}: a
+// warp that moves it from idle or posted to busy by compare-and-swap is the holder for a few
+// instructions, posts or looks at the reply once, and moves on. However many warps run dry at
+// once, one request is on its way. Nobody waits while it is busy; every wait for pages has a
+// deadline, and none is begun when no service is alive.
+#pragma once
+
+#include <warpheap/detail/stock.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+__device__ __forceinline__ std::uint64_t request_state(stock_phase phase, std::uint32_t seq) {
+  return std::uint64_t{static_cast<std::uint32_t>(phase)} << 32 | seq;
+}
+
+/// After the host did not answer in time, nobody asks again for this long.
+inline constexpr std::uint64_t unanswered_pause_ns = 1'000'000;
+
+/// A request for the stock asks for half of what the device has already, at least a chunk and at
+/// most an eighth of the heap: the device's share grows in steady proportion to demand, so requests
+/// are few and the unused part stays a fraction.
+__device__ inline std::uint32_t next_demand(const heap_view& h) {
+  const std::uint64_t half = atomic::load<order::relaxed>(&h.state->device_pages.value) / 2;
+  const std::uint64_t most = h.pages / 8;
+  return static_cast<std::uint32_t>(half < chunk_pages ? chunk_pages : half < most ? half : most);
+}
+
+__device__ inline void write_request(refill_request& box, std::uint32_t min_pages,
+                                     std::uint32_t want_pages, std::uint32_t seq) {
+  atomic::store<order::relaxed, scope::system>(&box.min_pages, min_pages);
+  atomic::store<order::relaxed, scope::system>(&box.want_pages, want_pages);
+  // Release: the host that sees seq sees the two numbers.
+  atomic::store<order::release, scope::system>(&box.seq, seq);
+}
+
+/// True while the host is known to have no run of n pages. A denial holds until the host moves its
+/// epoch, which it does when pages come free and about once a millisecond in any case: at
+/// out-of-memory a malloc costs no round trip, and none fails long after memory came back. Length
+/// and epoch are one word; of two denials that cross, the one that stays is true.
+__device__ inline bool denied(const heap_view& h, std::uint32_t n) {
+  const device_state& s = *h.state;
+  const std::uint64_t denial = atomic::load<order::relaxed>(&s.denied.value);
+  const auto pages = static_cast<std::uint32_t>(denial);
+  if (pages != 0 && n >= pages
+      && denial >> 32 == atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch))
+    return true;
+  const std::uint64_t until = atomic::load<order::relaxed>(&s.denied_until_ns.value);
+  return until != 0 && now_ns() < until;
+}
+__device__ inline void note_denied(const heap_view& h, std::uint64_t n, std::uint32_t epoch) {
+  atomic::store<order::relaxed>(&h.state->denied.value, std::uint64_t{epoch} << 32 | n);
+}
+__device__ inline void note_unanswered(const heap_view& h) {
+  atomic::store<order::relaxed>(&h.state->denied_until_ns.value, now_ns() + unanswered_pause_ns);
+}
+__device__ inline bool service_alive(const heap_view& h) {
+  return atomic::load<order::relaxed, scope::system>(&h.queue->service_alive) != 0;
+}
+
+/// Asks the host for pages for the stock unless a request is on its way. Never waits.
+WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min_pages) {
+  std::uint64_t* state = &h.state->stock_request.value;
+  std::uint64_t now = atomic::load<order::relaxed>(state);
+  const auto seq = static_cast<std::uint32_t>(now);
+  if (now != request_state(stock_phase::idle, seq)) return;
+  // Acquire: what the last holder did with the mailbox.
+  if (!atomic::compare_exchange<order::acquire>(state, now, request_state(stock_phase::busy, seq)))
+    return;
+  // The box may be written again only after the host has closed the last round.
+  if (atomic::load<order::acquire, scope::system>(&h.queue->closed[stock_mailbox]) != seq) {
+    atomic::store<order::release>(state, request_state(stock_phase::idle, seq));
+    return;
+  }
+  const std::uint32_t demand = next_demand(h);
+  atomic::store<order::relaxed>(&h.state->stock_min.value, std::uint64_t{min_pages});
+  write_request(h.queue->request[stock_mailbox], min_pages, demand > min_pages ? demand : min_pages,
+                seq + 1);
+  count(h.state->host_requests);
+  atomic::store<order::release>(state, request_state(stock_phase::posted, seq + 1));
+}
+
+/// Puts pages that come from the host into the stock.
+__device__ inline void accept_pages(const heap_view& h, page_run run) {
+  count(h.state->device_pages, run.count);
+  give_pages(h, run);
+}
+
+/// Looks once whether the host has answered; puts granted pages into the stock. Never waits.
+WARPHEAP_SLOW_PATH void poll_stock_reply(const heap_view& h) {
+  std::uint64_t* state = &h.state->stock_request.value;
+  std::uint64_t now = atomic::load<order::relaxed>(state);
+  const auto seq = static_cast<std::uint32_t>(now);
+  if (now != request_state(stock_phase::posted, seq)) return;
+  if (!atomic::compare_exchange<order::acquire>(state, now, request_state(stock_phase::busy, seq)))
+    return;
+  const refill_reply& reply = h.queue->reply[stock_mailbox];
+  if (atomic::load<order::acquire, scope::system>(&reply.seq) != seq) {
+    atomic::store<order::release>(state, request_state(stock_phase::posted, seq));
+    return;
+  }
+  const page_run run{atomic::load<order::relaxed, scope::system>(&reply.first),
+                     atomic::load<order::relaxed, scope::system>(&reply.count)};
+  // The ack goes first: should the kernel be aborted right here, pages are out of use until the
+  // next reset, but never given to the stock twice. Release: the host that sees the ack may use the
+  // reply again. Nobody posts before the phase is idle.
+  const std::uint32_t epoch = atomic::load<order::relaxed, scope::system>(&reply.epoch);
+  atomic::store<order::release, scope::system>(&h.queue->ack[stock_mailbox].bits,
+                                               refill_ack::make(seq, run.count != 0));
+  if (run.count != 0)
+    accept_pages(h, run);
+  else
+    note_denied(h, atomic::load<order::relaxed>(&h.state->stock_min.value), epoch);
+  atomic::store<order::release>(state, request_state(stock_phase::idle, seq));
+}
+
+/// Longest wait so far, for people who watch the service. A lost update loses one sample.
+__device__ inline void note_wait(const heap_view& h, std::uint64_t waited_ns) {
+  std::uint64_t* longest = &h.state->longest_wait_ns.value;
+  if (waited_ns > atomic::load<order::relaxed>(longest))
+    atomic::store<order::relaxed>(longest, waited_ns);
+}
+
+/// Waits between two looks get longer up to 4 us, so that waiting warps leave the bus alone.
+__device__ inline void back_off(unsigned& pause) {
+  __nanosleep(pause);
+  pause = pause < 4096 ? 2 * pause : pause;
+}
+
+/// n pages from the stock, else from the host by way of the stock, within the time limit; 0 when
+/// there are none. Asks ahead when the stock runs low, so that in the steady state nobody waits.
+WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
+  device_state& s = *h.state;
+  poll_stock_reply(h);
+  page_index p = take_pages(h, n);
+  if (p != 0) {
+    // Below a quarter of the next request it is time to ask.
+    if (atomic::load<order::relaxed>(&s.stock_pages.value) < next_demand(h) / 4 && !denied(h, 1))
+      post_stock_request(h, 1);
+    return p;
+  }
+  if (atomic::load<order::relaxed>(&s.pressure.value) == 0)
+    atomic::store<order::relaxed>(&s.pressure.value, std::uint64_t{1});
+  if (!service_alive(h)) return 0;
+
+  const std::uint64_t start = now_ns();
+  unsigned pause = 64;
+  count(s.host_waits);
+  for (;;) {
+    if (!denied(h, n)) post_stock_request(h, n);
+    poll_stock_reply(h);
+    p = take_pages(h, n);
+    const std::uint64_t waited = now_ns() - start;
+    note_wait(h, waited);
+    if (p != 0 || denied(h, n)) return p;
+    if (waited > h.refill_timeout_ns) {
+      note_unanswered(h);
+      return 0;
+    }
+    back_off(pause);
+  }
+}
+
+/// A mailbox for the caller alone, `mailboxes` when none can be had within the time limit: all are
+/// taken, or held up by rounds that their holders gave up and the host has not closed. Claimed as
+/// an object is: the bit says who owns it. Acquire: the box's last seq.
+__device__ inline unsigned claim_mailbox(const heap_view& h, std::uint64_t start_ns) {
+  device_state& s = *h.state;
+  unsigned pause = 64;
+  for (unsigned turn = spread(h) >> 26; now_ns() - start_ns <= h.refill_timeout_ns; ++turn) {
+    const std::uint64_t free = atomic::load<order::relaxed>(&s.free_mailboxes.value);
+    if (free != 0) {
+      const unsigned shift = turn % mailboxes;
+      const std::uint64_t rotated = free >> shift | free << ((mailboxes - shift) % mailboxes);
+      const unsigned box = (static_cast<unsigned>(bits::countr_zero(rotated)) + shift) % mailboxes;
+      const std::uint64_t bit = std::uint64_t{1} << box;
+      if ((atomic::fetch_and<order::acquire>(&s.free_mailboxes.value, ~bit) & bit) != 0) {
+        if (atomic::load<order::acquire, scope::system>(&h.queue->closed[box])
+            == s.mailbox_seq[box])
+          return box;
+        atomic::fetch_or<order::release>(&s.free_mailboxes.value, bit);
+      }
+    }
+    back_off(pause);
+  }
+  return mailboxes;
+}
+
+/// A run of n pages straight from the host, for one large object; {0, 0} when denied or at the
+/// time limit. The pages never pass through the stock, where others could take them.
+WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n) {
+  device_state& s = *h.state;
+  if (!service_alive(h) || denied(h, n)) return {};
+  const std::uint64_t start = now_ns();
+  const unsigned box = claim_mailbox(h, start);
+  if (box == mailboxes) return {};
+  const std::uint32_t seq = ++s.mailbox_seq[box];
+  write_request(h.queue->request[box], n, n, seq);
+  count(s.host_requests);
+  count(s.host_waits);
+
+  const refill_reply& reply = h.queue->reply[box];
+  page_run run{};
+  unsigned pause = 64;
+  bool answered = false;
+  std::uint64_t waited = 0;
+  do {
+    answered = atomic::load<order::acquire, scope::system>(&reply.seq) == seq;
+    if (!answered) back_off(pause);
+    waited = now_ns() - start;
+  } while (!answered && waited <= h.refill_timeout_ns);
+  note_wait(h, waited);
+  if (answered)
+    run = {atomic::load<order::relaxed, scope::system>(&reply.first),
+           atomic::load<order::relaxed, scope::system>(&reply.count)};
+  // From here on this warp looks at the reply no more: the ack decides, once. Release: the host
+  // that sees it may use the reply's words again.
+  atomic::store<order::release, scope::system>(&h.queue->ack[box].bits,
+                                               refill_ack::make(seq, run.count != 0));
+  atomic::fetch_or<order::release>(&s.free_mailboxes.value, std::uint64_t{1} << box);
+  return run;
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

@@ -1,0 +1,42 @@
+// Counters and the ring of detected errors, in device memory, read by the host at rest.
+#pragma once
+
+#include <warpheap/atomic.hpp>
+#include <warpheap/detail/warp.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+/// Statistics order nothing else: relaxed.
+__device__ __forceinline__ void count(padded_counter& counter, std::uint64_t n = 1) {
+  atomic::fetch_add<order::relaxed>(&counter.value, n);
+}
+
+/// Records a caller's error with the address that he passed. Harmless otherwise: nothing changes.
+WARPHEAP_SLOW_PATH void report(const heap_view& h, error_kind kind, std::uint64_t address) {
+  device_state& s = *h.state;
+  atomic::fetch_add<order::relaxed>(&s.errors[static_cast<unsigned>(kind)], std::uint64_t{1});
+  const std::uint64_t n = atomic::fetch_add<order::relaxed>(&s.ring_next, std::uint64_t{1});
+  // Two errors a whole ring apart may mix their words; both are counted all the same.
+  atomic::store<order::relaxed>(&s.ring_kind[n % error_ring_slots],
+                                static_cast<std::uint64_t>(kind));
+  atomic::store<order::relaxed>(&s.ring_address[n % error_ring_slots], address);
+}
+
+/// Address of a slot of the span whose first page is p.
+__device__ __forceinline__ std::byte* slot_address(const heap_view& h, page_index p, unsigned cls,
+                                                   unsigned slot) {
+  return h.base + (std::uint64_t{p} << page_shift) + std::uint64_t{slot} * slot_bytes(cls);
+}
+
+/// Counts mallocs that ended in nullptr. They are not put into the ring: a full heap would flood
+/// it.
+WARPHEAP_SLOW_PATH void report_out_of_memory(const heap_view& h, unsigned lanes) {
+  atomic::fetch_add<order::relaxed>(
+      &h.state->errors[static_cast<unsigned>(error_kind::out_of_memory)], std::uint64_t{lanes});
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

@@ -1,0 +1,133 @@
+// malloc and free of objects that live in spans: 8 bytes to 32 KiB, and the blocks of tiny ones.
+//
+// malloc, warm: load the warp's hint, load the word it names, claim the lowest set bits with one
+// fetch_and for the whole group of lanes, load the page's entry to see that the word is still of
+// this class; each lane takes the bit of its rank. free: load the entry, one fetch_or for all
+// lanes of one word.
+#pragma once
+
+#include <warpheap/detail/span_search.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+/// Slots that a group of lanes holds now: bits of one free word. got == 0: out of memory.
+struct claim {
+  word_index at;
+  std::uint64_t got;
+};
+
+/// Claims up to n slots of a word that was seen to hold `seen`; 0 when others were faster, or when
+/// the word has become another class's (it was a hint; the slots are given back then).
+__device__ __forceinline__ std::uint64_t claim_bits(const heap_view& h, unsigned cls, word_index at,
+                                                    std::uint64_t seen, unsigned n) {
+  const std::uint64_t take = lowest_bits(seen, n);
+  // Acquire: what the last holder wrote into the slot, and the entries of this incarnation.
+  const std::uint64_t got = atomic::fetch_and<order::acquire>(h.word + at, ~take) & take;
+  if (got == 0) return 0;
+  // After the claim, not before: a held bit pins the span, so that the entry cannot change now.
+  const page_entry e{atomic::load<order::relaxed>(h.entry + page_of(at))};
+  if (e.cls() == cls) return got;
+  give_back(*h.self, at, got, e.cls());
+  return 0;
+}
+
+/// The way when the hint leads nowhere; `h` is the copy in device memory.
+WARPHEAP_SLOW_PATH claim claim_slow(const heap_view& h, unsigned cls, unsigned n) {
+  std::uint32_t* hint = h.hint + std::size_t{cache_slot(h)} * span_classes + cls;
+  for (unsigned round = 0; round < max_search_rounds; ++round) {
+    const word_index at = search_word(h, cls);
+    if (at == 0) break;
+    atomic::store<order::relaxed>(hint, at);
+    const std::uint64_t seen = atomic::load<order::relaxed>(h.word + at);
+    if (seen == 0) continue;
+    if (const std::uint64_t got = claim_bits(h, cls, at, seen, n)) return {at, got};
+  }
+  return {0, 0};
+}
+
+/// Slots for n lanes, or as many as one word has. Called by one lane for its group.
+__device__ __forceinline__ claim claim_slots(const heap_view& h, unsigned cls, unsigned n) {
+  const word_index at =
+      atomic::load<order::relaxed>(h.hint + std::size_t{cache_slot(h)} * span_classes + cls);
+  if (at != 0) {
+    const std::uint64_t seen = atomic::load<order::relaxed>(h.word + at);
+    if (seen != 0)
+      if (const std::uint64_t got = claim_bits(h, cls, at, seen, n)) return {at, got};
+  }
+  return claim_slow(*h.self, cls, n);
+}
+
+/// One object of the class for each lane of the group; nullptr for those that found no memory.
+/// All lanes of the group call it together, with the same class.
+__device__ __forceinline__ void* malloc_small(const heap_view& h, lane_mask group, unsigned cls) {
+  for (lane_mask waiting = group;;) {
+    const unsigned leader = leader_of(waiting);
+    claim c{0, 0};
+    if (lane_id() == leader) c = claim_slots(h, cls, static_cast<unsigned>(__popc(waiting)));
+    const auto got = static_cast<std::uint64_t>(
+        __shfl_sync(waiting, static_cast<unsigned long long>(c.got), static_cast<int>(leader)));
+    const word_index at = __shfl_sync(waiting, c.at, static_cast<int>(leader));
+    if (got == 0) return nullptr;
+    const auto served = static_cast<unsigned>(bits::popcount(got));
+    const unsigned rank = rank_in(waiting);
+    if (rank < served)
+      return slot_address(h, page_of(at), cls, at % words_per_page * 64 + bit_of_rank(got, rank));
+    waiting = drop_lanes(waiting, served);
+  }
+}
+
+/// Word and bit of a small object's slot.
+struct slot_place {
+  word_index at;
+  std::uint64_t bit;  ///< 0 when the address is not the start of a slot
+};
+
+__device__ __forceinline__ slot_place place_of(page_index page, page_entry e,
+                                               std::uint32_t offset_in_page) {
+  const page_index first = page - e.value();
+  const std::uint32_t offset = (e.value() << page_shift) + offset_in_page;
+  const unsigned cls = e.cls();
+  const std::uint32_t slot = slot_index(offset, class_to_magic(cls));
+  if (slot * static_cast<std::uint32_t>(class_to_size(cls)) != offset) return {0, 0};
+  return {index_of_word(first, slot / 64), std::uint64_t{1} << (slot % 64)};
+}
+
+/// The rare ends of a free: a second free, or a word that became non-empty or full.
+WARPHEAP_SLOW_PATH void after_free(const heap_view& h, word_index at, std::uint64_t old,
+                                   std::uint64_t bits) {
+  const page_index p = page_of(at);
+  if ((old & bits) != 0)
+    report_twice(h, error_kind::double_free, at,
+                 page_entry{atomic::load<order::relaxed>(h.entry + p)}.cls(), old & bits);
+  if (old == 0) mark_nonempty(h, at);
+  if ((old | bits) == full_word && atomic::load<order::relaxed>(&h.state->pressure.value) != 0)
+    retire_span(h, p);
+}
+
+/// Gives slots of one word back, for a group or for one lane.
+__device__ __forceinline__ void free_bits(const heap_view& h, word_index at, std::uint64_t bits) {
+  // Release: what the owners wrote into the objects comes before the next claim.
+  const std::uint64_t old = atomic::fetch_or<order::release>(h.word + at, bits);
+  if (old == 0 || (old | bits) == full_word || (old & bits) != 0)
+    after_free(*h.self, at, old, bits);
+}
+
+/// Frees one slot a lane; all lanes of `group` have the same word and call together.
+__device__ __forceinline__ void free_small(const heap_view& h, lane_mask group, slot_place place) {
+  const std::uint64_t bits = reduce_or(group, place.bit);
+  if (static_cast<unsigned>(bits::popcount(bits)) != static_cast<unsigned>(__popc(group))) {
+    // Two lanes free one object in this very call. Each but the first of them reports it.
+    const lane_mask same = __match_any_sync(group, static_cast<unsigned long long>(place.bit));
+    if (lane_id() != leader_of(same))
+      report_twice(*h.self, error_kind::double_free, place.at,
+                   page_entry{atomic::load<order::relaxed>(h.entry + page_of(place.at))}.cls(),
+                   place.bit);
+  }
+  if (lane_id() == leader_of(group)) free_bits(h, place.at, bits);
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

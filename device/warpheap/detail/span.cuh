@@ -1,0 +1,144 @@
+// The life of a device span: published by grow, claimed from and freed to, retired when empty.
+//
+//   dead --publish: entries, words, then the record--> live --retire: takes every word--> dead
+//                                                        ^---- undo: a word was not full ----'
+// A free bit that is set belongs to nobody; one that is clear belongs to exactly one holder. Only
+// fetch_and takes, only fetch_or gives. Whoever holds a bit pins the span: retire needs every word
+// to be full, so class and extent cannot change under the holder. Everything about a span's
+// incarnation is in one word, its record, and every read-modify-write of the record returns the
+// incarnation that it hit: nobody acts on what he remembers of an earlier one.
+#pragma once
+
+#include <warpheap/detail/stock.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+/// Index of a free word: page * 16 + word of the span. 0 = none, as page 0 is never a span's.
+using word_index = std::uint32_t;
+
+__device__ __forceinline__ word_index index_of_word(page_index p, unsigned w) {
+  return p * words_per_page + w;
+}
+__device__ __forceinline__ page_index page_of(word_index i) { return i / words_per_page; }
+
+__device__ __forceinline__ summary has_free_of(const heap_view& h, unsigned cls) {
+  return summary(h.has_free_of(cls), h.pages);
+}
+
+__device__ __forceinline__ span_record load_record(const heap_view& h, page_index p) {
+  return {atomic::load<order::relaxed>(h.rec + p)};
+}
+
+/// Duty of whoever made word i non-zero, or saw it so after clearing its bit: make it findable.
+/// The class comes from the record that this very operation hit. A dead record: grow publishes
+/// later and finds the bit. A retiring one: the undo publishes.
+/// Release: who clears the bit afterwards sees the word as it is now.
+WARPHEAP_SLOW_PATH void mark_nonempty(const heap_view& h, word_index i) {
+  const page_index p = page_of(i);
+  const span_record r{
+      atomic::fetch_or<order::release>(h.rec + p, std::uint64_t{1} << (i % words_per_page))};
+  if (r.nonempty() == 0 && r.is_live() && !r.is_retiring()) has_free_of(h, r.cls()).set(p);
+}
+
+/// Reports second frees of slots of word i, one for each bit. `cls` is the class of the page; where
+/// it has no slots any more, the address reported is the page's.
+WARPHEAP_SLOW_PATH void report_twice(const heap_view& h, error_kind kind, word_index i,
+                                     unsigned cls, std::uint64_t twice) {
+  const unsigned first = i % words_per_page * 64;
+  for (; twice != 0; twice &= twice - 1) {
+    const unsigned slot = first + static_cast<unsigned>(bits::countr_zero(twice));
+    const bool has_slots = cls != no_class && cls < span_classes;
+    report(h, kind,
+           reinterpret_cast<std::uint64_t>(
+               has_slots ? slot_address(h, page_of(i), cls, slot)
+                         : h.base + (std::uint64_t{page_of(i)} << page_shift)));
+  }
+}
+
+/// Puts claimed bits back. Release, as with a free: the bits must not become visible before the
+/// look at the page's entry that made the holder give them back.
+WARPHEAP_SLOW_PATH void give_back(const heap_view& h, word_index i, std::uint64_t bits,
+                                  unsigned cls) {
+  const std::uint64_t old = atomic::fetch_or<order::release>(h.word + i, bits);
+  // Only a second free can have set a bit that was held.
+  if ((old & bits) != 0) report_twice(h, error_kind::late_double_free, i, cls, old & bits);
+  if (old == 0) mark_nonempty(h, i);
+}
+
+/// Makes n = span_pages(cls) pages that the caller owns into a span with every slot free.
+WARPHEAP_SLOW_PATH void publish_span(const heap_view& h, unsigned cls, page_index p) {
+  const unsigned pages = span_pages(cls), words = span_words(cls);
+  for (unsigned i = 0; i < pages; ++i)
+    atomic::store<order::relaxed>(h.entry + p + i, page_entry::make(cls, i).bits);
+  for (unsigned w = 0; w < words; ++w) {
+    // Release: who claims a slot sees the entries. A bit that is set already came from a second
+    // free that hit the dead span.
+    const std::uint64_t old =
+        atomic::exchange<order::release>(h.word + index_of_word(p, w), full_word);
+    if (old != 0) report_twice(h, error_kind::late_double_free, index_of_word(p, w), cls, old);
+  }
+  // A read-modify-write, not a store: late threads' marks stay in the record's chain. Acquire and
+  // release: who clears a mark later must see the words that those threads saw.
+  atomic::exchange<order::acq_rel>(h.rec + p, span_record::make_live(cls).bits);
+  has_free_of(h, cls).set(p);
+  atomic::fetch_add<order::relaxed>(h.state->spans + cls, 1u);
+  count(h.state->grows);
+}
+
+/// True when all words of the span look full: worth trying to retire it. A hint and no more.
+__device__ inline bool looks_empty(const heap_view& h, page_index p, span_record r) {
+  for (unsigned w = 0; w < span_words(r.cls()); ++w)
+    if (atomic::load<order::relaxed>(h.word + index_of_word(p, w)) != full_word) return false;
+  return true;
+}
+
+/// Gives the span's pages to the stock if no slot of it is in use. May be called by anyone at any
+/// time with any page; returns the number of pages given, 0 when the span is in use, gone, or
+/// being retired by another. Never waits.
+WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
+  span_record r = load_record(h, p);
+  if (!r.is_live() || r.is_retiring() || !looks_empty(h, p, r)) return 0;
+  // One winner; from here on class and geometry are those of the record that was replaced.
+  std::uint64_t expected = r.bits;
+  if (!atomic::compare_exchange<order::relaxed>(h.rec + p, expected,
+                                                r.bits | span_record::retiring))
+    return 0;
+  const unsigned cls = r.cls(), words = span_words(cls), pages = span_pages(cls);
+  const summary has_free = has_free_of(h, cls);
+  has_free.clear(p);  // before the pages go: later it could be the next owner's bit
+  unsigned taken = 0;
+  for (; taken < words; ++taken) {
+    std::uint64_t full = full_word;
+    // Acquire: the last free's writes to the object come before the pages' next use.
+    if (!atomic::compare_exchange<order::acquire>(h.word + index_of_word(p, taken), full,
+                                                  std::uint64_t{0}))
+      break;
+  }
+  if (taken == words) {
+    // A plain store is right here and only here: the span is dead, nobody's mark is needed.
+    atomic::store<order::relaxed>(h.rec + p, std::uint64_t{0});
+    atomic::fetch_add<order::relaxed>(h.state->spans + cls, ~0u);
+    count(h.state->retires);
+    give_pages(h, {p, pages});
+    return pages;
+  }
+  for (unsigned w = 0; w < taken; ++w) {
+    const word_index at = index_of_word(p, w);
+    const std::uint64_t old = atomic::fetch_or<order::release>(h.word + at, full_word);
+    if (old != 0)
+      report_twice(h, error_kind::late_double_free, at, cls, old);
+    else
+      mark_nonempty(h, at);
+  }
+  // Frees that saw "retiring" left the class's bit to the undo. Their marks come before this
+  // read-modify-write in the record's order and are in the value that it returns.
+  const span_record after{atomic::fetch_and<order::relaxed>(h.rec + p, ~span_record::retiring)};
+  if (after.nonempty() != 0) has_free.set(p);
+  return 0;
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

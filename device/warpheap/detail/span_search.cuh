@@ -1,0 +1,160 @@
+// Finding a word with free slots of a class, and making new spans when there is none.
+#pragma once
+
+#include <warpheap/detail/refill.cuh>
+#include <warpheap/detail/span.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+/// A word of span p that has free slots, 0 if none. Marks of words that turn out empty are cleared
+/// and the word looked at again (release on set, acquire on clear: see summary.cuh).
+__device__ inline word_index find_in_span(const heap_view& h, page_index p, span_record r) {
+  const std::uint32_t turn = spread(h) >> 28;  // where to begin among 16 words
+  for (unsigned i = 0; i < words_per_page; ++i) {
+    const unsigned w = (i + turn) % words_per_page;
+    if ((r.nonempty() >> w & 1) == 0) continue;
+    const word_index at = index_of_word(p, w);
+    if (atomic::load<order::relaxed>(h.word + at) != 0) return at;
+    atomic::fetch_and<order::acquire>(h.rec + p, ~(std::uint64_t{1} << w));
+    if (atomic::load<order::relaxed>(h.word + at) != 0) {
+      mark_nonempty(h, at);
+      return at;
+    }
+  }
+  return 0;
+}
+
+/// Looks at one span of the class's list; cleans the list's bit when the span has nothing.
+WARPHEAP_SLOW_PATH word_index find_at(const heap_view& h, unsigned cls, page_index p) {
+  span_record r = load_record(h, p);
+  if (r.is_live() && r.cls() == cls) {
+    if (r.is_retiring()) return 0;  // the undo will publish it again
+    const word_index found = find_in_span(h, p, r);
+    if (found != 0) return found;
+  }
+  const summary list = has_free_of(h, cls);
+  list.clear(p);
+  r = load_record(h, p);
+  if (r.is_live() && r.cls() == cls && r.nonempty() != 0) list.set(p);
+  return 0;
+}
+
+/// A word with free slots of the class, 0 if the lists show none. Each warp begins elsewhere, so
+/// that warps spread over the spans there are; every span in the list is looked at once.
+WARPHEAP_SLOW_PATH word_index find_word(const heap_view& h, unsigned cls) {
+  const summary list = has_free_of(h, cls);
+  const auto high =
+      static_cast<page_index>(atomic::load<order::relaxed>(&h.state->high_page.value));
+  if (high == 0) return 0;
+  const page_index start = spread(h) % high;
+  for (page_index p = list.next(start); p != 0; p = list.next(p + 1))
+    if (const word_index found = find_at(h, cls, p)) return found;
+  for (page_index p = list.next(1); p != 0 && p < start; p = list.next(p + 1))
+    if (const word_index found = find_at(h, cls, p)) return found;
+  return 0;
+}
+
+/// The same without trust in marks and lists, by reading the words of all spans of the class: free
+/// bits are invisible to find_word while a thread is between a change and its mark. The last
+/// thing to do before a malloc answers nullptr.
+WARPHEAP_SLOW_PATH word_index scan_words(const heap_view& h, unsigned cls) {
+  const auto high =
+      static_cast<page_index>(atomic::load<order::relaxed>(&h.state->high_page.value));
+  for (page_index p = 1; p < high; ++p) {
+    const span_record r = load_record(h, p);
+    if (!r.is_live() || r.cls() != cls) continue;
+    for (unsigned w = 0; w < span_words(cls); ++w)
+      if (atomic::load<order::relaxed>(h.word + index_of_word(p, w)) != 0)
+        return index_of_word(p, w);
+  }
+  return 0;
+}
+
+enum class grow_result { grown, crowded, exhausted };
+
+/// Makes one more span of the class. Not more warps at a time than the class has spans, so that
+/// growth doubles: enough for a storm of warps, and a single span for a class that is used once.
+/// `patience` rounds are left to the others; with none the caller grows all the same, so that a
+/// grower that never comes back (its kernel was aborted) holds nobody up.
+WARPHEAP_SLOW_PATH grow_result grow_class(const heap_view& h, unsigned cls, unsigned patience) {
+  std::uint32_t* growers = h.state->growers + cls;
+  const std::uint32_t others = atomic::fetch_add<order::relaxed>(growers, 1u);
+  grow_result result = grow_result::crowded;
+  if (patience == 0 || others <= atomic::load<order::relaxed>(h.state->spans + cls)) {
+    const page_index p = get_pages(h, span_pages(cls));
+    if (p != 0) publish_span(h, cls, p);
+    result = p != 0 ? grow_result::grown : grow_result::exhausted;
+  }
+  atomic::fetch_add<order::relaxed>(growers, ~0u);
+  return result;
+}
+
+/// Retires every span of every class that has no object. Returns the pages that came back. One
+/// warp does it at a time; the others go on and try again.
+WARPHEAP_SLOW_PATH std::uint32_t reclaim(const heap_view& h) {
+  std::uint64_t* busy = &h.state->reclaiming.value;
+  std::uint64_t expected = 0;
+  if (!atomic::compare_exchange<order::acquire>(busy, expected, std::uint64_t{1})) return 0;
+  std::uint32_t pages = 0;
+  for (unsigned cls = 1; cls < span_classes; ++cls) {
+    const summary list = has_free_of(h, cls);
+    for (page_index p = list.next(1); p != 0; p = list.next(p + 1)) pages += retire_span(h, p);
+  }
+  atomic::store<order::release>(busy, std::uint64_t{0});
+  return pages;
+}
+
+/// Bound of the search below: an iteration fails only when another thread was faster.
+inline constexpr unsigned max_search_rounds = 1u << 14;
+
+/// Brings the pages of empty spans of all classes into the stock, or waits, within the limit of a
+/// refill, for the warp that does. True when pages have come meanwhile: then it is worth another
+/// try.
+__device__ inline bool reclaim_or_await(const heap_view& h) {
+  const std::uint64_t* gives = &h.state->gives.value;
+  const std::uint64_t before = atomic::load<order::relaxed>(gives);
+  if (reclaim(h) == 0) {
+    const std::uint64_t start = now_ns();
+    unsigned pause = 128;
+    while (atomic::load<order::relaxed>(&h.state->reclaiming.value) != 0
+           && now_ns() - start <= h.refill_timeout_ns)
+      back_off(pause);
+  }
+  return atomic::load<order::relaxed>(gives) != before;
+}
+
+/// Tries that a malloc makes with reclaimed pages, which others may take before it.
+inline constexpr unsigned max_reclaims = 8;
+
+/// A word that had free slots of the class a moment ago, by all means there are, in order of cost:
+/// lists, a new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory.
+WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
+  unsigned pause = 32, patience = 64, reclaims = 0;
+  for (unsigned round = 0; round < max_search_rounds; ++round) {
+    if (const word_index found = find_word(h, cls)) return found;
+    const grow_result grown = grow_class(h, cls, patience);
+    if (grown == grow_result::grown) continue;
+    if (grown == grow_result::crowded) {
+      --patience;
+      __nanosleep(pause);
+      pause = pause < 1024 ? 2 * pause : pause;
+      continue;
+    }
+    if (reclaims++ < max_reclaims && reclaim_or_await(h)) continue;
+    // All words of the class were read in vain before and no pages have come free since: frees of
+    // this class would be in its lists by now.
+    std::uint64_t* scanned_at = h.state->scanned_at + cls;
+    const std::uint64_t gives = atomic::load<order::relaxed>(&h.state->gives.value);
+    if (atomic::load<order::relaxed>(scanned_at) == gives + 1) return 0;
+    if (const word_index found = scan_words(h, cls)) return found;
+    atomic::store<order::relaxed>(scanned_at, gives + 1);
+    return 0;
+  }
+  return 0;
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

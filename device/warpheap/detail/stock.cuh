@@ -1,0 +1,113 @@
+// The stock: free pages that the device owns, a bit for each in a summary bitmap.
+//
+// Runs of pages are taken lowest first, word by word with fetch_and; a run of which somebody took
+// a part meanwhile is put back. The bits are the ownership: only fetch_and takes, only fetch_or
+// gives, as with objects. Where pages come from and go to:
+//   refill service -> stock -> spans, large objects -> stock -> (trim) host
+#pragma once
+
+#include <warpheap/detail/report.cuh>
+#include <warpheap/detail/summary.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+__device__ __forceinline__ summary stock_of(const heap_view& h) {
+  return summary(h.stock, h.pages);
+}
+
+/// The part of the run [p, p + n) that lies in word w of a bitmap.
+__device__ __forceinline__ std::uint64_t run_part(page_index p, std::uint32_t n, std::uint32_t w) {
+  const std::uint32_t begin = p > w * 64 ? p - w * 64 : 0;
+  const std::uint32_t end = p + n < (w + 1) * 64 ? p + n - w * 64 : 64;
+  return bits::low_mask(end) & ~bits::low_mask(begin);
+}
+
+/// Free pages from p on, counted up to n.
+__device__ inline std::uint32_t run_length(const summary& s, page_index p, std::uint32_t n) {
+  std::uint32_t length = 0;
+  for (page_index at = p; length < n && at < s.pages(); at = p + length) {
+    const unsigned shift = at & 63;
+    const auto ones = static_cast<std::uint32_t>(bits::countr_zero(~(s.word(at / 64) >> shift)));
+    length += ones < 64 - shift ? ones : 64 - shift;
+    if (ones < 64 - shift) break;
+  }
+  return length < n ? length : n;
+}
+
+/// Sets the bits of a run of pages that the caller owns. Release: entries and words written before
+/// are seen by the next taker.
+__device__ inline void put_run(const summary& s, page_index p, std::uint32_t n) {
+  for (std::uint32_t w = p / 64; w * 64 < p + n; ++w)
+    if (atomic::fetch_or<order::release>(s.word_address(w), run_part(p, n, w)) == 0) s.raise(w);
+}
+
+/// Takes exactly [p, p + n), or nothing.
+__device__ inline bool claim_run(const summary& s, page_index p, std::uint32_t n) {
+  for (std::uint32_t w = p / 64; w * 64 < p + n; ++w) {
+    const std::uint64_t part = run_part(p, n, w);
+    // Acquire: the pages' entries and words as their last owner left them.
+    const std::uint64_t got = atomic::fetch_and<order::acquire>(s.word_address(w), ~part) & part;
+    if (got == part) continue;
+    if (got != 0 && atomic::fetch_or<order::release>(s.word_address(w), got) == 0) s.raise(w);
+    if (w * 64 > p) put_run(s, p, w * 64 - p);
+    return false;
+  }
+  return true;
+}
+
+/// Notes pages as the device's, without an object. Relaxed: whoever publishes them releases.
+__device__ inline void mark_device_pages(const heap_view& h, page_run run) {
+  for (std::uint32_t i = 0; i < run.count; ++i)
+    atomic::store<order::relaxed>(h.entry + run.first + i, page_entry::make(stock_class, 0).bits);
+  std::uint64_t* high = &h.state->high_page.value;
+  const std::uint64_t end = run.first + run.count;
+  for (std::uint64_t seen = atomic::load<order::relaxed>(high);
+       seen < end && !atomic::compare_exchange<order::relaxed>(high, seen, end);) {
+  }
+}
+
+/// Gives a run of pages to the stock: marks them as free pages of the device first.
+WARPHEAP_SLOW_PATH void give_pages(const heap_view& h, page_run run) {
+  device_state& s = *h.state;
+  mark_device_pages(h, run);
+  put_run(stock_of(h), run.first, run.count);
+  const std::uint64_t now =
+      run.count + atomic::fetch_add<order::relaxed>(&s.stock_pages.value, std::uint64_t{run.count});
+  count(s.gives);
+  if (now >= chunk_pages && atomic::load<order::relaxed>(&s.pressure.value) != 0)
+    atomic::store<order::relaxed>(&s.pressure.value, std::uint64_t{0});
+}
+
+/// Single pages are taken from a window of this many pages behind the lowest free one: narrow
+/// enough to keep the heap compact, wide enough that warps that grow at once seldom meet.
+inline constexpr std::uint32_t spread_window_pages = 128;
+
+/// Takes n adjacent pages; 0 when the search finds none. The search passes the stock once and
+/// never waits; pages that others hold for a moment look taken.
+WARPHEAP_SLOW_PATH page_index take_pages(const heap_view& h, std::uint32_t n) {
+  const summary s = stock_of(h);
+  const page_index lowest = s.next(1);
+  if (lowest == 0) return 0;
+  const page_index start = n == 1 ? lowest + spread(h) % spread_window_pages : lowest;
+  bool wrapped = start == lowest;
+  for (page_index p = s.next(start);;) {
+    if (p == 0 || (wrapped && start != lowest && p >= start)) {
+      if (wrapped) return 0;
+      wrapped = true;
+      p = s.next(1);
+      continue;
+    }
+    const std::uint32_t length = run_length(s, p, n);
+    if (length >= n && claim_run(s, p, n)) {
+      atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{n});
+      return p;
+    }
+    p = s.next(p + (length != 0 ? length : 1));
+  }
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

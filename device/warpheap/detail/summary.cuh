@@ -1,0 +1,112 @@
+// A bitmap over pages with two levels above it that say where set bits may be.
+//
+// A bit of an upper level is set on the empty -> non-empty edge of the word below it, and is
+// cleared only by a search that met it in vain: clear first, then look again at the word below.
+// Why no bit is lost: take the last change of a lower word from zero to non-zero, by T. T then ors
+// the upper bit (release). If that bit is 0 in the end, some clearer's fetch_and (acquire) came
+// after T's fetch_or on the same word; read-modify-writes form one chain, so the clearer acquires
+// what T released, sees the lower word non-zero when it looks again, and sets the bit back. Hence
+// release on every set, acquire on every clear, and no plain store ever. Bits too many are legal.
+#pragma once
+
+#include <warpheap/atomic.hpp>
+#include <warpheap/detail/warp.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+class summary {
+ public:
+  __device__ summary(std::uint64_t* bits, page_index pages) : level0_(bits), pages_(pages) {}
+
+  /// Sets the bit of page p. Release: what the caller did before is seen by who clears it.
+  __device__ void set(page_index p) const {
+    if (atomic::fetch_or<order::release>(level0_ + p / 64, bit_of(p)) == 0) raise(p / 64);
+  }
+
+  /// Clears the bit of page p. The caller looks again at what the bit stands for afterwards.
+  __device__ void clear(page_index p) const {
+    atomic::fetch_and<order::acquire>(level0_ + p / 64, ~bit_of(p));
+  }
+
+  /// Tells the upper levels that word w of level 0 has become non-zero.
+  __device__ void raise(std::uint32_t w) const {
+    if (atomic::fetch_or<order::release>(level1() + w / 64, bit_of(w)) == 0) raise2(w / 64);
+  }
+
+  /// The lowest set bit at or after `from`, 0 when there is none (bit 0 is never set).
+  __device__ page_index next(page_index from) const {
+    if (from >= pages_) return 0;
+    std::uint32_t w = from / 64;
+    std::uint64_t here = word(w) & from_bit(from);
+    while (here == 0) {
+      w = next_word(w + 1);
+      if (w == 0) return 0;
+      here = word(w);
+      if (here == 0) {  // the summary promised too much
+        atomic::fetch_and<order::acquire>(level1() + w / 64, ~bit_of(w));
+        if ((here = word(w)) != 0) raise(w);
+      }
+    }
+    return w * 64 + ctz(here);
+  }
+
+  /// Word w of level 0. Relaxed: whoever takes a bit does so by an acquiring read-modify-write.
+  __device__ std::uint64_t word(std::uint32_t w) const {
+    return atomic::load<order::relaxed>(level0_ + w);
+  }
+  __device__ std::uint64_t* word_address(std::uint32_t w) const { return level0_ + w; }
+  __device__ page_index pages() const { return pages_; }
+
+ private:
+  __device__ static std::uint64_t bit_of(std::uint32_t i) { return std::uint64_t{1} << (i & 63); }
+  __device__ static std::uint64_t from_bit(std::uint32_t i) {
+    return ~std::uint64_t{0} << (i & 63);
+  }
+  __device__ static unsigned ctz(std::uint64_t x) {
+    return static_cast<unsigned>(bits::countr_zero(x));
+  }
+  __device__ std::uint64_t* level1() const { return level0_ + level_words(pages_, 0); }
+  __device__ std::uint64_t* level2() const { return level1() + level_words(pages_, 1); }
+
+  __device__ void raise2(std::uint32_t v) const {
+    atomic::fetch_or<order::release>(level2() + v / 64, bit_of(v));
+  }
+
+  /// The lowest word of level 0, at or after w, that level 1 calls non-zero; 0 when there is none
+  /// (the search never asks for word 0).
+  __device__ std::uint32_t next_word(std::uint32_t w) const {
+    if (w >= level_words(pages_, 0)) return 0;
+    std::uint32_t v = w / 64;
+    std::uint64_t here = atomic::load<order::relaxed>(level1() + v) & from_bit(w);
+    while (here == 0) {
+      v = next_word1(v + 1);
+      if (v == 0) return 0;
+      here = atomic::load<order::relaxed>(level1() + v);
+      if (here == 0) {
+        atomic::fetch_and<order::acquire>(level2() + v / 64, ~bit_of(v));
+        if ((here = atomic::load<order::relaxed>(level1() + v)) != 0) raise2(v);
+      }
+    }
+    return v * 64 + ctz(here);
+  }
+
+  /// The same one level up; level 2 is short (a word for 2 GiB of pages) and read through.
+  __device__ std::uint32_t next_word1(std::uint32_t v) const {
+    const std::uint32_t end = static_cast<std::uint32_t>(level_words(pages_, 2));
+    std::uint64_t mask = from_bit(v);
+    for (std::uint32_t u = v / 64; u < end; ++u, mask = ~std::uint64_t{0}) {
+      const std::uint64_t here = atomic::load<order::relaxed>(level2() + u) & mask;
+      if (here != 0) return u * 64 + ctz(here);
+    }
+    return 0;
+  }
+
+  std::uint64_t* level0_;
+  page_index pages_;
+};
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

@@ -1,0 +1,188 @@
+// Objects of 1..15 bytes, packed into 16-byte blocks as Go packs them, with explicit free in any
+// order.
+//
+// Each block has a 16-bit mask out of band, all zero while the block is free. While a block is
+// open (named by a warp's `tiny` word), every offset that was not handed out yet keeps its bit set:
+// frees can never bring the mask of an open block to zero. Whoever takes the block out of the tiny
+// word by compare-and-swap knows which offsets were started and clears the others. The one
+// fetch_and that clears the last bit frees the block.
+//
+// The tiny word holds {block, started offsets, next offset} and is changed only by one
+// compare-and-swap, in global memory: two diverged groups of one warp, or two warps that share a
+// cache slot, may interleave anywhere. An append touches the tiny word alone.
+#pragma once
+
+#include <warpheap/detail/small.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+/// Number of a block: page * 512 + block in the page; 0 = none.
+using block_index = std::uint64_t;
+
+/// A warp's open block in one word.
+struct tiny_word {
+  std::uint64_t bits = 0;
+
+  __device__ static tiny_word make(block_index block, unsigned started, unsigned next) {
+    return {block << 21 | std::uint64_t{started} << 5 | next};
+  }
+  __device__ block_index block() const { return bits >> 21; }
+  __device__ unsigned started() const { return static_cast<unsigned>(bits >> 5) & 0xffff; }
+  __device__ unsigned next() const { return static_cast<unsigned>(bits) & 31; }
+};
+
+/// Alignment that Go gives an object of this size; the size is a multiple of it, so objects of one
+/// size lie side by side.
+__device__ __forceinline__ unsigned tiny_alignment(unsigned size) {
+  return (size & 7) == 0 ? 8 : (size & 3) == 0 ? 4 : (size & 1) == 0 ? 2 : 1;
+}
+
+/// Start offsets of n objects of a size from `offset` on, as bits.
+__device__ __forceinline__ unsigned start_bits(unsigned offset, unsigned size, unsigned n) {
+  unsigned started = 0;
+  for (unsigned i = 0; i < n; ++i) started |= 1u << (offset + i * size);
+  return started;
+}
+
+/// Two blocks share a 32-bit word; each operation leaves the neighbour's half as it is.
+__device__ __forceinline__ std::uint32_t* mask_word(const heap_view& h, block_index b) {
+  return h.tiny_mask + b / 2;
+}
+__device__ __forceinline__ unsigned mask_shift(block_index b) { return (b & 1) * 16; }
+
+__device__ inline void free_block(const heap_view& h, block_index b) {
+  const auto page = static_cast<page_index>(b / tiny_blocks_per_page);
+  const auto slot = static_cast<unsigned>(b % tiny_blocks_per_page);  // spans of blocks have 1 page
+  static_assert(span_pages(tiny_blocks) == 1);
+  free_bits(h, index_of_word(page, slot / 64), std::uint64_t{1} << (slot % 64));
+}
+
+/// Clears bits of a block's mask and frees the block with the last one. Returns the old mask.
+/// Acquire and release: all users' writes come before the block's next use.
+WARPHEAP_SLOW_PATH unsigned clear_mask(const heap_view& h, block_index b, unsigned clear) {
+  const std::uint32_t old = atomic::fetch_and<order::acq_rel>(
+      mask_word(h, b), ~(static_cast<std::uint32_t>(clear) << mask_shift(b)));
+  const unsigned half = old >> mask_shift(b) & 0xffff;
+  if (half != 0 && (half & ~clear) == 0) free_block(h, b);
+  return half;
+}
+
+/// Sets the mask of a block that the caller has just claimed. Relaxed: the block becomes known to
+/// others only by the tiny word's compare-and-swap or by the pointers handed out.
+WARPHEAP_SLOW_PATH void set_mask(const heap_view& h, block_index b, unsigned bits) {
+  const std::uint32_t old = atomic::fetch_or<order::relaxed>(
+      mask_word(h, b), static_cast<std::uint32_t>(bits) << mask_shift(b));
+  const unsigned half = old >> mask_shift(b) & 0xffff;
+  // A free block's mask is zero; bits in it are the marks of a stray free of a former object.
+  if (half != 0) {
+    report(h, error_kind::late_double_free,
+           reinterpret_cast<std::uint64_t>(h.base) + b * tiny_block_bytes);
+    if ((half & ~bits) != 0)
+      atomic::fetch_and<order::relaxed>(
+          mask_word(h, b), ~(static_cast<std::uint32_t>(half & ~bits) << mask_shift(b)));
+  }
+}
+
+/// Drops the never started offsets of a block that was just taken out of a tiny word.
+__device__ inline void close_block(const heap_view& h, tiny_word r) {
+  clear_mask(h, r.block(), 0xffff & ~r.started());
+}
+
+/// Objects appended to the open block: n of them from `offset` on. n == 0: no room, no open block.
+struct tiny_append {
+  block_index block;
+  unsigned offset;
+  unsigned n;
+};
+
+WARPHEAP_SLOW_PATH tiny_append append_tiny(const heap_view& h, std::uint64_t* word, unsigned size,
+                                           unsigned want) {
+  tiny_word r{atomic::load<order::relaxed>(word)};
+  while (r.block() != 0) {
+    const unsigned align = tiny_alignment(size);
+    const unsigned offset = (r.next() + align - 1) & ~(align - 1);
+    const unsigned room = offset < tiny_block_bytes ? (tiny_block_bytes - offset) / size : 0;
+    if (room == 0) break;
+    const unsigned n = room < want ? room : want;
+    const unsigned started = r.started() | start_bits(offset, size, n);
+    const unsigned next = offset + n * size;
+    const bool full = next == tiny_block_bytes;
+    const tiny_word to = full ? tiny_word{} : tiny_word::make(r.block(), started, next);
+    // Acquire and release: the installation of the block comes before, its mask with it. The word
+    // carries block, offsets and room, so a value that came back is the same state.
+    if (atomic::compare_exchange<order::acq_rel>(word, r.bits, to.bits)) {
+      const block_index b = r.block();
+      // The caller's own start bits keep the mask from zero.
+      if (full) clear_mask(h, b, 0xffff & ~started);
+      return {b, offset, n};
+    }
+  }
+  return {0, 0, 0};
+}
+
+/// Opens a fresh block that already holds n objects of a size, or keeps it closed when the warp's
+/// open one has no less room.
+WARPHEAP_SLOW_PATH void start_block(const heap_view& h, std::uint64_t* word, block_index b,
+                                    unsigned size, unsigned n) {
+  const unsigned started = start_bits(0, size, n), next = size * n;
+  tiny_word r{atomic::load<order::relaxed>(word)};
+  if (next == tiny_block_bytes || (r.block() != 0 && r.next() <= next)) {
+    set_mask(h, b, started);
+    return;
+  }
+  set_mask(h, b, 0xffff);
+  const tiny_word to = tiny_word::make(b, started, next);
+  if (atomic::compare_exchange<order::acq_rel>(word, r.bits, to.bits)) {
+    if (r.block() != 0) close_block(h, r);
+  } else {
+    clear_mask(h, b, 0xffff & ~started);  // another group installed first; ours is closed already
+  }
+}
+
+/// One object of `size` bytes, 1..15, for each lane of the group; nullptr where memory ran out.
+/// All lanes of the group ask for the same size and call together.
+WARPHEAP_SLOW_PATH void* malloc_tiny(const heap_view& h, lane_mask group, unsigned size) {
+  const auto lanes = static_cast<unsigned>(__popc(group));
+  const unsigned rank = rank_in(group), leader = leader_of(group);
+  std::uint64_t* word = h.tiny + cache_slot(h);
+  tiny_append a{0, 0, 0};
+  if (lane_id() == leader) a = append_tiny(h, word, size, lanes);
+  a.n = __shfl_sync(group, a.n, static_cast<int>(leader));
+  a.offset = __shfl_sync(group, a.offset, static_cast<int>(leader));
+  a.block = __shfl_sync(group, static_cast<unsigned long long>(a.block), static_cast<int>(leader));
+  if (rank < a.n) return h.base + a.block * tiny_block_bytes + a.offset + rank * size;
+
+  // The rest take fresh blocks: the first lane of each block claims it.
+  const lane_mask rest = drop_lanes(group, a.n);
+  const unsigned per_block = tiny_block_bytes / size;
+  const unsigned order_in_rest = rank - a.n, left = lanes - a.n;
+  const unsigned in_block = order_in_rest % per_block, nth_block = order_in_rest / per_block;
+  const lane_mask claimers = __ballot_sync(rest, in_block == 0);
+  std::byte* block = nullptr;
+  if (in_block == 0) {
+    block = static_cast<std::byte*>(malloc_small(h, claimers, tiny_blocks));
+    if (block != nullptr) {
+      const unsigned begin = nth_block * per_block;
+      start_block(h, word, static_cast<std::uint64_t>(block - h.base) / tiny_block_bytes, size,
+                  left - begin < per_block ? left - begin : per_block);
+    }
+  }
+  block = reinterpret_cast<std::byte*>(
+      __shfl_sync(rest, reinterpret_cast<unsigned long long>(block),
+                  static_cast<int>(lane_of_rank(claimers, nth_block))));
+  return block == nullptr ? nullptr : block + in_block * size;
+}
+
+/// Frees one tiny object.
+WARPHEAP_SLOW_PATH void free_tiny(const heap_view& h, std::uint64_t offset) {
+  const block_index b = offset / tiny_block_bytes;
+  const unsigned bit = 1u << (offset % tiny_block_bytes);
+  if ((clear_mask(h, b, bit) & bit) == 0)
+    report(h, error_kind::double_free, reinterpret_cast<std::uint64_t>(h.base) + offset);
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

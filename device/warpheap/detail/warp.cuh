@@ -1,0 +1,105 @@
+// What device code asks about the warp it runs in, the same on both backends.
+#pragma once
+
+#include <cstdint>
+#include <warpheap/bits.hpp>
+#include <warpheap/heap_view.hpp>
+#include <warpheap/platform.hpp>
+
+// Slow paths are real functions: the fast path keeps its registers and the reader his overview.
+#ifdef __CUDACC__
+#define WARPHEAP_SLOW_PATH inline __device__ __noinline__
+#else
+#define WARPHEAP_SLOW_PATH inline __attribute__((noinline))
+#endif
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+using lane_mask = unsigned;
+
+/// How many lanes of the group come before the calling one.
+__device__ __forceinline__ unsigned rank_in(lane_mask group) {
+  return static_cast<unsigned>(__popc(group & ((1u << lane_id()) - 1)));
+}
+
+__device__ __forceinline__ unsigned leader_of(lane_mask group) {
+  return static_cast<unsigned>(__ffs(static_cast<int>(group))) - 1;
+}
+
+/// The group without its first n lanes.
+__device__ __forceinline__ lane_mask drop_lanes(lane_mask group, unsigned n) {
+  for (; n > 0 && group != 0; --n) group &= group - 1;
+  return group;
+}
+
+/// Lane of the given rank in the group.
+__device__ __forceinline__ unsigned lane_of_rank(lane_mask group, unsigned rank) {
+  return static_cast<unsigned>(bits::select(group, static_cast<int>(rank)));
+}
+
+/// The n lowest set bits of a free word, or all when it has no more. A fresh word is one run of
+/// ones from some bit on, and needs no search.
+__device__ __forceinline__ std::uint64_t lowest_bits(std::uint64_t word, unsigned n) {
+  const std::uint64_t low = word & (0 - word);
+  const std::uint64_t run = bits::low_mask(n) * low;  // n ones from the lowest set bit on
+  if ((word & run) == run) return run;
+  return bits::lowest_set(word, static_cast<int>(n));
+}
+
+/// Position of the set bit of the given rank.
+__device__ __forceinline__ unsigned bit_of_rank(std::uint64_t word, unsigned rank) {
+  const unsigned first = static_cast<unsigned>(__ffsll(static_cast<long long>(word))) - 1;
+  const std::uint64_t run = word >> first;
+  if ((run & (run + 1)) == 0) return first + rank;  // contiguous
+  return static_cast<unsigned>(bits::select(word, static_cast<int>(rank)));
+}
+
+/// OR of a 64-bit value over the lanes of a group; every lane gets it.
+__device__ __forceinline__ std::uint64_t reduce_or(lane_mask group, std::uint64_t value) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+  const unsigned low = __reduce_or_sync(group, static_cast<unsigned>(value));
+  const unsigned high = __reduce_or_sync(group, static_cast<unsigned>(value >> 32));
+  return std::uint64_t{high} << 32 | low;
+#else
+  std::uint64_t all = 0;
+  for (lane_mask rest = group; rest != 0; rest &= rest - 1)
+    all |= __shfl_sync(group, static_cast<unsigned long long>(value),
+                       static_cast<int>(leader_of(rest)));
+  return all;
+#endif
+}
+
+/// Nanoseconds of a clock that all lanes share.
+__device__ __forceinline__ std::uint64_t now_ns() {
+#ifdef __CUDACC__
+  std::uint64_t now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+#else
+  return simt::now_ns();
+#endif
+}
+
+/// Index of the calling warp's cache slot. Two warps may share one (it holds hints, and words that
+/// only atomics change), so a warp that moves or a collision costs time and nothing else.
+__device__ __forceinline__ unsigned cache_slot(const heap_view& h) {
+#ifdef __CUDACC__
+  unsigned sm, warp;
+  asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
+  asm volatile("mov.u32 %0, %%warpid;" : "=r"(warp));
+  return (sm * 64 + warp) % h.warp_slots;
+#else
+  return simt::warp_slot() % h.warp_slots;
+#endif
+}
+
+/// A number that differs between warps, to spread them over equally good choices.
+__device__ __forceinline__ std::uint32_t spread(const heap_view& h) {
+  return (cache_slot(h) + 1) * 2654435761u;  // Knuth's multiplicative hash
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap
