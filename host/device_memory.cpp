@@ -1,0 +1,91 @@
+#include "host/device_memory.hpp"
+
+namespace warpheap {
+
+namespace {
+
+/// Lays arrays out one behind the other, each on a boundary of 128 bytes, an L2 cache line.
+class layout {
+ public:
+  template <class T>
+  std::size_t add(std::size_t n) {
+    const std::size_t at = bits::align_up(end_, 128);
+    end_ = at + n * sizeof(T);
+    return at;
+  }
+  std::size_t bytes() const { return end_; }
+
+ private:
+  std::size_t end_ = 0;
+};
+
+}  // namespace
+
+device_memory::device_memory(memory_backend& memory, const heap_options& options, bool kernels)
+    : memory_(memory) {
+  const std::size_t bytes = options.reserve_bytes / chunk_bytes * chunk_bytes;
+  const std::size_t most = memory.max_reserve();
+  if (bytes > most)
+    throw heap_error("a heap of " + format_bytes(bytes) + " was asked for, but "
+                     + memory.device_name() + " has room for " + format_bytes(most)
+                     + "; set heap_options::reserve_bytes or WARPHEAP=reserve=SIZE");
+  view_.base = memory.reserve(bytes);
+  if (view_.base == nullptr)
+    throw heap_error("the system refused a reservation of " + format_bytes(bytes)
+                     + " for the heap; set heap_options::reserve_bytes or WARPHEAP=reserve=SIZE");
+  view_.bytes = bytes;
+  view_.pages = static_cast<std::uint32_t>(bytes / page_size);
+  view_.summary_stride = static_cast<std::uint32_t>(bits::align_up(summary_words(view_.pages), 16));
+  if (!kernels) return;
+
+  view_.warp_slots = memory.warp_slots();
+  view_.refill_timeout_ns = options.refill_timeout_ns != 0 ? options.refill_timeout_ns
+                                                           : memory.default_refill_timeout_ns();
+  const std::size_t pages = view_.pages;
+  layout l;
+  const std::size_t self = l.add<heap_view>(1);
+  const std::size_t state = l.add<device_state>(1);
+  const std::size_t entry = l.add<std::uint32_t>(pages);
+  const std::size_t word = l.add<std::uint64_t>(pages * words_per_page);
+  const std::size_t rec = l.add<std::uint64_t>(pages);
+  const std::size_t mask = l.add<std::uint32_t>(pages * (tiny_blocks_per_page / 2));
+  const std::size_t has_free =
+      l.add<std::uint64_t>(std::size_t{span_classes} * view_.summary_stride);
+  const std::size_t stock = l.add<std::uint64_t>(view_.summary_stride);
+  const std::size_t hint = l.add<std::uint32_t>(std::size_t{view_.warp_slots} * span_classes);
+  const std::size_t tiny = l.add<std::uint64_t>(view_.warp_slots);
+
+  array_bytes_ = l.bytes();
+  arrays_ = static_cast<std::byte*>(memory.allocate_device(array_bytes_));
+  view_.queue = static_cast<refill_queue*>(memory.allocate_pinned(sizeof(refill_queue)));
+  if (arrays_ == nullptr || view_.queue == nullptr) {
+    free_all();
+    throw heap_error("no memory for " + format_bytes(array_bytes_) + " of metadata of a heap of "
+                     + format_bytes(bytes));
+  }
+  view_.self = reinterpret_cast<const heap_view*>(arrays_ + self);
+  view_.state = reinterpret_cast<device_state*>(arrays_ + state);
+  view_.entry = reinterpret_cast<std::uint32_t*>(arrays_ + entry);
+  view_.word = reinterpret_cast<std::uint64_t*>(arrays_ + word);
+  view_.rec = reinterpret_cast<std::uint64_t*>(arrays_ + rec);
+  view_.tiny_mask = reinterpret_cast<std::uint32_t*>(arrays_ + mask);
+  view_.has_free = reinterpret_cast<std::uint64_t*>(arrays_ + has_free);
+  view_.stock = reinterpret_cast<std::uint64_t*>(arrays_ + stock);
+  view_.hint = reinterpret_cast<std::uint32_t*>(arrays_ + hint);
+  view_.tiny = reinterpret_cast<std::uint64_t*>(arrays_ + tiny);
+
+  memory.copy_to_device(arrays_ + self, &view_, sizeof view_);
+  // All words are zero but one: mailbox 0 is the stock's, the others are free.
+  const std::uint64_t free_boxes = ~(std::uint64_t{1} << stock_mailbox);
+  memory.copy_to_device(&view_.state->free_mailboxes.value, &free_boxes, sizeof free_boxes);
+}
+
+device_memory::~device_memory() { free_all(); }
+
+void device_memory::free_all() noexcept {
+  if (view_.queue != nullptr) memory_.free_pinned(view_.queue, sizeof(refill_queue));
+  if (arrays_ != nullptr) memory_.free_device(arrays_, array_bytes_);
+  memory_.release(view_.base, view_.bytes);
+}
+
+}  // namespace warpheap

@@ -1,0 +1,29 @@
+// The arrays that kernels work on (heap_view.hpp), allocated for one heap.
+#pragma once
+
+#include <memory>
+#include <warpheap/backend.hpp>
+
+namespace warpheap {
+
+/// Owns the reservation, the device arrays and the queue; `view()` says where they are.
+class device_memory {
+ public:
+  /// Throws heap_error saying what could not be had. Without kernels only the reservation is made.
+  device_memory(memory_backend& memory, const heap_options& options, bool kernels);
+  ~device_memory();
+  device_memory(const device_memory&) = delete;
+  device_memory& operator=(const device_memory&) = delete;
+
+  const heap_view& view() const { return view_; }
+
+ private:
+  void free_all() noexcept;
+
+  memory_backend& memory_;
+  heap_view view_;
+  std::byte* arrays_ = nullptr;
+  std::size_t array_bytes_ = 0;
+};
+
+}  // namespace warpheap

@@ -1,0 +1,466 @@
+#include "host/host_heap.hpp"
+
+#include <cstring>
+#include <new>
+#include <unordered_map>
+#include <utility>
+
+#include <warpheap/bits.hpp>
+
+namespace warpheap {
+
+namespace {
+
+/// The heaps that exist, by id. A thread that ends asks here which of its caches' heaps still do.
+/// Never destroyed: threads may end after static objects are gone.
+struct heap_registry {
+  std::mutex mutex;  // taken before all locks of a heap
+  std::unordered_map<std::uint64_t, host_heap*> heaps;
+  std::uint64_t last_id = 0;
+};
+
+heap_registry& registry() {
+  static heap_registry& r = *new heap_registry;
+  return r;
+}
+
+std::uint64_t register_heap(host_heap* h) {
+  heap_registry& r = registry();
+  const std::scoped_lock lock(r.mutex);
+  r.heaps.emplace(r.last_id + 1, h);
+  return ++r.last_id;
+}
+
+/// The cache that the thread used last. Trivial, so that reading it costs no check for construction
+/// and works at any time in a thread's life.
+struct last_cache {
+  std::uint64_t heap_id = 0;
+  mcache* cache = nullptr;
+  bool thread_ended = false;
+};
+constinit thread_local last_cache last;
+
+}  // namespace
+
+/// A thread's caches, one for each heap it used.
+class thread_caches {
+ public:
+  static thread_caches& mine() {
+    static thread_local thread_caches caches;
+    return caches;
+  }
+
+  mcache* find(std::uint64_t heap_id) const {
+    for (const auto& [id, cache] : entries_) {
+      if (id == heap_id) return cache;
+    }
+    return nullptr;
+  }
+
+  /// Room for one entry more; heaps that are gone are forgotten.
+  void make_room() {
+    heap_registry& r = registry();
+    const std::scoped_lock lock(r.mutex);
+    std::erase_if(entries_, [&](const auto& e) { return !r.heaps.contains(e.first); });
+    entries_.reserve(entries_.size() + 1);
+  }
+  void add(std::uint64_t heap_id, mcache* c) { entries_.emplace_back(heap_id, c); }
+
+  ~thread_caches() {
+    last = {0, nullptr, true};
+    heap_registry& r = registry();
+    // Held throughout: a heap does not go while its cache is given back to it.
+    const std::scoped_lock lock(r.mutex);
+    for (const auto& [id, cache] : entries_) {
+      const auto it = r.heaps.find(id);
+      if (it == r.heaps.end()) continue;
+      cache->flush();
+      it->second->drop_cache(cache);
+    }
+  }
+
+ private:
+  std::vector<std::pair<std::uint64_t, mcache*>> entries_;
+};
+
+host_heap::host_heap(std::byte* base, std::size_t reserve_bytes, const page_source& source)
+    : pages_(base, reserve_bytes, source), central_(pages_), id_(register_heap(this)) {
+  cache_alloc_.init(pages_.metadata(), sizeof(mcache), alignof(mcache), cache_sys_, nullptr,
+                    nullptr, /*zero=*/false);
+}
+
+host_heap::~host_heap() {
+  heap_registry& r = registry();
+  const std::scoped_lock lock(r.mutex);
+  r.heaps.erase(id_);
+}
+
+// --- caches
+// ---------------------------------------------------------------------------------------
+
+mcache* host_heap::cache() {
+  if (last.heap_id == id_) [[likely]]
+    return last.cache;
+  if (last.thread_ended) return nullptr;
+  try {
+    thread_caches& mine = thread_caches::mine();
+    mcache* c = mine.find(id_);
+    if (c == nullptr) {
+      mine.make_room();
+      c = add_cache();
+      if (c == nullptr) return nullptr;
+      mine.add(id_, c);
+    }
+    last.heap_id = id_;
+    last.cache = c;
+    return c;
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+mcache* host_heap::add_cache() {
+  const std::scoped_lock lock(caches_mutex_);
+  try {
+    caches_.reserve(caches_.size() + 1);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+  void* p = cache_alloc_.alloc();
+  if (p == nullptr) return nullptr;
+  auto* c = new (p) mcache(pages_, central_);
+  caches_.push_back(c);
+  return c;
+}
+
+void host_heap::drop_cache(mcache* c) {
+  const std::scoped_lock lock(caches_mutex_);
+  retired_.add(c->counters);
+  std::erase(caches_, c);
+  c->~mcache();
+  cache_alloc_.free(c);
+}
+
+/// f(cache of this thread); a thread that has ended already has one for this call only.
+template <class F>
+void* host_heap::with_cache(F&& f) {
+  if (mcache* c = cache(); c != nullptr) [[likely]]
+    return f(*c);
+  mcache* c = add_cache();
+  if (c == nullptr) return nullptr;
+  void* p = f(*c);
+  c->flush();
+  drop_cache(c);
+  return p;
+}
+
+// --- allocation
+// -----------------------------------------------------------------------------------
+
+/// attempt(), and once more after everything unused went back to the heap.
+template <class F>
+auto host_heap::or_reclaim(mcache& c, F&& attempt) {
+  auto p = attempt();
+  if (p == nullptr) [[unlikely]] {
+    c.flush();
+    for (unsigned sc = 0; sc < host_span_classes; ++sc) central_[sc].release_empty();
+    p = attempt();
+    if (p == nullptr) c.counters.out_of_memory.add(1);
+  }
+  return p;
+}
+
+void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind) {
+  const unsigned sc = make_span_class(size_class, kind == contents::no_pointers);
+  void* p = c.alloc(sc);
+  if (p == nullptr) [[unlikely]]
+    p = or_reclaim(c, [&] { return c.alloc(sc); });
+  if (p != nullptr) c.counters.mallocs[size_class].add(1);
+  return p;
+}
+
+mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind) {
+  const std::size_t npages = bits::ceil_div(n, page_size);
+  mspan* s = or_reclaim(c, [&] {
+    return pages_.alloc_large(npages, align_pages,
+                              make_span_class(0, kind == contents::no_pointers), c.stock());
+  });
+  if (s == nullptr) return nullptr;
+  c.counters.mallocs[0].add(1);
+  c.counters.large_bytes_taken.add(s->elemsize());
+  return s;
+}
+
+void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
+  if (n < tiny_size && kind == contents::no_pointers) {
+    return or_reclaim(c, [&] { return c.alloc_tiny(static_cast<unsigned>(n)); });
+  }
+  if (n <= max_small_size) return alloc_class(c, size_to_class(n), kind);
+  mspan* s = alloc_large(c, n, 1, kind);
+  return s == nullptr ? nullptr : s->base();
+}
+
+void* host_heap::malloc(std::size_t n, contents kind) {
+  if (n == 0) return base();
+  return with_cache([&](mcache& c) { return alloc(c, n, kind); });
+}
+
+void* host_heap::calloc(std::size_t n, std::size_t m, contents kind) {
+  return with_cache([&](mcache& c) -> void* {
+    if (bits::mul_overflows(n, m)) {
+      c.counters.refused.add(1);
+      return nullptr;
+    }
+    const std::size_t bytes = n * m;
+    if (bytes == 0) return base();
+    if (bytes <= max_small_size) {
+      void* p = alloc(c, bytes, kind);
+      return p == nullptr ? nullptr : std::memset(p, 0, bytes);
+    }
+    mspan* s = alloc_large(c, bytes, 1, kind);
+    if (s == nullptr) return nullptr;
+    if (s->needzero) std::memset(s->base(), 0, bytes);  // fresh pages stay untouched
+    return s->base();
+  });
+}
+
+void* host_heap::aligned_alloc(std::size_t align, std::size_t n, contents kind) {
+  return with_cache([&](mcache& c) -> void* {
+    if (!bits::is_power_of_two(align)) {
+      c.counters.refused.add(1);
+      return nullptr;
+    }
+    if (n == 0) {
+      if (reinterpret_cast<std::uintptr_t>(base()) % align == 0) return base();
+      n = 1;  // the object of size 0 is not aligned so far
+    }
+    if (n > reserve_bytes() || align > reserve_bytes()) {
+      c.counters.out_of_memory.add(1);
+      return nullptr;
+    }
+    const std::size_t rounded = bits::align_up(n, align);
+    if (align > page_size || rounded > max_small_size) {
+      mspan* s = alloc_large(c, n, align > page_size ? align / page_size : 1, kind);
+      return s == nullptr ? nullptr : s->base();
+    }
+    if (rounded < tiny_size) return alloc(c, rounded, kind);
+    // Slots lie at multiples of their size in a page-aligned span.
+    unsigned size_class = size_to_class(rounded);
+    while (class_to_size(size_class) % align != 0) ++size_class;
+    return alloc_class(c, size_class, kind);
+  });
+}
+
+// --- free
+// -----------------------------------------------------------------------------------------
+
+free_status host_heap::free(void* p) {
+  if (mcache* c = cache(); c != nullptr) [[likely]] {
+    const free_status status = free_object(p, c->counters);
+    c->counters.frees_by_status[static_cast<unsigned>(status)].add(1);
+    return status;
+  }
+  // The thread has ended: counted where ended threads are.
+  alloc_counters counters;
+  const free_status status = free_object(p, counters);
+  counters.frees_by_status[static_cast<unsigned>(status)].add(1);
+  const std::scoped_lock lock(caches_mutex_);
+  retired_.add(counters);
+  return status;
+}
+
+free_status host_heap::free_object(void* p, alloc_counters& counters) {
+  if (p == nullptr) return free_status::null;
+  // Below the base it wraps to more than any reservation.
+  const std::size_t offset =
+      reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
+  if (offset >= reserve_bytes()) return free_status::foreign;
+  if (offset == 0) return free_status::zero_size;
+  const page_owner owner = pages_.owner(offset >> page_shift);
+  if (!owner.is_span()) return classify_without_span(owner, offset % page_size);
+
+  mspan* s = owner.span();
+  const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base());
+  const unsigned size_class = s->size_class();
+  if (size_class == 0) {
+    if (in_span != 0) return free_status::interior;
+    if ((s->give(0) & 1) != 0) return free_status::double_free;
+    counters.frees[0].add(1);
+    counters.large_bytes_freed.add(s->elemsize());
+    pages_.free_span(s);
+    return free_status::ok;
+  }
+  const unsigned slot = s->slot_of(in_span);
+  if (slot >= s->nelems()) return free_status::interior;  // the tail
+  const auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
+  if (s->span_class() == tiny_span_class) return free_tiny(s, slot, in_slot, counters);
+  if (in_slot != 0) return free_status::interior;
+  if (!central_.free_slot(s, slot)) return free_status::double_free;
+  counters.frees[size_class].add(1);
+  return free_status::ok;
+}
+
+free_status host_heap::free_tiny(mspan* s, unsigned slot, unsigned offset,
+                                 alloc_counters& counters) {
+  auto* masks = s->tiny_masks.load(std::memory_order_relaxed);  // published with the page's owner
+  if (masks == nullptr || offset >= tiny_size) return free_status::not_allocated;
+  std::atomic<std::uint32_t>& mask = masks->mask[slot];
+  std::uint32_t old = mask.load(std::memory_order_relaxed);
+  std::uint32_t rest = 0;
+  do {
+    if (!tiny_mask::is_live(old, offset)) {
+      return (old & tiny_mask::started(offset)) != 0 ? free_status::double_free
+                                                     : free_status::interior;
+    }
+    rest = old & ~tiny_mask::live(offset);
+    // acq_rel: of all frees of the block, the last one is after the others.
+  } while (
+      !mask.compare_exchange_weak(old, rest, std::memory_order_acq_rel, std::memory_order_relaxed));
+  counters.tiny_frees.add(1);
+  if (tiny_mask::holds_nothing(rest)) {
+    counters.tiny_blocks_freed.add(1);
+    // Can fail only for a stale pointer that met masks of another span's.
+    if (!central_.free_slot(s, slot)) return free_status::double_free;
+  }
+  return free_status::ok;
+}
+
+/// What a pointer into a page without span is; offset: its place in the page.
+free_status host_heap::classify_without_span(page_owner owner, std::size_t offset) {
+  if (owner.is_device()) return free_status::device_page;
+  if (!owner.is_gone()) return free_status::not_allocated;
+  const unsigned span_class = owner.gone_class();
+  if (span_class == tiny_span_class) return free_status::double_free;
+  const std::size_t in_span = owner.gone_index() * page_size + offset;
+  const unsigned c = span_class_size_class(span_class);
+  if (c == 0) return in_span == 0 ? free_status::double_free : free_status::not_allocated;
+  const std::size_t slot = in_span / class_to_size(c);
+  return in_span % class_to_size(c) == 0 && slot < class_to_objects(c) ? free_status::double_free
+                                                                       : free_status::not_allocated;
+}
+
+std::size_t host_heap::usable_size(const void* p) const {
+  const std::size_t offset =
+      reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
+  if (p == nullptr || offset >= reserve_bytes()) return 0;
+  const page_owner owner = pages_.owner(offset >> page_shift);
+  if (!owner.is_span()) return 0;
+  const mspan* s = owner.span();
+  const auto in_span = static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base());
+  if (s->size_class() == 0) return in_span == 0 && !s->is_free(0) ? s->elemsize() : 0;
+  const unsigned slot = s->slot_of(in_span);
+  if (slot >= s->nelems() || s->is_free(slot)) return 0;
+  const auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
+  if (s->span_class() == tiny_span_class) {
+    const auto* masks = s->tiny_masks.load(std::memory_order_relaxed);
+    if (masks == nullptr || in_slot >= tiny_size) return 0;
+    const std::uint32_t mask = masks->mask[slot].load(std::memory_order_relaxed);
+    return tiny_mask::is_live(mask, in_slot) ? tiny_mask::extent(mask, in_slot) : 0;
+  }
+  return in_slot == 0 ? s->elemsize() : 0;
+}
+
+// --- pages
+// ----------------------------------------------------------------------------------------
+
+page_run host_heap::take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages) {
+  const page_run run = pages_.take_device_pages(min_pages, want_pages);
+  if (run.count != 0) return run;
+  for (unsigned sc = 0; sc < host_span_classes; ++sc) central_[sc].release_empty();
+  return pages_.take_device_pages(min_pages, want_pages);
+}
+
+void host_heap::give_back_device_pages(page_run run) { pages_.give_back_device_pages(run); }
+
+std::size_t host_heap::trim() {
+  if (mcache* c = cache(); c != nullptr) c->flush();
+  for (unsigned sc = 0; sc < host_span_classes; ++sc) central_[sc].release_empty();
+  return pages_.scavenge();
+}
+
+void host_heap::count_reset(const mspan& s) {
+  const unsigned live = s.nelems() - s.count_free();
+  if (s.span_class() == tiny_span_class) {
+    const auto* masks = s.tiny_masks.load(std::memory_order_relaxed);
+    for (unsigned i = 0; i < s.nelems(); ++i) {
+      if (s.is_free(i)) continue;
+      const std::uint32_t mask = masks->mask[i].load(std::memory_order_relaxed);
+      retired_.tiny_frees.add(static_cast<std::uint64_t>(bits::popcount(mask & mask >> 16)));
+    }
+    retired_.tiny_blocks_freed.add(live);
+    return;
+  }
+  retired_.frees[s.size_class()].add(live);
+  if (s.size_class() == 0) retired_.large_bytes_freed.add(live * s.elemsize());
+}
+
+void host_heap::reset() {
+  const std::scoped_lock lock(caches_mutex_);
+  for (mcache* c : caches_) c->forget_spans();
+  for (unsigned sc = 0; sc < host_span_classes; ++sc) central_[sc].forget_all();
+  pages_.next_sweep_cycle();  // every span is unswept now, or stale in a cache
+  pages_.for_each_span([&](mspan& s) {
+    s.set_phase(pages_.sweepgen(), sweep_phase::sweeping);
+    count_reset(s);
+    s.free_all();
+    s.set_phase(pages_.sweepgen(), sweep_phase::swept);
+    pages_.free_span(&s);
+  });
+}
+
+// --- figures
+// --------------------------------------------------------------------------------------
+
+host_heap_stats host_heap::stats() const {
+  host_heap_stats st;
+  const auto sum = [&](const alloc_counters& a) {
+    for (unsigned c = 0; c < num_classes; ++c) {
+      st.by_class[c].mallocs += a.mallocs[c].get();
+      st.by_class[c].frees += a.frees[c].get();
+    }
+    st.tiny_mallocs += a.tiny_mallocs.get();
+    st.tiny_frees += a.tiny_frees.get();
+    st.tiny_blocks += a.tiny_blocks_taken.get() - a.tiny_blocks_freed.get();
+    st.live_bytes += a.large_bytes_taken.get() - a.large_bytes_freed.get();
+    st.out_of_memory += a.out_of_memory.get();
+    st.refused += a.refused.get();
+    st.cache_refills += a.refills.get();
+    for (unsigned i = 0; i < free_statuses; ++i) {
+      st.frees_by_status[i] += a.frees_by_status[i].get();
+    }
+  };
+  {
+    const std::scoped_lock lock(caches_mutex_);
+    sum(retired_);
+    for (const mcache* c : caches_) sum(c->counters);
+    st.thread_caches = caches_.size();
+  }
+  st.mallocs = st.tiny_mallocs;
+  st.frees = st.tiny_frees;
+  st.live_bytes += st.tiny_blocks * tiny_size;
+  for (unsigned c = 0; c < num_classes; ++c) {
+    host_heap_stats::class_stats& k = st.by_class[c];
+    k.live = k.mallocs - k.frees;
+    st.mallocs += k.mallocs;
+    st.frees += k.frees;
+    st.live_bytes += k.live * class_to_size(c);
+  }
+  st.live_objects = st.mallocs - st.frees;
+
+  const mheap_stats h = pages_.stats();
+  st.spans = h.spans;
+  st.pages_in_use = h.pages_in_use;
+  st.device_pages = h.device_pages;
+  st.free_pages = h.free_pages;
+  st.peak_pages = h.peak_pages;
+  st.heap_sys_bytes = h.grown_pages * page_size;
+  st.released_bytes = h.scavenged_pages * page_size;
+  st.reserved_bytes = reserve_bytes();
+  st.span_sys_bytes = h.span_sys;
+  st.tiny_sys_bytes = h.tiny_sys;
+  st.cache_sys_bytes = cache_sys_.load(std::memory_order_relaxed);
+  st.metadata_sys_bytes = h.metadata_sys;
+  return st;
+}
+
+}  // namespace warpheap

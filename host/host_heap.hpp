@@ -1,0 +1,176 @@
+#pragma once
+
+// The allocator of host objects: Go's, with explicit free. It owns the heap's pages, and lends runs
+// of them to the device's allocator.
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include <warpheap/layout.hpp>
+#include <warpheap/size_classes.hpp>
+
+#include "host/fixalloc.hpp"
+#include "host/mcache.hpp"
+#include "host/mcentral.hpp"
+#include "host/mheap.hpp"
+#include "host/mspan.hpp"
+
+namespace warpheap {
+
+/// What became of a free.
+enum class free_status : std::uint8_t {
+  ok,
+  null,           ///< free(nullptr): nothing to do, no error
+  zero_size,      ///< the object of size 0: nothing to do, no error
+  foreign,        ///< not an address of this heap
+  device_page,    ///< in pages lent to the device: for the caller to pass on
+  interior,       ///< inside an object, or in a span where no object starts
+  double_free,    ///< the object is free already
+  not_allocated,  ///< in pages that hold no object
+};
+inline constexpr unsigned free_statuses = 8;
+
+/// Whether an object may hold pointers. The two kinds never share a span.
+enum class contents : std::uint8_t { no_pointers, pointers };
+
+/// Figures of a host_heap. Each is exact when no call is in flight; under load, each is some value
+/// that it had during the call.
+struct host_heap_stats {
+  struct class_stats {
+    std::uint64_t mallocs = 0;  ///< objects ever allocated
+    std::uint64_t frees = 0;    ///< objects ever freed
+    std::uint64_t live = 0;     ///< objects that exist
+  };
+  std::uint64_t mallocs = 0;       ///< objects ever allocated, tiny and large ones included
+  std::uint64_t frees = 0;         ///< objects ever freed, by free and by reset
+  std::uint64_t live_objects = 0;  ///< mallocs - frees
+  std::uint64_t live_bytes = 0;    ///< bytes of the slots, tiny blocks and pages they occupy
+  std::uint64_t tiny_mallocs = 0;  ///< tiny objects ever allocated
+  std::uint64_t tiny_frees = 0;    ///< tiny objects ever freed
+  std::uint64_t tiny_blocks = 0;   ///< 16-byte blocks in use for tiny objects
+  std::array<class_stats, num_classes> by_class{};  ///< [0]: large objects; tiny ones in none
+  std::uint64_t out_of_memory = 0;  ///< allocations answered with nullptr for want of pages
+  std::uint64_t refused = 0;        ///< allocations refused: size overflow or bad alignment
+  std::array<std::uint64_t, free_statuses> frees_by_status{};  ///< calls of free, by answer
+  std::uint64_t cache_refills = 0;       ///< spans that thread caches took from mcentral or mheap
+  std::uint64_t spans = 0;               ///< spans that have pages
+  std::uint64_t pages_in_use = 0;        ///< pages of spans
+  std::uint64_t device_pages = 0;        ///< pages lent to the device
+  std::uint64_t free_pages = 0;          ///< pages taken into use before, and free now
+  std::uint64_t peak_pages = 0;          ///< most pages ever in use and lent together
+  std::uint64_t heap_sys_bytes = 0;      ///< bytes of the reservation taken into use so far
+  std::uint64_t released_bytes = 0;      ///< those of them that are free and hold no memory
+  std::uint64_t reserved_bytes = 0;      ///< bytes of the reservation
+  std::uint64_t span_sys_bytes = 0;      ///< bytes for span records
+  std::uint64_t cache_sys_bytes = 0;     ///< bytes for thread caches
+  std::uint64_t tiny_sys_bytes = 0;      ///< bytes for the masks of tiny blocks
+  std::uint64_t metadata_sys_bytes = 0;  ///< bytes from the system for all records, tables aside
+  std::uint64_t thread_caches = 0;       ///< caches of threads that used the heap and still run
+};
+
+/// Allocator over the memory [base, base + reserve_bytes). All records lie elsewhere.
+///
+/// Thread-safe: any thread allocates, and any thread frees any object. A thread has a cache of
+/// spans for each heap it uses, given back when the thread ends; a heap may go while threads that
+/// used it still run. Method: the Go runtime's (mcache, mcentral, mheap) with a free bit a slot
+/// that frees set atomically, by which wrong frees are told exactly, as long as the slot has no new
+/// owner.
+class host_heap {
+ public:
+  /// Page 0 is reserved: base is the address of all objects of size 0. base must be aligned to
+  /// page_size; reserve_bytes is rounded down to pages, of which there must be two at least (else
+  /// std::invalid_argument). Throws std::bad_alloc if there is no address range for the tables.
+  host_heap(std::byte* base, std::size_t reserve_bytes, const page_source& source);
+  /// Needs all calls to have returned. Gives no page back to the source: the reservation goes too.
+  ~host_heap();
+  host_heap(const host_heap&) = delete;
+  host_heap& operator=(const host_heap&) = delete;
+
+  /// n bytes, indeterminate; nullptr when there is no room. n == 0: base. Aligned to the largest
+  /// power of two that divides the slot size, hence to what any type of n bytes needs.
+  void* malloc(std::size_t n, contents kind = contents::no_pointers);
+  /// n * m zeroed bytes; nullptr also when n * m overflows.
+  void* calloc(std::size_t n, std::size_t m, contents kind = contents::no_pointers);
+  /// n bytes aligned to align; nullptr also when align is no power of two.
+  void* aligned_alloc(std::size_t align, std::size_t n, contents kind = contents::no_pointers);
+  /// Never damages the heap, whatever p is, unless p is an object that was allocated anew.
+  free_status free(void* p);
+  /// Bytes that may be used at p, at least those asked for; 0 if p is no live object.
+  std::size_t usable_size(const void* p) const;
+
+  /// A run of min_pages to want_pages pages for the device; count 0 if there is none.
+  page_run take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages);
+  /// Takes pages back; the whole run must be lent to the device (else aborts).
+  void give_back_device_pages(page_run run);
+  bool is_device_page(std::uint32_t page) const { return pages_.is_device_page(page); }
+
+  host_heap_stats stats() const;
+  /// Frees every host object. No other call may be in flight. Lent pages stay lent.
+  void reset();
+  /// Gives this thread's cache, the spans without objects and the memory of free pages back.
+  /// Returns the bytes given back to the source.
+  std::size_t trim();
+
+  /// f(pointer, bytes) for each live object; an object's bytes are its usable size. No other call
+  /// may be in flight.
+  template <class F>
+  void for_each_live(F&& f) const;
+
+  std::byte* base() const { return pages_.base(); }
+  std::size_t reserve_bytes() const { return pages_.reserve_pages() * page_size; }
+
+ private:
+  friend class thread_caches;  // of host_heap.cpp: a thread's caches, given back when it ends
+
+  mcache* cache();             // the calling thread's; null when it has ended already
+  mcache* add_cache();         // null when the system has no memory
+  void drop_cache(mcache* c);  // after a flush
+  template <class F>
+  void* with_cache(F&& f);
+
+  void* alloc(mcache& c, std::size_t n, contents kind);
+  void* alloc_class(mcache& c, unsigned size_class, contents kind);
+  mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind);
+  template <class F>
+  auto or_reclaim(mcache& c, F&& attempt);
+  free_status free_object(void* p, alloc_counters& counters);
+  free_status free_tiny(mspan* s, unsigned slot, unsigned offset, alloc_counters& counters);
+  static free_status classify_without_span(page_owner owner, std::size_t offset);
+  void count_reset(const mspan& s);
+
+  mheap pages_;
+  mcentral_set central_;
+  const std::uint64_t id_;  // never used twice in a process
+
+  mutable std::mutex caches_mutex_;  // taken before mcentral's and mheap's
+  fixalloc cache_alloc_;
+  sys_counter cache_sys_{0};
+  std::vector<mcache*> caches_;
+  alloc_counters retired_;  // of caches that are gone
+};
+
+template <class F>
+void host_heap::for_each_live(F&& f) const {
+  pages_.for_each_span([&](const mspan& s) {
+    const auto* masks = s.tiny_masks.load(std::memory_order_relaxed);
+    for (unsigned i = 0; i < s.nelems(); ++i) {
+      if (s.is_free(i)) continue;
+      if (masks == nullptr) {
+        f(static_cast<void*>(s.slot_address(i)), s.elemsize());
+        continue;
+      }
+      const std::uint32_t mask = masks->mask[i].load(std::memory_order_relaxed);
+      for (unsigned offset = 0; offset < tiny_size; ++offset) {
+        if (!tiny_mask::is_live(mask, offset)) continue;
+        f(static_cast<void*>(s.slot_address(i) + offset),
+          std::size_t{tiny_mask::extent(mask, offset)});
+      }
+    }
+  });
+}
+
+}  // namespace warpheap

@@ -1,0 +1,146 @@
+// Memory of the CUDA backend: pages are one managed reservation, metadata is device memory, the
+// queue is pinned host memory. In a build without CUDA only the reason why is left.
+#include <warpheap/backend.hpp>
+
+#ifdef WARPHEAP_HAS_CUDA
+
+#include <cuda_runtime_api.h>
+
+#include <cstdlib>
+#include <string>
+
+namespace warpheap {
+namespace {
+
+std::string describe(cudaError_t code) {
+  return std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code);
+}
+
+int attribute(cudaDeviceAttr which) {
+  int device = 0, value = 0;
+  if (cudaGetDevice(&device) != cudaSuccess
+      || cudaDeviceGetAttribute(&value, which, device) != cudaSuccess)
+    return 0;
+  return value;
+}
+
+class cuda_memory final : public memory_backend {
+ public:
+  cuda_memory() {
+    int device = 0;
+    cudaError_t code = cudaGetDevice(&device);
+    if (code == cudaSuccess) code = cudaGetDeviceProperties(&properties_, device);
+    if (code != cudaSuccess)
+      throw heap_error("cannot read the CUDA device's properties: " + describe(code));
+  }
+
+  backend_kind kind() const override { return backend_kind::cuda; }
+  std::string device_name() const override { return properties_.name; }
+
+  std::size_t max_reserve() const override {
+    // A managed reservation beyond the free memory can hang the GPU. For each page of 8 KiB there
+    // are 1.2 KiB of metadata, and other programs' contexts need room too.
+    std::size_t free = 0, total = 0;
+    if (cudaMemGetInfo(&free, &total) != cudaSuccess) return 0;
+    constexpr std::size_t margin = std::size_t{256} << 20;
+    return free <= margin ? 0 : (free - margin) / 6 * 5;
+  }
+
+  std::byte* reserve(std::size_t bytes) override {
+    void* p = nullptr;
+    if (cudaMallocManaged(&p, bytes + chunk_bytes) != cudaSuccess) return nullptr;
+    const auto address = reinterpret_cast<std::uintptr_t>(p);
+    allocated_ = p;
+    return static_cast<std::byte*>(p) + (bits::align_up(address, chunk_bytes) - address);
+  }
+  void release(std::byte*, std::size_t) noexcept override { (void)cudaFree(allocated_); }
+
+  // Managed pages stay where they are until the heap goes.
+  bool discard(std::byte*, std::size_t) noexcept override { return false; }
+  bool dirty_after_discard() const override { return true; }
+
+  void* allocate_device(std::size_t bytes) override {
+    void* p = nullptr;
+    if (cudaMalloc(&p, bytes) != cudaSuccess) return nullptr;
+    if (cudaMemset(p, 0, bytes) == cudaSuccess) return p;
+    (void)cudaFree(p);
+    return nullptr;
+  }
+  void free_device(void* p, std::size_t) noexcept override { (void)cudaFree(p); }
+
+  void* allocate_pinned(std::size_t bytes) override {
+    void* p = nullptr;
+    if (cudaHostAlloc(&p, bytes, cudaHostAllocMapped | cudaHostAllocPortable) != cudaSuccess)
+      return nullptr;
+    std::fill_n(static_cast<std::byte*>(p), bytes, std::byte{0});
+    return p;
+  }
+  void free_pinned(void* p, std::size_t) noexcept override { (void)cudaFreeHost(p); }
+
+  void copy_to_device(void* device, const void* host, std::size_t bytes) override {
+    copy(device, host, bytes, cudaMemcpyHostToDevice);
+  }
+  void copy_to_host(void* host, const void* device, std::size_t bytes) override {
+    copy(host, device, bytes, cudaMemcpyDeviceToHost);
+  }
+
+  unsigned warp_slots() const override {
+    // One for each warp that can be resident (cache_slot() in device/.../warp.cuh).
+    return static_cast<unsigned>(properties_.multiProcessorCount) * 64;
+  }
+  std::uint64_t default_refill_timeout_ns() const override { return 1'000'000; }
+
+ private:
+  static void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+    if (const cudaError_t code = cudaMemcpy(to, from, bytes, kind); code != cudaSuccess)
+      throw heap_error("cudaMemcpy of " + format_bytes(bytes) + " failed: " + describe(code));
+  }
+
+  cudaDeviceProp properties_{};
+  void* allocated_ = nullptr;
+};
+
+}  // namespace
+
+std::string why_no_cuda() {
+  // A kernel that is loaded at its first launch would wait for the kernels that run, and these may
+  // wait for pages: load everything at once. Has to be said before the first CUDA call.
+  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+  int devices = 0;
+  const cudaError_t code = cudaGetDeviceCount(&devices);
+  if (code != cudaSuccess) {
+    (void)cudaGetLastError();
+    return "no CUDA device can be used (" + describe(code) + ")";
+  }
+  if (devices == 0) return "the CUDA driver knows no device";
+  if (attribute(cudaDevAttrConcurrentManagedAccess) == 0)
+    return "the device cannot share managed memory with the CPU while kernels run "
+           "(concurrentManagedAccess is 0)";
+  return {};
+}
+
+std::unique_ptr<memory_backend> make_cuda_memory() {
+  if (const std::string reason = why_no_cuda(); !reason.empty())
+    throw heap_error("the backend cuda was asked for, but " + reason
+                     + "; use the backend simt, which runs kernels on the CPU");
+  return std::make_unique<cuda_memory>();
+}
+
+}  // namespace warpheap
+
+#else
+
+namespace warpheap {
+
+std::string why_no_cuda() {
+  return "this build has no CUDA: no nvcc was found when it was configured";
+}
+
+std::unique_ptr<memory_backend> make_cuda_memory() {
+  throw heap_error("the backend cuda was asked for, but " + why_no_cuda()
+                   + "; use the backend simt, which runs kernels on the CPU");
+}
+
+}  // namespace warpheap
+
+#endif

@@ -1,0 +1,83 @@
+// Memory of the SIMT backend: everything is anonymous mmap, zero until touched.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <warpheap/backend.hpp>
+
+namespace warpheap {
+namespace {
+
+void* map_zero(std::size_t bytes) {
+  // NORESERVE: metadata and pages are sized for the whole reservation, and used as it fills.
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return p == MAP_FAILED ? nullptr : p;
+}
+
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (!line.starts_with("model name")) continue;
+    const auto colon = line.find(": ");
+    if (colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "CPU";
+}
+
+class mmap_memory final : public memory_backend {
+ public:
+  backend_kind kind() const override { return backend_kind::simt; }
+
+  std::string device_name() const override {
+    return cpu_name() + ", " + std::to_string(std::thread::hardware_concurrency()) + " threads";
+  }
+
+  std::size_t max_reserve() const override {
+    // More than the machine has could be reserved, and would end in the out-of-memory killer.
+    const auto pages = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES));
+    return pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  }
+
+  std::byte* reserve(std::size_t bytes) override {
+    auto* p = static_cast<std::byte*>(map_zero(bytes + chunk_bytes));
+    if (p == nullptr) return nullptr;
+    const auto address = reinterpret_cast<std::uintptr_t>(p);
+    const std::size_t head = bits::align_up(address, chunk_bytes) - address;
+    if (head != 0) munmap(p, head);
+    if (head != chunk_bytes) munmap(p + head + bytes, chunk_bytes - head);
+    return p + head;
+  }
+  void release(std::byte* base, std::size_t bytes) noexcept override { munmap(base, bytes); }
+
+  bool discard(std::byte* address, std::size_t bytes) noexcept override {
+    return madvise(address, bytes, MADV_DONTNEED) == 0;
+  }
+  bool dirty_after_discard() const override { return false; }
+
+  void* allocate_device(std::size_t bytes) override { return map_zero(bytes); }
+  void free_device(void* p, std::size_t bytes) noexcept override { munmap(p, bytes); }
+  void* allocate_pinned(std::size_t bytes) override { return map_zero(bytes); }
+  void free_pinned(void* p, std::size_t bytes) noexcept override { munmap(p, bytes); }
+  void copy_to_device(void* device, const void* host, std::size_t bytes) override {
+    std::memcpy(device, host, bytes);
+  }
+  void copy_to_host(void* host, const void* device, std::size_t bytes) override {
+    std::memcpy(host, device, bytes);
+  }
+
+  unsigned warp_slots() const override {
+    // A worker thread of the executor has up to 32 warps at a time.
+    return 32 * std::max(2u, std::thread::hardware_concurrency());
+  }
+  std::uint64_t default_refill_timeout_ns() const override { return 2'000'000'000; }
+};
+
+}  // namespace
+
+std::unique_ptr<memory_backend> make_mmap_memory() { return std::make_unique<mmap_memory>(); }
+
+}  // namespace warpheap

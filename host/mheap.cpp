@@ -1,0 +1,298 @@
+#include "host/mheap.hpp"
+
+#include <algorithm>
+#include <new>
+#include <stdexcept>
+
+#include <warpheap/bits.hpp>
+
+namespace warpheap {
+
+namespace {
+
+std::size_t checked_pages(const std::byte* base, std::size_t reserve_bytes) {
+  const std::size_t pages = reserve_bytes / page_size;
+  if (base == nullptr || reinterpret_cast<std::uintptr_t>(base) % page_size != 0) {
+    throw std::invalid_argument("warpheap: the heap's base is not aligned to a page");
+  }
+  if (pages < 2) throw std::invalid_argument("warpheap: the heap needs two pages at least");
+  return pages;
+}
+
+}  // namespace
+
+mheap::mheap(std::byte* base, std::size_t reserve_bytes, const page_source& source)
+    : base_(base),
+      reserve_pages_(checked_pages(base, reserve_bytes)),
+      source_(source),
+      pages_(bits::ceil_div(reserve_pages_, chunk_pages)),
+      owners_(reserve_pages_) {
+  static_assert(class_to_objects(tiny_class) == page_size / tiny_size);
+  span_alloc_.init(
+      metadata_, sizeof(mspan), alignof(mspan), span_sys_,
+      [](void* self, void* record) {
+        static_cast<mheap*>(self)->all_spans_.push_back(new (record) mspan);
+      },
+      this, /*zero=*/false);
+  tiny_mask_alloc_.init(
+      metadata_, sizeof(tiny_mask_block), alignof(tiny_mask_block), tiny_sys_,
+      [](void*, void* record) { new (record) tiny_mask_block; }, nullptr, /*zero=*/false);
+}
+
+void mheap::set_owner(std::size_t first, std::size_t n, page_owner o) {
+  for (std::size_t i = first; i < first + n; ++i) {
+    // Release: who finds the span here finds its record complete.
+    std::atomic_ref(owners_[i]).store(o.bits(), std::memory_order_release);
+  }
+}
+
+bool mheap::grow_locked(std::size_t n) {
+  const std::size_t grown = grown_chunks_ * chunk_pages;
+  const std::size_t left = grown < reserve_pages_ ? reserve_pages_ - grown : 0;
+  if (left == 0) return false;
+  std::size_t chunks = bits::ceil_div(n, chunk_pages);
+  const std::size_t most = bits::ceil_div(reserve_pages_, chunk_pages) - grown_chunks_;
+  if (chunks > most) {
+    // All that is left may do together with free pages just below it.
+    std::size_t below = 0;
+    for (std::size_t c = grown_chunks_; c > 0; --c) {
+      const std::size_t end = pages_.summary(page_allocator::levels - 1, c - 1).end();
+      below += end;
+      if (end != chunk_pages) break;
+    }
+    if (below + left < n) return false;
+    chunks = most;
+  }
+  const std::size_t first = grown_chunks_;
+  pages_.grow(first, chunks);
+  grown_chunks_ += chunks;
+  if (first == 0) pages_.allocate_range(0, 1);  // the address of objects of size 0
+  const std::size_t end = grown_chunks_ * chunk_pages;
+  if (end > reserve_pages_) pages_.allocate_range(reserve_pages_, end - reserve_pages_);
+  return true;
+}
+
+page_allocation mheap::alloc_pages_locked(std::size_t n) {
+  page_allocation got = pages_.alloc(n);
+  if (!got && grow_locked(n)) got = pages_.alloc(n);
+  return got;
+}
+
+mspan* mheap::new_record_locked() {
+  if (dead_.size() > quarantine) return dead_.pop_front();
+  try {
+    if (all_spans_.size() == all_spans_.capacity()) {
+      all_spans_.reserve(std::max<std::size_t>(64, 2 * all_spans_.size()));
+    }
+    return static_cast<mspan*>(span_alloc_.alloc());
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+mspan* mheap::take_record(page_stock& stock) {
+  if (stock.count == 0) {
+    const std::scoped_lock lock(mutex_);
+    while (stock.count < page_stock::max_records / 2) {
+      mspan* s = new_record_locked();
+      if (s == nullptr) break;
+      stock.records[stock.count++] = s;
+    }
+    if (stock.count == 0) return nullptr;
+  }
+  return stock.records[--stock.count];
+}
+
+bool mheap::commit(page_allocation got, std::size_t n) {
+  if (got.scavenged == 0 || source_.commit == nullptr) return true;
+  return source_.commit(source_.context, page_address(got.first), n * page_size);
+}
+
+void mheap::abandon(std::size_t first, std::size_t n) {
+  if (source_.decommit != nullptr) {
+    source_.decommit(source_.context, page_address(first), n * page_size);
+  }
+  const std::scoped_lock lock(mutex_);
+  pages_.free(first, n, /*scavenged=*/true);
+}
+
+mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class, span_place place,
+                        page_stock& stock) {
+  mspan* s = commit(got, n) ? take_record(stock) : nullptr;
+  tiny_mask_block* masks = nullptr;
+  if (s != nullptr && span_class == tiny_span_class) {
+    const std::scoped_lock lock(mutex_);
+    masks = static_cast<tiny_mask_block*>(tiny_mask_alloc_.alloc());
+    if (masks == nullptr) {
+      dead_.insert_back(s);
+      s = nullptr;
+    }
+  }
+  if (s == nullptr) {
+    abandon(got.first, n);
+    return nullptr;
+  }
+  s->init(page_address(got.first), n, span_class);
+  s->set_state(span_state::in_use);
+  s->reset_phase(sweepgen_);
+  s->needzero = source_.needzero_after_decommit || got.scavenged != n;
+  // Relaxed: set_owner publishes it.
+  s->tiny_masks.store(masks, std::memory_order_relaxed);
+  if (masks != nullptr) {
+    for (auto& mask : masks->mask) mask.store(0, std::memory_order_relaxed);
+  }
+  s->set_place(place);
+  set_owner(got.first, n, page_owner::of(s));
+  spans_.fetch_add(1, std::memory_order_relaxed);
+  pages_in_use_.fetch_add(n, std::memory_order_relaxed);
+  note_peak();
+  return s;
+}
+
+mspan* mheap::alloc_span(std::size_t n, unsigned span_class, span_place place, page_stock& stock) {
+  page_allocation got = stock.pages.alloc(n);
+  if (!got) {
+    const std::scoped_lock lock(mutex_);
+    if (stock.pages.empty() && n <= page_stock::max_span_pages) {
+      if (pages_.free_pages() == 0) grow_locked(n);
+      stock.pages = pages_.alloc_to_cache();
+      got = stock.pages.alloc(n);
+    }
+    if (!got) got = alloc_pages_locked(n);
+    if (!got) {
+      stock.pages.flush(pages_);
+      got = alloc_pages_locked(n);
+    }
+    if (!got) return nullptr;
+  }
+  return make_span(got, n, span_class, place, stock);
+}
+
+mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class,
+                          page_stock& stock) {
+  if (n > reserve_pages_ || align_pages > reserve_pages_) return nullptr;
+  page_allocation got;
+  const std::size_t slack = align_pages - 1;
+  const std::size_t longer = n + slack;
+  {
+    const std::scoped_lock lock(mutex_);
+    got = alloc_pages_locked(longer);
+    if (!got) {
+      stock.pages.flush(pages_);
+      got = alloc_pages_locked(longer);
+    }
+  }
+  if (!got) return nullptr;
+  if (slack > 0) {
+    // What is too much at both ends goes back at once. It is committed first, so that a page counts
+    // as given back to the system only when it is.
+    if (!commit(got, longer)) {
+      abandon(got.first, longer);
+      return nullptr;
+    }
+    const auto address = reinterpret_cast<std::uintptr_t>(page_address(got.first));
+    const std::size_t head =
+        (bits::align_up(address, align_pages * page_size) - address) / page_size;
+    const std::scoped_lock lock(mutex_);
+    if (head > 0) pages_.free(got.first, head);
+    if (head < slack) pages_.free(got.first + head + n, slack - head);
+    // Fresh in all its pages, or else treated as used.
+    got = {got.first + head, got.scavenged == longer ? n : 0};
+  }
+  return make_span(got, n, span_class, span_place::large, stock);
+}
+
+void mheap::free_span(mspan* s) {
+  const auto first = static_cast<std::size_t>(s->base() - base_) / page_size;
+  const std::size_t n = s->npages();
+  // A stale record answers every free with "double free": its slots are all free.
+  s->free_all();
+  s->set_place(span_place::none);
+  s->set_state(span_state::dead);
+  for (std::size_t i = 0; i < n; ++i) {
+    set_owner(first + i, 1, page_owner::gone(s->span_class(), i));
+  }
+  spans_.fetch_sub(1, std::memory_order_relaxed);
+  pages_in_use_.fetch_sub(n, std::memory_order_relaxed);
+  const std::scoped_lock lock(mutex_);
+  if (auto* masks = s->tiny_masks.exchange(nullptr, std::memory_order_relaxed); masks != nullptr) {
+    tiny_mask_alloc_.free(masks);
+  }
+  pages_.free(first, n);
+  dead_.insert_back(s);
+}
+
+void mheap::flush(page_stock& stock) {
+  const std::scoped_lock lock(mutex_);
+  stock.pages.flush(pages_);
+  while (stock.count > 0) dead_.insert_back(stock.records[--stock.count]);
+}
+
+page_run mheap::take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages) {
+  if (min_pages == 0) min_pages = 1;
+  std::size_t n = std::max(min_pages, want_pages);
+  page_allocation got;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (;;) {
+      got = alloc_pages_locked(n);
+      if (got || n == min_pages) break;
+      n = std::max<std::size_t>(min_pages, n / 2);
+    }
+  }
+  if (!got) return {};
+  if (!commit(got, n)) {
+    abandon(got.first, n);
+    return {};
+  }
+  set_owner(got.first, n, page_owner::device());
+  device_pages_.fetch_add(n, std::memory_order_relaxed);
+  note_peak();
+  return {static_cast<page_index>(got.first), static_cast<std::uint32_t>(n)};
+}
+
+void mheap::give_back_device_pages(page_run run) {
+  if (run.count == 0) return;
+  for (std::size_t i = 0; i < run.count; ++i) {
+    if (!is_device_page(run.first + i)) fatal("a page given back was not lent to the device");
+  }
+  set_owner(run.first, run.count, page_owner());
+  device_pages_.fetch_sub(run.count, std::memory_order_relaxed);
+  const std::scoped_lock lock(mutex_);
+  pages_.free(run.first, run.count);
+}
+
+std::size_t mheap::scavenge() {
+  if (source_.decommit == nullptr) return 0;
+  const std::scoped_lock lock(mutex_);
+  return page_size * pages_.scavenge([&](std::size_t first, std::size_t n) {
+    source_.decommit(source_.context, page_address(first), n * page_size);
+  });
+}
+
+void mheap::note_peak() {
+  const std::size_t now =
+      pages_in_use_.load(std::memory_order_relaxed) + device_pages_.load(std::memory_order_relaxed);
+  std::size_t peak = peak_pages_.load(std::memory_order_relaxed);
+  while (now > peak && !peak_pages_.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
+  }
+}
+
+mheap_stats mheap::stats() const {
+  const std::scoped_lock lock(mutex_);
+  mheap_stats st;
+  st.spans = spans_.load(std::memory_order_relaxed);
+  st.pages_in_use = pages_in_use_.load(std::memory_order_relaxed);
+  st.device_pages = device_pages_.load(std::memory_order_relaxed);
+  st.peak_pages = peak_pages_.load(std::memory_order_relaxed);
+  st.grown_pages = std::min(grown_chunks_ * chunk_pages, reserve_pages_);
+  const std::size_t taken = st.pages_in_use + st.device_pages + (grown_chunks_ > 0 ? 1 : 0);
+  st.free_pages = st.grown_pages > taken ? st.grown_pages - taken : 0;
+  st.scavenged_pages = pages_.scavenged_pages();
+  st.span_sys = span_sys_.load(std::memory_order_relaxed);
+  st.tiny_sys = tiny_sys_.load(std::memory_order_relaxed);
+  st.metadata_sys = metadata_.sys_bytes();
+  return st;
+}
+
+}  // namespace warpheap

@@ -1,0 +1,175 @@
+#pragma once
+
+// The owner of all pages: gives runs of them to spans and to the device, and knows for each page
+// what it belongs to. (Go: mheap.)
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include <warpheap/layout.hpp>
+#include <warpheap/size_classes.hpp>
+
+#include "host/fixalloc.hpp"
+#include "host/mspan.hpp"
+#include "host/page_allocator.hpp"
+#include "host/persistentalloc.hpp"
+
+namespace warpheap {
+
+/// Where the memory of the reservation comes from. Called for whole pages; any thread may call,
+/// with locks of the heap held, so neither function may use the heap or wait for a kernel.
+struct page_source {
+  void* context = nullptr;
+  /// Makes pages usable; false when the system has none. Null: pages always are.
+  bool (*commit)(void* context, std::byte* start, std::size_t bytes) = nullptr;
+  /// Gives the memory of unused pages back. Null: pages keep their memory.
+  void (*decommit)(void* context, std::byte* start, std::size_t bytes) = nullptr;
+  /// Pages may hold anything after commit. False: fresh and decommitted pages read as zero.
+  bool needzero_after_decommit = true;
+};
+
+/// What a page belongs to, in one word.
+class page_owner {
+ public:
+  constexpr page_owner() = default;
+  constexpr explicit page_owner(std::uintptr_t bits) : bits_(bits) {}
+  static page_owner of(mspan* s) { return page_owner(reinterpret_cast<std::uintptr_t>(s)); }
+  static constexpr page_owner device() { return page_owner(device_bits); }
+  /// Page `index` of a span that is gone: pointers that its objects had can still be told.
+  static constexpr page_owner gone(unsigned span_class, std::size_t index) {
+    return page_owner(1 | std::uintptr_t{span_class} << 2 | std::uintptr_t{index} << 16);
+  }
+
+  constexpr std::uintptr_t bits() const { return bits_; }
+  constexpr bool is_span() const { return bits_ != 0 && (bits_ & 3) == 0; }
+  mspan* span() const { return reinterpret_cast<mspan*>(bits_); }
+  constexpr bool is_device() const { return bits_ == device_bits; }
+  constexpr bool is_gone() const { return (bits_ & 3) == 1; }
+  constexpr unsigned gone_class() const { return static_cast<unsigned>(bits_ >> 2 & 0xff); }
+  constexpr std::size_t gone_index() const { return bits_ >> 16; }
+
+ private:
+  static constexpr std::uintptr_t device_bits = 3;
+  std::uintptr_t bits_ = 0;  // never used
+};
+
+/// Pages and span records that one thread takes without the heap's lock.
+struct page_stock {
+  static constexpr std::size_t max_span_pages = 15;  ///< longer spans come from the heap directly
+  static constexpr unsigned max_records = 16;
+  page_cache pages;
+  std::array<mspan*, max_records> records{};
+  unsigned count = 0;
+};
+
+struct mheap_stats {
+  std::size_t spans = 0, pages_in_use = 0, device_pages = 0, free_pages = 0, peak_pages = 0;
+  std::size_t grown_pages = 0, scavenged_pages = 0;
+  std::size_t span_sys = 0, tiny_sys = 0, metadata_sys = 0;
+};
+
+/// Thread-safe, unless said otherwise.
+class mheap {
+ public:
+  /// Base aligned to a page, two pages at least (else std::invalid_argument).
+  mheap(std::byte* base, std::size_t reserve_bytes, const page_source& source);
+
+  std::byte* base() const { return base_; }
+  std::size_t reserve_pages() const { return reserve_pages_; }
+  persistentalloc& metadata() { return metadata_; }
+
+  /// What a page below reserve_pages belongs to. Acquire: a span's record is complete.
+  page_owner owner(std::size_t page) const {
+    return page_owner(std::atomic_ref(const_cast<std::uintptr_t&>(owners_[page]))
+                          .load(std::memory_order_acquire));
+  }
+  bool is_device_page(std::size_t page) const {
+    return page < reserve_pages_ && owner(page).is_device();
+  }
+
+  /// A span of n pages with all slots free, or with its one object taken (class 0). Its place is
+  /// `place`. nullptr when there is no room.
+  mspan* alloc_span(std::size_t n, unsigned span_class, span_place place, page_stock& stock);
+  /// A large object's span, its address aligned to align_pages (a power of two) pages.
+  mspan* alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class,
+                     page_stock& stock);
+  /// Takes a span without live objects that is in no list and no cache.
+  void free_span(mspan* s);
+  /// Gives the pages and records of a thread's stock back.
+  void flush(page_stock& stock);
+
+  page_run take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages);
+  void give_back_device_pages(page_run run);
+
+  /// Gives the memory of all free pages back to the source. Returns bytes.
+  std::size_t scavenge();
+
+  /// Changes only while no call is in flight.
+  std::uint32_t sweepgen() const { return sweepgen_; }
+  void next_sweep_cycle() { sweepgen_ += 2; }
+
+  mheap_stats stats() const;
+
+  /// f(span) for each span in use; not while spans come and go.
+  template <class F>
+  void for_each_span(F&& f) const {
+    for (const mspan* s : all_spans_) {
+      if (s->state() == span_state::in_use) f(*s);
+    }
+  }
+  /// The same, for changes, with free_span allowed.
+  template <class F>
+  void for_each_span(F&& f) {
+    for (std::size_t i = 0; i < all_spans_.size(); ++i) {
+      if (all_spans_[i]->state() == span_state::in_use) f(*all_spans_[i]);
+    }
+  }
+
+ private:
+  // A dead record is used again after this many others: a free of a stale pointer that is under way
+  // meets a record whose slots are all free.
+  static constexpr std::size_t quarantine = 64;
+
+  std::byte* page_address(std::size_t page) const { return base_ + page * page_size; }
+  void set_owner(std::size_t first, std::size_t n, page_owner o);
+  page_allocation alloc_pages_locked(std::size_t n);
+  bool grow_locked(std::size_t n);
+  mspan* take_record(page_stock& stock);
+  mspan* new_record_locked();
+  bool commit(page_allocation got, std::size_t n);
+  // Frees pages for which there is no memory, whichever of them had some.
+  void abandon(std::size_t first, std::size_t n);
+  mspan* make_span(page_allocation got, std::size_t n, unsigned span_class, span_place place,
+                   page_stock& stock);
+  void note_peak();
+
+  std::byte* const base_;
+  const std::size_t reserve_pages_;
+  const page_source source_;
+
+  mutable std::mutex mutex_;  // guards what follows up to the figures; the innermost lock
+  persistentalloc metadata_;
+  page_allocator pages_;
+  std::size_t grown_chunks_ = 0;
+  fixalloc span_alloc_;
+  fixalloc tiny_mask_alloc_;
+  span_list dead_;
+  std::vector<mspan*> all_spans_;  // every record ever made
+
+  lazy_table<std::uintptr_t> owners_;
+  std::uint32_t sweepgen_ = 4;  // so that h - 2 is not what a new record has
+
+  // Figures. Relaxed: they publish nothing.
+  sys_counter span_sys_{0};
+  sys_counter tiny_sys_{0};
+  std::atomic<std::size_t> spans_{0};
+  std::atomic<std::size_t> pages_in_use_{0};
+  std::atomic<std::size_t> device_pages_{0};
+  std::atomic<std::size_t> peak_pages_{0};
+};
+
+}  // namespace warpheap

@@ -1,0 +1,137 @@
+#pragma once
+
+// Which pages of the heap are free. (Go: pageAlloc.)
+//
+// A bitmap of allocated pages, in chunks of 512, under a radix tree of summaries: a leaf sums up a
+// chunk, an inner entry eight entries of the level below, an entry of the root level 2^21 pages.
+// The first place that fits is found by going down the tree; no record is kept for free pages and
+// none has to be merged.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "host/page_bits.hpp"
+#include "host/page_cache.hpp"
+#include "host/page_summary.hpp"
+#include "host/persistentalloc.hpp"
+
+namespace warpheap {
+
+/// Address-ordered first-fit allocator of page numbers. Not thread-safe: mheap's lock guards it.
+/// It only keeps the books; the pages' memory is its caller's business.
+class page_allocator {
+ public:
+  /// Chunks of a 48-bit address space.
+  static constexpr std::size_t max_chunks = std::size_t{1} << 26;
+
+  /// A run of chunks [first, last) that the allocator was given.
+  struct chunk_range {
+    std::size_t first;
+    std::size_t last;
+    friend bool operator==(const chunk_range&, const chunk_range&) = default;
+  };
+
+  /// For page numbers below chunks * 512. The tables are touched only where chunks are in use.
+  explicit page_allocator(std::size_t chunks);
+
+  /// Takes over the chunks [first, first + n), not in use so far. Their pages become free, and
+  /// count as given back to the system: they were never touched.
+  void grow(std::size_t first, std::size_t n);
+
+  /// The lowest n free pages in a row, n >= 1. Nothing if there are none.
+  page_allocation alloc(std::size_t n);
+
+  /// Marks a range allocated, all of it free before; returns how many of its pages had been given
+  /// back to the system.
+  std::size_t allocate_range(std::size_t first, std::size_t n);
+
+  /// Frees a range, all of it allocated before (else aborts). scavenged: its pages have no memory.
+  void free(std::size_t first, std::size_t n, bool scavenged = false);
+
+  /// Takes the free pages of the 64 aligned ones that hold the lowest free page.
+  page_cache alloc_to_cache();
+  /// Frees pages of an aligned group of 64, those of the mask scavenged as given back.
+  void free_cached(std::size_t base, std::uint64_t pages, std::uint64_t scavenged);
+
+  /// Calls decommit(first, n) for every run of free pages that still have memory, and marks them as
+  /// given back. Returns their number.
+  template <class F>
+  std::size_t scavenge(F&& decommit);
+
+  /// Pages that are neither allocated nor in a page cache.
+  std::size_t free_pages() const { return free_pages_; }
+  /// Those of them that were given back to the system.
+  std::size_t scavenged_pages() const { return scavenged_pages_; }
+  /// Pages of all chunks in use.
+  std::size_t total_pages() const { return total_pages_; }
+  const std::vector<chunk_range>& in_use() const { return in_use_; }
+  const chunk_bits& chunk(std::size_t c) const { return chunks_[c]; }
+  page_summary summary(unsigned level, std::size_t i) const { return levels_[level][i]; }
+  /// No page below this one is free.
+  std::size_t search_start() const { return search_; }
+
+  static constexpr unsigned levels = 5;
+  static constexpr unsigned fan_out_shift = 3;
+  /// log2 of the pages that one entry of a level sums up.
+  static constexpr unsigned level_shift(unsigned level) {
+    return chunk_pages_shift + fan_out_shift * (levels - 1 - level);
+  }
+
+ private:
+  struct search_result {
+    std::size_t first = page_allocation::npos;
+    std::size_t lowest_free = 0;  // no page below it is free
+  };
+
+  template <class F>
+  static void for_chunks(std::size_t first, std::size_t n, F&& f);
+  search_result find(std::size_t n) const;
+  std::size_t mark_allocated(std::size_t first, std::size_t n);
+  void update_summaries(std::size_t first, std::size_t n);
+
+  lazy_table<chunk_bits> chunks_;
+  std::array<lazy_table<page_summary>, levels> levels_;
+  std::vector<chunk_range> in_use_;
+  std::size_t end_ = 0;  // no chunk at or past this one is in use
+  std::size_t search_ = page_allocation::npos;
+  std::size_t free_pages_ = 0;
+  std::size_t scavenged_pages_ = 0;
+  std::size_t total_pages_ = 0;
+};
+
+template <class F>
+std::size_t page_allocator::scavenge(F&& decommit) {
+  std::size_t released = 0;
+  std::size_t run_first = 0;
+  std::size_t run = 0;
+  const auto flush = [&] {
+    if (run > 0) decommit(run_first, run);
+    released += run;
+    run = 0;
+  };
+  for (const chunk_range range : in_use_) {
+    for (std::size_t c = range.first; c < range.last; ++c) {
+      for (unsigned w = 0; w < page_bits::words; ++w) {
+        chunk_bits& bits_of = chunks_[c];
+        const std::uint64_t idle = ~bits_of.alloc.word(w) & ~bits_of.scavenged.word(w);
+        bits_of.scavenged.set_word(w, bits_of.scavenged.word(w) | idle);
+        for (std::uint64_t rest = idle; rest != 0;) {
+          const auto at = static_cast<unsigned>(bits::countr_zero(rest));
+          const auto length = static_cast<unsigned>(bits::countr_zero(~(rest >> at)));
+          const std::size_t first = c * chunk_pages + w * 64 + at;
+          if (run > 0 && run_first + run != first) flush();
+          if (run == 0) run_first = first;
+          run += length;
+          rest &= ~(bits::low_mask(length) << at);
+        }
+      }
+    }
+  }
+  flush();
+  scavenged_pages_ += released;
+  return released;
+}
+
+}  // namespace warpheap

@@ -1,0 +1,63 @@
+// The host's end of the refill queue (mailbox.hpp): a thread that gives kernels pages.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <warpheap/mailbox.hpp>
+
+#include "host/host_heap.hpp"
+
+namespace warpheap {
+
+/// Serves one heap's queue. It calls nothing that can wait for a kernel: page allocator and plain
+/// loads and stores on pinned memory, and `idle_work`, which has to keep to the same rule.
+class refill_service {
+ public:
+  /// `idle_work` is called now and then by the thread when frees of host objects by kernels are
+  /// pending; empty = never. `longest_sleep` bounds the time to the answer of a first request.
+  refill_service(refill_queue& queue, host_heap& pages, std::function<void()> idle_work,
+                 std::chrono::microseconds longest_sleep);
+  ~refill_service();
+  refill_service(const refill_service&) = delete;
+  refill_service& operator=(const refill_service&) = delete;
+
+  void start();
+  /// Ends the thread after telling kernels not to wait any more.
+  void stop();
+
+  /// Looks at every mailbox once; true when something was done. The thread calls it, and tests
+  /// that schedule the service themselves.
+  bool poll_once();
+
+  /// Keeps the thread from serving as long as the lock lives, for operations on the heap at rest.
+  std::unique_lock<std::mutex> hold() { return std::unique_lock(serving_); }
+
+  /// Carries every round to its end: requests are answered, acked ones closed, pages of declined
+  /// ones taken back. For a device at rest whose requests are all acked; `held` is from hold().
+  void settle(const std::unique_lock<std::mutex>& held);
+
+  /// Pages have come free on the host: denials are not true any more. Cheap when there were none.
+  void pages_came_free();
+  void pages_came_free(const std::unique_lock<std::mutex>& held);
+
+ private:
+  void run();
+  bool serve(unsigned box);
+  void move_epoch();
+
+  refill_queue& queue_;
+  host_heap& pages_;
+  std::function<void()> idle_work_;
+  std::chrono::microseconds longest_sleep_;
+  std::mutex serving_;
+  std::array<page_run, mailboxes> granted_{};
+  std::atomic<bool> denied_{false};
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+}  // namespace warpheap

@@ -1,0 +1,141 @@
+// The public heap: one object on the host that owns memory which host code and kernels share.
+//
+//   warpheap::heap heap{{.reserve_bytes = 8_GiB}};
+//   void* p = heap.malloc(100);                       // host code
+//   kernel(heap.device(), p);                         // kernels: device_heap.cuh
+//   heap.free(p);                                     // either side frees the other's objects
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+#include <warpheap/error.hpp>
+#include <warpheap/heap_view.hpp>
+#include <warpheap/options.hpp>
+
+namespace warpheap {
+
+/// Objects of one side, exact when nothing of that side runs.
+struct side_stats {
+  std::uint64_t live_objects = 0;  ///< objects handed out and not freed
+  std::uint64_t live_bytes = 0;    ///< bytes of their slots, blocks and pages
+  std::uint64_t span_bytes = 0;    ///< bytes of all pages that hold them, free slots included
+  std::uint64_t spans = 0;         ///< spans of small objects
+};
+
+/// What one size class of the device holds.
+struct class_stats {
+  std::uint32_t slot_bytes = 0;
+  std::uint64_t spans = 0;
+  std::uint64_t live_slots = 0;
+  std::uint64_t free_slots = 0;
+};
+
+/// Figures of a heap, all counted anew by `heap::stats()`; bytes unless the name says otherwise.
+struct heap_stats {
+  std::uint64_t reserve_bytes = 0;  ///< address space of the heap
+  std::uint64_t bytes_in_use = 0;   ///< live bytes of both sides
+  std::uint64_t page_bytes = 0;     ///< bytes of pages in spans and large objects of both sides
+  std::uint64_t peak_bytes = 0;     ///< most pages ever out of the page allocator at once
+  /// bytes_in_use / page_bytes; 1 when no page is in use.
+  double utilisation = 1;
+
+  side_stats device;
+  std::uint64_t device_tiny_objects = 0;  ///< among the device's live objects: below 16 bytes
+  std::uint64_t device_large_objects = 0;
+  std::uint64_t stock_bytes = 0;     ///< free pages that the device holds
+  std::uint64_t device_grows = 0;    ///< spans made by kernels so far
+  std::uint64_t device_retires = 0;  ///< spans given back so far
+  std::uint64_t host_requests = 0;   ///< requests of kernels to the refill service so far
+  std::uint64_t host_waits = 0;      ///< times that a warp waited for the service
+  std::uint64_t longest_wait_ns = 0;
+  std::vector<class_stats> device_classes;  ///< index = class 1..67, 68 = blocks of tiny objects
+
+  side_stats host;
+  std::uint64_t host_mallocs = 0;
+  std::uint64_t host_frees = 0;
+
+  /// Errors detected so far, index = error_kind, both sides.
+  std::uint64_t errors[error_kinds] = {};
+  /// Words with free slots that no search would find, and free bits outside any span. The first is
+  /// always 0 in a sound heap; the second counts marks that frees of dead objects left behind.
+  std::uint64_t unreachable_words = 0;
+  std::uint64_t phantom_words = 0;
+};
+
+/// Several lines for people, sums shown.
+std::string to_string(const heap_stats& stats);
+
+/// A heap for kernels and host code.
+///
+/// malloc, calloc, realloc, aligned_alloc, free and usable_size are thread-safe and may be called
+/// while kernels run. synchronize, stats, trim, reset, errors and the destructor wait for all
+/// kernels of the backend and need that no other call and no kernel uses the heap meanwhile. They
+/// throw what a failed kernel throws that nobody has synchronised with yet, and can be called
+/// again.
+class heap {
+ public:
+  /// Options from the environment variable WARPHEAP and the defaults.
+  heap();
+  /// The given options; WARPHEAP still has the last word on those that it names.
+  /// Throws heap_error when the options make no sense, the backend cannot be used or there is not
+  /// enough memory.
+  explicit heap(heap_options options);
+  /// Reports how many objects are still live (option report_leaks). Their memory goes all the same.
+  ~heap();
+  heap(heap&&) noexcept;
+  heap& operator=(heap&&) noexcept;
+
+  /// As the C functions of these names, on this heap: nullptr when there is no memory. malloc(0)
+  /// gives one address that free ignores; realloc(p, 0) frees p and gives that address.
+  void* malloc(std::size_t size) noexcept;
+  void* calloc(std::size_t count, std::size_t size) noexcept;
+  /// nullptr for an alignment that is no power of two.
+  void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept;
+  /// Host objects only: for an object made by a kernel, whose size only the device knows, it
+  /// reports, answers nullptr and leaves the object as it is.
+  void* realloc(void* p, std::size_t size) noexcept;
+  /// Frees an object of either side. Objects of kernels are freed in batches, at the latest by the
+  /// next synchronize(). Wrong pointers are counted and reported, and change nothing.
+  void free(void* p) noexcept;
+  /// Bytes that may be used at p; 0 for what is no live host object.
+  std::size_t usable_size(const void* p) const noexcept;
+
+  /// The heap as kernels see it: pass it by value as `warpheap::device_heap`. Throws heap_error in
+  /// a build that has no kernels (WARPHEAP_SIMT off and no CUDA).
+  heap_view device() const;
+
+  /// Waits for kernels, and applies all frees that are on their way from one side to the other.
+  void synchronize();
+  /// Counts everything. O(pages in use).
+  heap_stats stats();
+  /// Gives everything empty back: spans to pages, pages of the device to the host, memory of free
+  /// pages to the system. Returns the bytes given back to the system.
+  std::size_t trim();
+  /// Frees every object of both sides at once.
+  void reset();
+  /// The recent errors that were detected since the last call, oldest first.
+  std::vector<error_record> errors();
+
+  backend_kind backend() const noexcept;
+  /// "cuda" or "simt".
+  std::string backend_name() const;
+  /// Why this backend was chosen, a phrase for people.
+  std::string backend_reason() const;
+  /// Name of the GPU or CPU that runs the kernels.
+  std::string device_name() const;
+  const heap_options& options() const noexcept;
+
+  /// The thread that serves kernels' requests for pages. Stopped, kernels get nullptr instead of
+  /// more pages, at once; the heap works on with what the device has.
+  void stop_refill_service();
+  void start_refill_service();
+
+ private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+}  // namespace warpheap
