@@ -1,0 +1,165 @@
+// warpheap_bench: what --help says.
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <warpheap/heap.hpp>
+
+#include "bench/options.hpp"
+#include "bench/progress.hpp"
+#include "bench/registry.hpp"
+#include "bench/report.hpp"
+
+#ifndef WARPHEAP_REVISION
+#define WARPHEAP_REVISION "unknown"
+#endif
+
+namespace warpheap::bench {
+namespace {
+
+enum exit_status { all_ok = 0, check_failed = 1, bad_usage = 2, cannot_run = 3, stopped = 130 };
+
+constexpr std::size_t probe_reserve = std::size_t{64} << 20;
+
+/// The backend that `wanted` leads to on this machine, and why.
+struct chosen_backend {
+  backend_kind kind;
+  std::string name;
+  std::string reason;
+  std::string device;
+  std::size_t reserve_bytes;  // 0: the environment names none
+};
+
+chosen_backend choose_backend(backend_kind wanted) {
+  heap_options options;
+  options.backend = wanted;
+  options.reserve_bytes = probe_reserve;
+  const heap probe(options);
+  const std::size_t got = probe.options().reserve_bytes;
+  return {probe.backend(), probe.backend_name(), probe.backend_reason(), probe.device_name(),
+          got == probe_reserve ? 0 : got};
+}
+
+void list_cases() {
+  std::set<std::string> seen;
+  for (const auto kind : {backend_kind::simt, backend_kind::cuda})
+    for (const auto& one : select_cases(kind, ""))
+      if (seen.insert(one.name).second)
+        std::cout << one.name << std::string(one.name.size() < 20 ? 20 - one.name.size() : 1, ' ')
+                  << one.summary << '\n';
+}
+
+void print_version(backend_kind wanted) {
+  std::cout << "warpheap_bench " << WARPHEAP_REVISION << "\nkernels ";
+  for (const auto kind : {backend_kind::simt, backend_kind::cuda})
+    if (find_hooks(kind) != nullptr) std::cout << ' ' << backend_option_name(kind);
+  std::cout << std::endl;
+  const chosen_backend backend = choose_backend(wanted);
+  std::cout << "backend  " << backend.name << " (" << backend.reason << ")\ndevice   "
+            << backend.device << '\n';
+}
+
+/// Half of what is free, at most 16 GiB on a GPU; on the executor enough for every case.
+std::size_t default_reserve(const backend_hooks& hooks, bool quick) {
+  const std::size_t most = hooks.backend == backend_kind::cuda ? std::size_t{16} << 30
+                           : quick                             ? std::size_t{1} << 30
+                                                               : std::size_t{2} << 30;
+  return std::clamp(hooks.available_bytes() / 2, probe_reserve, most);
+}
+
+result run_case(const bench_case& one, const run_context& run) {
+  result out;
+  try {
+    out = one.run(run);
+  } catch (const integrity_error& error) {
+    out.check = check_state::failed;
+    out.detail = error.what();
+  } catch (const no_input& error) {
+    out.check = check_state::skipped;
+    out.detail = error.what();
+  }
+  out.name = one.name;
+  return out;
+}
+
+int run(const options& wanted) {
+  const chosen_backend backend = choose_backend(wanted.backend);
+  const backend_hooks* hooks = find_hooks(backend.kind);
+  if (hooks == nullptr)
+    throw std::runtime_error("this program was built without kernels for the backend '"
+                             + backend.name + "'");
+  const std::vector<bench_case> cases = select_cases(backend.kind, wanted.filter);
+  if (cases.empty())
+    throw usage_error("--filter: no case matches '" + wanted.filter + "'; --list names them all");
+
+  const unsigned threads = hooks->set_threads(wanted.threads.value_or(0));
+  // The environment variable WARPHEAP has the last word on a heap's options.
+  const std::size_t reserve =
+      backend.reserve_bytes != 0
+          ? backend.reserve_bytes
+          : wanted.reserve_bytes.value_or(default_reserve(*hooks, wanted.quick));
+  heap_options checked;
+  checked.reserve_bytes = reserve;
+  checked.validate();
+  report results(
+      {backend.name, backend.device, backend.reason, WARPHEAP_REVISION, reserve, threads}, wanted,
+      std::cout);
+  install_interrupt_handler();
+  progress line;
+  bool interrupted_run = false;
+  try {
+    for (std::size_t i = 0; i < cases.size() && !interrupted_run; ++i) {
+      line.begin_case(cases[i].name, i + 1, cases.size());
+      result one = run_case(cases[i], {wanted, line, backend.kind, reserve, threads});
+      line.clear();
+      results.add(std::move(one));
+      interrupted_run = interrupt_requested();
+    }
+  } catch (const interrupted&) {
+    interrupted_run = true;
+    line.clear();
+  } catch (...) {
+    line.clear();
+    results.finish(true);
+    throw;
+  }
+  results.finish(interrupted_run);
+  if (interrupted_run) return stopped;
+  return results.any_failed() ? check_failed : all_ok;
+}
+
+int guarded(const std::vector<std::string>& arguments) {
+  try {
+    const options wanted = parse_options(arguments);
+    if (wanted.help) {
+      std::cout << usage_text();
+      return all_ok;
+    }
+    if (wanted.list) {
+      list_cases();
+      return all_ok;
+    }
+    if (wanted.version) {
+      print_version(wanted.backend);
+      return all_ok;
+    }
+    return run(wanted);
+  } catch (const usage_error& error) {
+    std::cerr << "warpheap_bench: " << error.what() << '\n';
+    return bad_usage;
+  } catch (const std::exception& error) {
+    std::cerr << "warpheap_bench: " << error.what() << '\n';
+    return cannot_run;
+  }
+}
+
+}  // namespace
+}  // namespace warpheap::bench
+
+int main(int argc, char** argv) {
+  return warpheap::bench::guarded(std::vector<std::string>(argv + 1, argv + argc));
+}

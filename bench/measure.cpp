@@ -1,0 +1,71 @@
+#include "bench/measure.hpp"
+
+#include <algorithm>
+
+#include "bench/registry.hpp"
+
+namespace warpheap::bench {
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+double timings::ns_per_op() const {
+  if (per_op_.size() <= 1) return median(per_op_);
+  return median({per_op_.begin() + 1, per_op_.end()});
+}
+
+operation timings::finish() const {
+  operation out{name_, ns_per_op(), std::nullopt};
+  if (!per_op_.empty()) out.cold_ns_per_op = per_op_.front();
+  return out;
+}
+
+heap_snapshot snapshot(heap& from) {
+  const heap_stats stats = from.stats();
+  heap_snapshot out;
+  out.live_objects = stats.device.live_objects + stats.host.live_objects;
+  out.host_requests = stats.host_requests;
+  out.waits = stats.host_waits;
+  out.page_bytes = stats.page_bytes;
+  out.bytes_in_use = stats.bytes_in_use;
+  out.peak_bytes = stats.peak_bytes;
+  for (unsigned kind = 0; kind < error_kinds; ++kind)
+    if (kind != static_cast<unsigned>(error_kind::out_of_memory))
+      out.detected_errors += stats.errors[kind];
+  out.damaged_words = stats.unreachable_words + stats.phantom_words;
+  return out;
+}
+
+heap_use usage(const heap_snapshot& full, const heap_snapshot& last, std::uint64_t payload_bytes,
+               std::uint64_t mallocs) {
+  heap_use out;
+  const double millions = static_cast<double>(mallocs) / 1e6;
+  if (mallocs != 0) {
+    out.host_requests_per_million_mallocs = static_cast<double>(last.host_requests) / millions;
+    out.waits_per_million_mallocs = static_cast<double>(last.waits) / millions;
+  }
+  out.bytes_in_use = full.bytes_in_use;
+  out.peak_bytes = last.peak_bytes;
+  if (full.page_bytes != 0)
+    out.utilisation = static_cast<double>(payload_bytes) / static_cast<double>(full.page_bytes);
+  return out;
+}
+
+void require_empty(heap& checked, const std::string& when) {
+  const heap_snapshot now = snapshot(checked);
+  if (now.live_objects != 0)
+    throw integrity_error("the heap " + when + ": expected 0 live objects, found "
+                          + std::to_string(now.live_objects));
+  if (now.detected_errors != 0)
+    throw integrity_error("the heap " + when + ": expected no wrong frees, found "
+                          + std::to_string(now.detected_errors) + " reported");
+  if (now.damaged_words != 0)
+    throw integrity_error("the heap " + when + ": expected all free slots within reach, found "
+                          + std::to_string(now.damaged_words) + " words that are not");
+}
+
+}  // namespace warpheap::bench

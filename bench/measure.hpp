@@ -1,0 +1,57 @@
+// From single timings and snapshots of the heap to what a result reports.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <warpheap/heap.hpp>
+
+#include "bench/report.hpp"
+
+namespace warpheap::bench {
+
+/// Times of one operation in nanoseconds, one for each repetition; the first one was cold.
+class timings {
+ public:
+  explicit timings(std::string name) : name_(std::move(name)) {}
+
+  void add(double ns, std::uint64_t operations) {
+    if (operations != 0) per_op_.push_back(ns / static_cast<double>(operations));
+  }
+  /// Median of all but the first; with one repetition that one.
+  double ns_per_op() const;
+  operation finish() const;
+
+ private:
+  std::string name_;
+  std::vector<double> per_op_;
+};
+
+double median(std::vector<double> values);
+
+/// The figures of a heap that the benchmark uses, at rest.
+struct heap_snapshot {
+  std::uint64_t live_objects = 0;  // of kernels and of the host
+  std::uint64_t host_requests = 0;
+  std::uint64_t waits = 0;
+  std::uint64_t page_bytes = 0;  // of pages that hold objects
+  std::uint64_t bytes_in_use = 0;
+  std::uint64_t peak_bytes = 0;       // of pages, those in stock included
+  std::uint64_t detected_errors = 0;  // wrong frees; out-of-memory is not one
+  std::uint64_t damaged_words = 0;    // free bits out of reach, or outside of any span
+};
+
+heap_snapshot snapshot(heap& from);
+
+/// What a result reports of the heap: `full` was taken while `payload_bytes` were live, `last` at
+/// the end, after `mallocs` in total.
+heap_use usage(const heap_snapshot& full, const heap_snapshot& last, std::uint64_t payload_bytes,
+               std::uint64_t mallocs);
+
+/// Throws integrity_error unless the heap holds no object, has detected no wrong free, and can find
+/// every free slot.
+void require_empty(heap& checked, const std::string& when);
+
+}  // namespace warpheap::bench

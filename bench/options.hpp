@@ -1,0 +1,46 @@
+// The command line of warpheap_bench.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <warpheap/options.hpp>
+
+namespace warpheap::bench {
+
+/// What the user asked for. Every member has the value of a run without arguments.
+struct options {
+  backend_kind backend = backend_kind::automatic;
+  std::string filter;                        // POSIX extended regular expression; empty: every case
+  std::optional<unsigned> repeat;            // repetitions of each measurement; the median counts
+  std::optional<unsigned> threads;           // OS threads of the SIMT executor
+  std::optional<std::size_t> reserve_bytes;  // heap size of every case
+  std::string json_file;
+  bool quick = false;
+  bool list = false;
+  bool help = false;
+  bool version = false;
+
+  unsigned repetitions() const { return repeat.value_or(quick ? 3u : 5u); }
+};
+
+/// A command line that can't be followed: says what was asked and what is possible.
+class usage_error : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+/// Reads the arguments (without the program's name). Throws usage_error.
+options parse_options(const std::vector<std::string>& arguments);
+
+/// The text of --help.
+std::string usage_text();
+
+/// "simt", "cuda" or "auto".
+std::string_view backend_option_name(backend_kind kind);
+
+}  // namespace warpheap::bench

@@ -1,0 +1,84 @@
+// The cases of the benchmark: each flavour of a .cu file adds its own before main() starts.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <warpheap/options.hpp>
+
+#include "bench/options.hpp"
+#include "bench/progress.hpp"
+#include "bench/report.hpp"
+
+namespace warpheap::bench {
+
+/// An object of the heap, or a value kept in it, is not what it must be. The text names the object,
+/// what was expected and what was found.
+class integrity_error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// The input of a case is not on this machine.
+class no_input : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// The user asked to stop.
+class interrupted : public std::runtime_error {
+ public:
+  interrupted() : std::runtime_error("interrupted") {}
+};
+
+/// What a case gets to work with.
+struct run_context {
+  const options& wanted;
+  progress& line;
+  backend_kind backend;
+  std::size_t reserve_bytes;  // size of the heap of every case
+  unsigned executor_threads;  // 0: kernels do not run on the executor
+
+  /// Says what happens now; throws interrupted after Ctrl-C. For use between kernels.
+  void step(const std::string& what) const;
+  /// Options for the heap of a case: this run's backend and size.
+  heap_options heap_of_case() const;
+};
+
+struct bench_case {
+  std::string name;
+  std::string summary;
+  backend_kind backend;
+  int order;  // of the cases in a run, then by time of registration
+  std::function<result(const run_context&)> run;
+};
+
+/// Adds a case when it is constructed; for static objects.
+struct registration {
+  explicit registration(bench_case one);
+};
+
+/// What a run has to ask a flavour about its backend.
+struct backend_hooks {
+  backend_kind backend;
+  std::function<std::size_t()> available_bytes;   // memory that a heap could take now
+  std::function<unsigned(unsigned)> set_threads;  // 0: leaves them; returns how many there are
+};
+
+struct hooks_registration {
+  explicit hooks_registration(backend_hooks hooks);
+};
+
+/// The cases of a backend whose names match the expression ("": all), in order.
+std::vector<bench_case> select_cases(backend_kind backend, const std::string& filter);
+/// nullptr if the flavour is not part of this program.
+const backend_hooks* find_hooks(backend_kind backend);
+
+/// After the first Ctrl-C run_context::step() throws; the second one ends the program.
+void install_interrupt_handler();
+bool interrupt_requested();
+
+}  // namespace warpheap::bench

@@ -1,0 +1,274 @@
+#include "bench/report.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <ostream>
+#include <stdexcept>
+
+#include "bench/json.hpp"
+
+namespace warpheap::bench {
+namespace {
+
+std::string printed(const char* format, double number) {
+  std::array<char, 64> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), format, number);
+  return buffer.data();
+}
+
+// Three significant digits of a number below 1000.
+std::string three_digits(double number) {
+  return printed(number < 9.995 ? "%.2f" : number < 99.95 ? "%.1f" : "%.0f", number);
+}
+
+std::string field_text(const field_value& value) {
+  if (const auto* text = std::get_if<std::string>(&value)) return *text;
+  if (const auto* number = std::get_if<double>(&value)) return format_number(*number);
+  if (const auto* number = std::get_if<std::int64_t>(&value)) return std::to_string(*number);
+  if (const auto* number = std::get_if<std::uint64_t>(&value)) return std::to_string(*number);
+  return std::get<bool>(value) ? "yes" : "no";
+}
+
+std::string params_text(const fields& params) {
+  std::string out;
+  for (const auto& [name, value] : params) {
+    if (!out.empty()) out += ' ';
+    out += name + '=' + field_text(value);
+  }
+  return out;
+}
+
+constexpr const char* check_names[] = {"ok", "FAILED", "skipped"};
+const char* check_name(check_state state) { return check_names[static_cast<int>(state)]; }
+
+struct column {
+  const char* title;
+  int width;
+  bool left;
+};
+constexpr std::array<column, 13> columns = {{{"workload", 16, true},
+                                             {"backend", 7, true},
+                                             {"operation", 15, true},
+                                             {"ops/s", 7, false},
+                                             {"ns/op", 7, false},
+                                             {"cold", 7, false},
+                                             {"req/M", 6, false},
+                                             {"waits/M", 7, false},
+                                             {"in use", 8, false},
+                                             {"peak", 8, false},
+                                             {"util", 5, false},
+                                             {"check", 7, true},
+                                             {"params", 6, true}}};
+
+void print_row(std::ostream& out, const std::array<std::string, columns.size()>& cells) {
+  std::string line;
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    const std::size_t width = static_cast<std::size_t>(columns[i].width);
+    const std::size_t gap = cells[i].size() < width ? width - cells[i].size() : 0;
+    if (i != 0) line += "  ";
+    if (!columns[i].left) line.append(gap, ' ');
+    line += cells[i];
+    if (columns[i].left) line.append(gap, ' ');
+  }
+  line.erase(line.find_last_not_of(' ') + 1);
+  out << line << '\n';
+}
+
+void write_fields(json_writer& json, const fields& members) {
+  for (const auto& [name, value] : members) {
+    json.key(name);
+    std::visit([&](const auto& v) { json.value(v); }, value);
+  }
+}
+
+template <class T>
+void write_optional(json_writer& json, std::string_view name, const std::optional<T>& value) {
+  if (value) json.member(name, *value);
+}
+
+}  // namespace
+
+std::string format_rate(double per_second) {
+  if (!std::isfinite(per_second)) return "-";
+  const char* prefix = "";
+  for (const char* next : {" k", " M", " G", " T"}) {
+    if (per_second < 999.5) break;
+    per_second /= 1000;
+    prefix = next;
+  }
+  return three_digits(per_second) + prefix;
+}
+
+std::string format_number(double number) {
+  if (!std::isfinite(number)) return "-";
+  if (number == 0) return "0";
+  if (std::fabs(number) < 999.5) return three_digits(number);
+  return printed(std::fabs(number) < 9'999'999.5 ? "%.0f" : "%.1e", number);
+}
+
+void table::header() {
+  std::array<std::string, columns.size()> titles;
+  std::array<std::string, columns.size()> lines;
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    titles[i] = columns[i].title;
+    lines[i] = std::string(static_cast<std::size_t>(columns[i].width), '-');
+  }
+  print_row(out_, titles);
+  print_row(out_, lines);
+  out_.flush();
+}
+
+void table::rows(const result& one, std::string_view backend) {
+  const auto number = [](const std::optional<double>& value) {
+    return value ? format_number(*value) : std::string("-");
+  };
+  const auto bytes = [](const std::optional<std::uint64_t>& value) {
+    return value ? format_bytes(*value) : std::string("-");
+  };
+  bool first = true;
+  const auto row = [&](const operation* timed) {
+    std::array<std::string, columns.size()> cells;
+    cells[0] = one.name;
+    cells[1] = backend;
+    cells[2] = timed ? timed->name : "-";
+    cells[3] = timed && timed->ns_per_op > 0 ? format_rate(1e9 / timed->ns_per_op) : "-";
+    cells[4] = timed ? format_number(timed->ns_per_op) : "-";
+    cells[5] = timed ? number(timed->cold_ns_per_op) : "-";
+    if (first) {  // these belong to the case, not to one of its operations
+      cells[6] = number(one.heap.host_requests_per_million_mallocs);
+      cells[7] = number(one.heap.waits_per_million_mallocs);
+      cells[8] = bytes(one.heap.bytes_in_use);
+      cells[9] = bytes(one.heap.peak_bytes);
+      cells[10] = one.heap.utilisation ? printed("%.0f%%", 100 * *one.heap.utilisation) : "-";
+      cells[12] = params_text(one.params);
+    }
+    cells[11] = check_name(one.check);
+    print_row(out_, cells);
+    first = false;
+  };
+  for (const auto& timed : one.operations) row(&timed);
+  if (one.operations.empty()) row(nullptr);
+  if (!one.detail.empty()) out_ << "  " << one.detail << '\n';
+  out_.flush();
+}
+
+report::report(machine where, options wanted, std::ostream& out)
+    : where_(std::move(where)), wanted_(std::move(wanted)), out_(out), table_(out) {
+  if (!wanted_.json_file.empty()) {
+    // Opened for appending: an older file stays whole until the first result replaces it.
+    std::FILE* file = std::fopen(wanted_.json_file.c_str(), "ab");
+    if (file == nullptr)
+      throw usage_error("--json: can't write '" + wanted_.json_file + "': " + std::strerror(errno));
+    std::fclose(file);
+    std::error_code ignored;
+    rewritable_ = std::filesystem::is_regular_file(wanted_.json_file, ignored);
+  }
+  out_ << "warpheap_bench " << where_.revision << '\n'
+       << "backend  " << where_.backend << " (" << where_.reason << ")\n"
+       << "device   " << where_.device;
+  if (where_.threads != 0) out_ << ", " << where_.threads << " executor threads";
+  out_ << "\nheap     " << format_bytes(where_.reserve_bytes) << "\n\n";
+  table_.header();
+}
+
+void report::add(result one) {
+  table_.rows(one, where_.backend);
+  results_.push_back(std::move(one));
+  if (rewritable_) write_json(false);
+}
+
+bool report::any_failed() const {
+  return std::any_of(results_.begin(), results_.end(),
+                     [](const result& one) { return one.check == check_state::failed; });
+}
+
+void report::finish(bool interrupted) {
+  const auto count = [&](check_state state) {
+    return std::count_if(results_.begin(), results_.end(),
+                         [&](const result& one) { return one.check == state; });
+  };
+  out_ << '\n'
+       << results_.size() << (results_.size() == 1 ? " case: " : " cases: ")
+       << count(check_state::ok) << " ok";
+  if (const auto failed = count(check_state::failed)) out_ << ", " << failed << " FAILED";
+  if (const auto skipped = count(check_state::skipped)) out_ << ", " << skipped << " skipped";
+  if (interrupted) out_ << ", interrupted";
+  out_ << "\nops/s and ns/op: median of the warm repetitions; cold: the first one, on a fresh "
+          "heap;\n"
+          "req/M, waits/M: requests to the host and waits for it per million mallocs;\n"
+          "util: live payload / bytes of pages in use\n";
+  out_.flush();
+  if (!wanted_.json_file.empty()) write_json(!interrupted);
+}
+
+std::string report::json(bool complete) const {
+  json_writer json;
+  json.begin_object();
+  json.member("backend", where_.backend);
+  json.member("device", where_.device);
+  json.member("reason", where_.reason);
+  json.member("revision", where_.revision);
+  json.member("complete", complete);
+  json.key("options");
+  json.begin_object();
+  json.member("backend", backend_option_name(wanted_.backend));
+  json.member("filter", wanted_.filter);
+  json.member("repeat", std::uint64_t{wanted_.repetitions()});
+  json.member("threads", std::uint64_t{where_.threads});
+  json.member("quick", wanted_.quick);
+  json.member("reserve_bytes", std::uint64_t{where_.reserve_bytes});
+  json.end_object();
+  json.key("results");
+  json.begin_array();
+  for (const auto& one : results_) {
+    json.begin_object();
+    json.member("name", one.name);
+    json.member("check", check_name(one.check));
+    if (!one.detail.empty()) json.member("detail", one.detail);
+    json.key("params");
+    json.begin_object();
+    write_fields(json, one.params);
+    json.end_object();
+    json.key("metrics");
+    json.begin_object();
+    for (const auto& timed : one.operations) {
+      json.member(timed.name + "_ops_per_s", timed.ns_per_op > 0 ? 1e9 / timed.ns_per_op : 0.0);
+      json.member(timed.name + "_ns_per_op", timed.ns_per_op);
+      write_optional(json, "cold_" + timed.name + "_ns_per_op", timed.cold_ns_per_op);
+    }
+    const heap_use& heap = one.heap;
+    write_optional(json, "host_requests_per_million_mallocs",
+                   heap.host_requests_per_million_mallocs);
+    write_optional(json, "waits_per_million_mallocs", heap.waits_per_million_mallocs);
+    write_optional(json, "in_use_bytes", heap.bytes_in_use);
+    write_optional(json, "peak_bytes", heap.peak_bytes);
+    write_optional(json, "utilisation_ratio", heap.utilisation);
+    write_fields(json, one.metrics);
+    json.end_object();
+    json.end_object();
+  }
+  json.end_array();
+  json.end_object();
+  return json.text() + '\n';
+}
+
+void report::write_json(bool complete) const {
+  // A regular file is replaced in one step, so that a killed run leaves the last whole version.
+  const std::string target = wanted_.json_file;
+  const std::string written = rewritable_ ? target + ".part" : target;
+  {
+    std::ofstream file(written, std::ios::binary | std::ios::trunc);
+    file << json(complete);
+    file.close();
+    if (!file) throw std::runtime_error("can't write '" + written + "': " + std::strerror(errno));
+  }
+  if (rewritable_) std::filesystem::rename(written, target);
+}
+
+}  // namespace warpheap::bench

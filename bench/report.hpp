@@ -1,0 +1,101 @@
+// What a case measured, and how it is shown: a table on a stream, JSON in a file.
+#pragma once
+
+#include <cstdint>
+#include <iosfwd>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "bench/options.hpp"
+
+namespace warpheap::bench {
+
+using field_value = std::variant<std::int64_t, std::uint64_t, double, bool, std::string>;
+using fields = std::vector<std::pair<std::string, field_value>>;
+
+/// One timed operation. Its JSON metrics are <name>_ops_per_s, <name>_ns_per_op and, with a cold
+/// time, cold_<name>_ns_per_op.
+struct operation {
+  std::string name;
+  double ns_per_op = 0;                  // median of the warm repetitions, else of what there is
+  std::optional<double> cold_ns_per_op;  // first repetition, on a fresh heap
+};
+
+/// What the heap reported while the objects of the case were live.
+struct heap_use {
+  std::optional<double> host_requests_per_million_mallocs;
+  std::optional<double> waits_per_million_mallocs;
+  std::optional<std::uint64_t> bytes_in_use;
+  std::optional<std::uint64_t> peak_bytes;
+  std::optional<double> utilisation;  // live payload / bytes of pages in use
+};
+
+enum class check_state { ok, failed, skipped };
+
+struct result {
+  std::string name;
+  fields params;
+  std::vector<operation> operations;
+  heap_use heap;
+  fields metrics;  // whatever else was measured; units are part of the names
+  check_state check = check_state::ok;
+  std::string detail;  // why it failed or was skipped
+};
+
+/// What the run ran on; the head of the table and of the JSON file.
+struct machine {
+  std::string backend;            // "simt" or "cuda"
+  std::string device;             // name of the GPU or of the CPU
+  std::string reason;             // why this backend
+  std::string revision;           // of the source
+  std::size_t reserve_bytes = 0;  // size of the heap of every case
+  unsigned threads = 0;           // OS threads of the SIMT executor, 0: it is not used
+};
+
+/// The number with three significant digits and a unit prefix: "12.3 M".
+std::string format_rate(double per_second);
+/// A plain number of at most 7 characters for the table.
+std::string format_number(double number);
+
+/// Prints the rows of results as they come.
+class table {
+ public:
+  explicit table(std::ostream& out) : out_(out) {}
+  void header();
+  void rows(const result& one, std::string_view backend);
+
+ private:
+  std::ostream& out_;
+};
+
+/// Collects results and keeps the JSON file up to date: it is complete after every add().
+class report {
+ public:
+  /// Throws usage_error if `wanted.json_file` is given and can't be written.
+  report(machine where, options wanted, std::ostream& out);
+
+  void add(result one);
+  /// Prints the summary and writes the JSON file for the last time.
+  /// Throws std::runtime_error if that fails.
+  void finish(bool interrupted);
+
+  bool any_failed() const;
+  const std::vector<result>& results() const { return results_; }
+  std::string json(bool complete) const;
+
+ private:
+  void write_json(bool complete) const;
+
+  machine where_;
+  options wanted_;
+  std::ostream& out_;
+  table table_;
+  std::vector<result> results_;
+  bool rewritable_ = false;  // a regular file, replaced after every result; else written once
+};
+
+}  // namespace warpheap::bench
