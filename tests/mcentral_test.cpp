@@ -1,0 +1,201 @@
+#include "host/mcentral.hpp"
+
+#include <gtest/gtest.h>
+#include <vector>
+
+#include "host/mcache.hpp"
+#include "host/mheap.hpp"
+#include "tests/host_region.hpp"
+
+namespace {
+
+using namespace warpheap;
+
+struct mcentral_test : testing::Test {
+  test::host_region region{std::size_t{64} << 20};
+  mheap heap{region.base(), region.bytes(), region.source()};
+  mcentral_set central{heap};
+  page_stock stock;
+
+  mspan* new_span(unsigned sc) {
+    mspan* s =
+        heap.alloc_span(class_to_pages(host_span_size_class(sc)), sc, span_place::cached, stock);
+    if (s != nullptr) s->set_phase(heap.sweepgen(), sweep_phase::cached);
+    return s;
+  }
+  static void take_all(mspan* s) {
+    for (unsigned i = 0; i < s->nelems(); ++i) s->take(i);
+  }
+  void expect_sets(unsigned sc, std::size_t partial, std::size_t full, std::size_t empty) {
+    const auto sizes = central[sc].set_sizes();
+    EXPECT_EQ(sizes.partial, partial);
+    EXPECT_EQ(sizes.full, full);
+    EXPECT_EQ(sizes.empty, empty);
+  }
+};
+
+const unsigned sc64 = make_span_class(6, true);  // 128 slots of 64 bytes in a page
+
+TEST_F(mcentral_test, has_nothing_at_first_and_shares_no_cache_line) {
+  static_assert(alignof(mcentral) == 64 && sizeof(mcentral) % 64 == 0);
+  for (unsigned sc = 0; sc < host_span_classes; ++sc) {
+    EXPECT_EQ(central[sc].cache_span(), nullptr);
+    expect_sets(sc, 0, 0, 0);
+  }
+}
+
+TEST_F(mcentral_test, hands_a_partial_span_out_once) {
+  mspan* s = new_span(sc64);
+  s->take(5);
+  central[sc64].uncache_span(s);
+  expect_sets(sc64, 1, 0, 0);
+  EXPECT_EQ(s->phase(heap.sweepgen()), sweep_phase::swept);
+  EXPECT_EQ(central[sc64].cache_span(), s);
+  EXPECT_EQ(s->phase(heap.sweepgen()), sweep_phase::cached);
+  EXPECT_EQ(s->place(), span_place::cached);
+  EXPECT_EQ(central[sc64].cache_span(), nullptr);
+  EXPECT_EQ(s->next_free_fast(), 0u);
+}
+
+TEST_F(mcentral_test, full_span_becomes_partial_then_empty_then_goes) {
+  mspan* s = new_span(sc64);
+  take_all(s);
+  central[sc64].uncache_span(s);
+  expect_sets(sc64, 0, 1, 0);
+  EXPECT_EQ(central[sc64].cache_span(), nullptr);
+  EXPECT_TRUE(central.free_slot(s, 70));
+  expect_sets(sc64, 1, 0, 0);
+  EXPECT_FALSE(central.free_slot(s, 70));
+  for (unsigned i = 0; i < s->nelems(); ++i) {
+    EXPECT_EQ(central.free_slot(s, i), i != 70);
+  }
+  expect_sets(sc64, 0, 0, 1);
+  EXPECT_EQ(heap.stats().spans, 1u);
+  EXPECT_EQ(central[sc64].release_empty(), 1u);
+  EXPECT_EQ(heap.stats().spans, 0u);
+  EXPECT_EQ(heap.stats().pages_in_use, 0u);
+  EXPECT_EQ(s->state(), span_state::dead);
+  EXPECT_FALSE(central.free_slot(s, 70));  // a stale pointer
+}
+
+TEST_F(mcentral_test, span_of_one_slot_goes_from_full_to_empty_at_once) {
+  const unsigned sc = make_span_class(51, false);  // 8192 bytes
+  mspan* s = new_span(sc);
+  ASSERT_EQ(s->nelems(), 1u);
+  s->take(0);
+  central[sc].uncache_span(s);
+  expect_sets(sc, 0, 1, 0);
+  EXPECT_TRUE(central.free_slot(s, 0));
+  expect_sets(sc, 0, 0, 1);
+}
+
+TEST_F(mcentral_test, keeps_few_empty_spans) {
+  std::vector<mspan*> spans;
+  for (int i = 0; i < 40; ++i) spans.push_back(new_span(sc64));
+  for (mspan* s : spans) central[sc64].uncache_span(s);
+  expect_sets(sc64, 0, 0, mcentral::max_empty_pages);
+  EXPECT_EQ(heap.stats().spans, mcentral::max_empty_pages);
+  for (std::size_t i = 0; i < mcentral::max_empty_pages; ++i) {
+    EXPECT_NE(central[sc64].cache_span(), nullptr);
+  }
+  EXPECT_EQ(central[sc64].cache_span(), nullptr);
+}
+
+TEST_F(mcentral_test, late_call_for_a_span_of_another_class_changes_nothing) {
+  mspan* s = new_span(sc64);
+  s->take(0);
+  central[sc64].uncache_span(s);
+  for (unsigned sc = 0; sc < host_span_classes; ++sc) {
+    if (sc != sc64) central[sc].slot_freed(s);
+  }
+  expect_sets(sc64, 1, 0, 0);
+  mspan* cached = central[sc64].cache_span();
+  central[sc64].slot_freed(cached);
+  EXPECT_EQ(cached->place(), span_place::cached);
+  expect_sets(sc64, 0, 0, 0);
+}
+
+TEST_F(mcentral_test, refills_a_cache_as_often_as_spans_are_needed) {
+  mcache cache(heap, central);
+  const unsigned n = class_to_objects(6);
+  for (unsigned i = 0; i < 3 * n; ++i) ASSERT_NE(cache.alloc(sc64), nullptr);
+  EXPECT_EQ(cache.counters.refills.get(), 3u);
+  expect_sets(sc64, 0, 2, 0);
+  cache.flush();
+  expect_sets(sc64, 0, 3, 0);
+}
+
+TEST(mheap, every_page_of_a_span_leads_to_it) {
+  test::host_region region(std::size_t{512} << 20);
+  mheap heap(region.base(), region.bytes(), region.source());
+  page_stock stock;
+  std::vector<mspan*> spans;
+  for (unsigned i = 0; i < 300; ++i) {
+    const unsigned c = i % num_classes;
+    spans.push_back(c == 0 ? heap.alloc_large(i + 1, 1, 1, stock)
+                           : heap.alloc_span(class_to_pages(c), make_span_class(c, true),
+                                             span_place::cached, stock));
+  }
+  // 200 MiB in one span, over arena bounds.
+  spans.push_back(heap.alloc_large(25600, 1, 1, stock));
+  std::size_t pages = 0;
+  for (mspan* s : spans) {
+    ASSERT_NE(s, nullptr);
+    pages += s->npages();
+    const auto first = static_cast<std::size_t>(s->base() - heap.base()) / page_size;
+    for (std::size_t i = 0; i < s->npages(); ++i) ASSERT_EQ(heap.owner(first + i).span(), s);
+  }
+  EXPECT_EQ(heap.stats().pages_in_use, pages);
+  std::size_t counted = 0;
+  heap.for_each_span([&](mspan& s) { counted += s.npages(); });
+  EXPECT_EQ(counted, pages);
+  for (mspan* s : spans) heap.free_span(s);
+  heap.flush(stock);
+  EXPECT_EQ(heap.stats().pages_in_use, 0u);
+  EXPECT_EQ(heap.stats().spans, 0u);
+  EXPECT_EQ(heap.stats().free_pages, heap.stats().grown_pages - 1);
+}
+
+TEST(mheap, grows_by_whole_chunks_and_up_to_the_last_page) {
+  constexpr std::size_t pages = 3 * chunk_pages + 100;
+  test::host_region region(pages * page_size);
+  mheap heap(region.base(), region.bytes(), region.source());
+  page_stock stock;
+  EXPECT_EQ(heap.stats().grown_pages, 0u);
+  mspan* a = heap.alloc_large(1, 1, 1, stock);
+  EXPECT_EQ(a->base(), region.base() + page_size);
+  EXPECT_EQ(heap.stats().grown_pages, chunk_pages);
+  // More than the rest of whole chunks: joined with what is free below.
+  mspan* b = heap.alloc_large(pages - 2, 1, 1, stock);
+  ASSERT_NE(b, nullptr);
+  EXPECT_EQ(b->limit(), region.base() + region.bytes());
+  EXPECT_EQ(heap.alloc_large(1, 1, 1, stock), nullptr);
+  EXPECT_EQ(heap.stats().free_pages, 0u);
+  heap.free_span(b);
+  EXPECT_EQ(heap.alloc_large(pages - 1, 1, 1, stock), nullptr);
+  EXPECT_NE(heap.alloc_large(pages - 2, 1, 1, stock), nullptr);
+}
+
+TEST(mheap, refused_memory_loses_no_page) {
+  test::host_region region(std::size_t{8} << 20);
+  mheap heap(region.base(), region.bytes(), region.source());
+  page_stock stock;
+  region.refuse = true;
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(heap.alloc_large(100, 1, 1, stock), nullptr);
+    EXPECT_EQ(heap.alloc_large(100, 16, 1, stock), nullptr);
+    EXPECT_EQ(heap.alloc_span(1, sc64, span_place::cached, stock), nullptr);
+    EXPECT_EQ(heap.take_device_pages(1, 50).count, 0u);
+  }
+  region.refuse = false;
+  EXPECT_NE(heap.alloc_large(1023, 1, 1, stock), nullptr);
+}
+
+TEST(mheap, rejects_bad_regions) {
+  test::host_region region(std::size_t{1} << 20);
+  EXPECT_THROW(mheap(nullptr, 1 << 20, {}), std::invalid_argument);
+  EXPECT_THROW(mheap(region.base() + 1, 1 << 20, {}), std::invalid_argument);
+  EXPECT_THROW(mheap(region.base(), 2 * page_size - 1, {}), std::invalid_argument);
+}
+
+}  // namespace
