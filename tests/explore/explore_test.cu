@@ -468,6 +468,24 @@ TEST(Explore, TheServiceGrantsPagesToWarpsThatGiveUp) {
   });
 }
 
+TEST(Explore, TheServiceClosesAMailboxBeforeItsNextRound) {
+  explore_seeds(1000, [](const simt::explore_options& o) {
+    small_heap h(0, 100 + o.seed % 16 * 40);
+    h.serve();
+    // One mailbox for both warps: rounds that were given up are at once in the way of the next.
+    h.view().state->free_mailboxes.value = 2;
+    const std::vector<simt::actor> actors = {{[&] { return h.service().poll_once(); }}};
+    simt::explore(
+        o,
+        {simt::explored(1, 1, take_and_free, h.device(), &h.owners, std::size_t{5} << 20, 4u, 1u),
+         simt::explored(1, 1, take_and_free, h.device(), &h.owners, std::size_t{6} << 20, 4u, 1u)},
+        actors);
+    settle(h);
+    h.view().state->free_mailboxes.value |= ~std::uint64_t{1};
+    h.check_at_rest();
+  });
+}
+
 TEST(Explore, TheServiceDiesAtAnyMoment) {
   explore_seeds(1000, [](const simt::explore_options& o) {
     small_heap h(1, 3'000);
