@@ -25,7 +25,7 @@ mheap::mheap(std::byte* base, std::size_t reserve_bytes, const page_source& sour
     : base_(base),
       reserve_pages_(checked_pages(base, reserve_bytes)),
       source_(source),
-      pages_(bits::ceil_div(reserve_pages_, chunk_pages)),
+      arenas_(reserve_pages_),
       owners_(reserve_pages_) {
   static_assert(class_to_objects(tiny_class) == page_size / tiny_size);
   span_alloc_.init(
@@ -44,38 +44,6 @@ void mheap::set_owner(std::size_t first, std::size_t n, page_owner o) {
     // Release: who finds the span here finds its record complete.
     std::atomic_ref(owners_[i]).store(o.bits(), std::memory_order_release);
   }
-}
-
-bool mheap::grow_locked(std::size_t n) {
-  const std::size_t grown = grown_chunks_ * chunk_pages;
-  const std::size_t left = grown < reserve_pages_ ? reserve_pages_ - grown : 0;
-  if (left == 0) return false;
-  std::size_t chunks = bits::ceil_div(n, chunk_pages);
-  const std::size_t most = bits::ceil_div(reserve_pages_, chunk_pages) - grown_chunks_;
-  if (chunks > most) {
-    // All that is left may do together with free pages just below it.
-    std::size_t below = 0;
-    for (std::size_t c = grown_chunks_; c > 0; --c) {
-      const std::size_t end = pages_.summary(page_allocator::levels - 1, c - 1).end();
-      below += end;
-      if (end != chunk_pages) break;
-    }
-    if (below + left < n) return false;
-    chunks = most;
-  }
-  const std::size_t first = grown_chunks_;
-  pages_.grow(first, chunks);
-  grown_chunks_ += chunks;
-  if (first == 0) pages_.allocate_range(0, 1);  // the address of objects of size 0
-  const std::size_t end = grown_chunks_ * chunk_pages;
-  if (end > reserve_pages_) pages_.allocate_range(reserve_pages_, end - reserve_pages_);
-  return true;
-}
-
-page_allocation mheap::alloc_pages_locked(std::size_t n) {
-  page_allocation got = pages_.alloc(n);
-  if (!got && grow_locked(n)) got = pages_.alloc(n);
-  return got;
 }
 
 mspan* mheap::new_record_locked() {
@@ -113,7 +81,7 @@ void mheap::abandon(std::size_t first, std::size_t n) {
     source_.decommit(source_.context, page_address(first), n * page_size);
   }
   const std::scoped_lock lock(mutex_);
-  pages_.free(first, n, /*scavenged=*/true);
+  arenas_.free(first, n, /*scavenged=*/true);
 }
 
 mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class, span_place place,
@@ -149,20 +117,26 @@ mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class,
   return s;
 }
 
+/// Pages for the host; those in a thread's cache are not held back from a run that needs them.
+/// mutex_ is held.
+page_allocation mheap::alloc_host_pages(std::size_t n, page_stock& stock) {
+  page_allocation got = arenas_.alloc(page_user::host, n);
+  if (!got && !stock.pages.empty()) {
+    arenas_.flush(stock.pages);
+    got = arenas_.alloc(page_user::host, n);
+  }
+  return got;
+}
+
 mspan* mheap::alloc_span(std::size_t n, unsigned span_class, span_place place, page_stock& stock) {
   page_allocation got = stock.pages.alloc(n);
   if (!got) {
     const std::scoped_lock lock(mutex_);
     if (stock.pages.empty() && n <= page_stock::max_span_pages) {
-      if (pages_.free_pages() == 0) grow_locked(n);
-      stock.pages = pages_.alloc_to_cache();
+      stock.pages = arenas_.alloc_to_cache(page_user::host);
       got = stock.pages.alloc(n);
     }
-    if (!got) got = alloc_pages_locked(n);
-    if (!got) {
-      stock.pages.flush(pages_);
-      got = alloc_pages_locked(n);
-    }
+    if (!got) got = alloc_host_pages(n, stock);
     if (!got) return nullptr;
   }
   return make_span(got, n, span_class, place, stock);
@@ -176,11 +150,7 @@ mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_
   const std::size_t longer = n + slack;
   {
     const std::scoped_lock lock(mutex_);
-    got = alloc_pages_locked(longer);
-    if (!got) {
-      stock.pages.flush(pages_);
-      got = alloc_pages_locked(longer);
-    }
+    got = alloc_host_pages(longer, stock);
   }
   if (!got) return nullptr;
   if (slack > 0) {
@@ -194,8 +164,8 @@ mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_
     const std::size_t head =
         (bits::align_up(address, align_pages * page_size) - address) / page_size;
     const std::scoped_lock lock(mutex_);
-    if (head > 0) pages_.free(got.first, head);
-    if (head < slack) pages_.free(got.first + head + n, slack - head);
+    if (head > 0) arenas_.free(got.first, head);
+    if (head < slack) arenas_.free(got.first + head + n, slack - head);
     // Fresh in all its pages, or else treated as used.
     got = {got.first + head, got.scavenged == longer ? n : 0};
   }
@@ -218,26 +188,28 @@ void mheap::free_span(mspan* s) {
   if (auto* masks = s->tiny_masks.exchange(nullptr, std::memory_order_relaxed); masks != nullptr) {
     tiny_mask_alloc_.free(masks);
   }
-  pages_.free(first, n);
+  arenas_.free(first, n);
   dead_.insert_back(s);
 }
 
 void mheap::flush(page_stock& stock) {
   const std::scoped_lock lock(mutex_);
-  stock.pages.flush(pages_);
+  arenas_.flush(stock.pages);
   while (stock.count > 0) dead_.insert_back(stock.records[--stock.count]);
 }
 
 page_run mheap::take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages) {
   if (min_pages == 0) min_pages = 1;
-  std::size_t n = std::max(min_pages, want_pages);
+  std::size_t n = 0;
   page_allocation got;
   {
     const std::scoped_lock lock(mutex_);
-    for (;;) {
-      got = alloc_pages_locked(n);
-      if (got || n == min_pages) break;
-      n = std::max<std::size_t>(min_pages, n / 2);
+    // Pages in an arena of the host's only when there are too few elsewhere.
+    for (const bool from_the_host : {false, true}) {
+      n = std::max(min_pages, want_pages);
+      while (!(got = arenas_.alloc(page_user::device, n, from_the_host)) && n != min_pages)
+        n = std::max<std::size_t>(min_pages, n / 2);
+      if (got) break;
     }
   }
   if (!got) return {};
@@ -259,13 +231,13 @@ void mheap::give_back_device_pages(page_run run) {
   set_owner(run.first, run.count, page_owner());
   device_pages_.fetch_sub(run.count, std::memory_order_relaxed);
   const std::scoped_lock lock(mutex_);
-  pages_.free(run.first, run.count);
+  arenas_.free(run.first, run.count);
 }
 
 std::size_t mheap::scavenge() {
   if (source_.decommit == nullptr) return 0;
   const std::scoped_lock lock(mutex_);
-  return page_size * pages_.scavenge([&](std::size_t first, std::size_t n) {
+  return page_size * arenas_.scavenge([&](std::size_t first, std::size_t n) {
     source_.decommit(source_.context, page_address(first), n * page_size);
   });
 }
@@ -285,10 +257,12 @@ mheap_stats mheap::stats() const {
   st.pages_in_use = pages_in_use_.load(std::memory_order_relaxed);
   st.device_pages = device_pages_.load(std::memory_order_relaxed);
   st.peak_pages = peak_pages_.load(std::memory_order_relaxed);
-  st.grown_pages = std::min(grown_chunks_ * chunk_pages, reserve_pages_);
-  const std::size_t taken = st.pages_in_use + st.device_pages + (grown_chunks_ > 0 ? 1 : 0);
+  st.grown_pages = arenas_.grown_pages();
+  st.device_arenas = arenas_.arenas(page_user::device);
+  st.host_arenas = arenas_.arenas(page_user::host);
+  const std::size_t taken = st.pages_in_use + st.device_pages;
   st.free_pages = st.grown_pages > taken ? st.grown_pages - taken : 0;
-  st.scavenged_pages = pages_.scavenged_pages();
+  st.scavenged_pages = arenas_.scavenged_pages();
   st.span_sys = span_sys_.load(std::memory_order_relaxed);
   st.tiny_sys = tiny_sys_.load(std::memory_order_relaxed);
   st.metadata_sys = metadata_.sys_bytes();

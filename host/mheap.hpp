@@ -14,8 +14,8 @@
 #include <warpheap/size_classes.hpp>
 
 #include "host/fixalloc.hpp"
+#include "host/heap_arenas.hpp"
 #include "host/mspan.hpp"
-#include "host/page_allocator.hpp"
 #include "host/persistentalloc.hpp"
 
 namespace warpheap {
@@ -69,6 +69,7 @@ struct page_stock {
 struct mheap_stats {
   std::size_t spans = 0, pages_in_use = 0, device_pages = 0, free_pages = 0, peak_pages = 0;
   std::size_t grown_pages = 0, scavenged_pages = 0;
+  std::size_t device_arenas = 0, host_arenas = 0;
   std::size_t span_sys = 0, tiny_sys = 0, metadata_sys = 0;
 };
 
@@ -136,8 +137,7 @@ class mheap {
 
   std::byte* page_address(std::size_t page) const { return base_ + page * page_size; }
   void set_owner(std::size_t first, std::size_t n, page_owner o);
-  page_allocation alloc_pages_locked(std::size_t n);
-  bool grow_locked(std::size_t n);
+  page_allocation alloc_host_pages(std::size_t n, page_stock& stock);
   mspan* take_record(page_stock& stock);
   mspan* new_record_locked();
   bool commit(page_allocation got, std::size_t n);
@@ -153,8 +153,7 @@ class mheap {
 
   mutable std::mutex mutex_;  // guards what follows up to the figures; the innermost lock
   persistentalloc metadata_;
-  page_allocator pages_;
-  std::size_t grown_chunks_ = 0;
+  heap_arenas arenas_;
   fixalloc span_alloc_;
   fixalloc tiny_mask_alloc_;
   span_list dead_;

@@ -44,7 +44,7 @@ void page_allocator::for_chunks(std::size_t first, std::size_t n, F&& f) {
   }
 }
 
-void page_allocator::grow(std::size_t first, std::size_t n) {
+void page_allocator::add_range(std::size_t first, std::size_t n) {
   if (n == 0 || first + n > chunks_.size()) fatal("page allocator: grow out of range");
   auto at = std::lower_bound(in_use_.begin(), in_use_.end(), first,
                              [](const chunk_range& r, std::size_t c) { return r.first < c; });
@@ -65,6 +65,22 @@ void page_allocator::grow(std::size_t first, std::size_t n) {
     in_use_.insert(at, {first, first + n});
   }
   end_ = std::max(end_, first + n);
+}
+
+void page_allocator::remove_range(std::size_t first, std::size_t n) {
+  const std::size_t last = first + n;
+  const auto at = std::find_if(in_use_.begin(), in_use_.end(), [&](const chunk_range& r) {
+    return r.first <= first && last <= r.last;
+  });
+  if (n == 0 || at == in_use_.end()) fatal("page allocator: chunk handed over is not in use");
+  const chunk_range rest{last, at->last};
+  at->last = first;
+  const auto next = at->first == at->last ? in_use_.erase(at) : std::next(at);
+  if (rest.first != rest.last) in_use_.insert(next, rest);
+}
+
+void page_allocator::grow(std::size_t first, std::size_t n) {
+  add_range(first, n);
   const std::size_t pages = n * chunk_pages;
   for (std::size_t c = first; c < first + n; ++c) chunks_[c].scavenged.set_range(0, chunk_pages);
   free_pages_ += pages;
@@ -72,6 +88,31 @@ void page_allocator::grow(std::size_t first, std::size_t n) {
   total_pages_ += pages;
   search_ = std::min(search_, first * chunk_pages);
   update_summaries(first * chunk_pages, pages);
+}
+
+void page_allocator::hand_over(std::size_t first, std::size_t n, page_allocator& to) {
+  remove_range(first, n);
+  to.add_range(first, n);
+  const std::size_t pages = n * chunk_pages;
+  std::size_t free = 0;
+  std::size_t scavenged = 0;
+  for (std::size_t c = first; c < first + n; ++c) {
+    free += chunk_pages - chunks_[c].alloc.popcount_range(0, chunk_pages);
+    scavenged += chunks_[c].scavenged.popcount_range(0, chunk_pages);
+    to.chunks_[c] = chunks_[c];
+    // For this one, nothing is free there any more.
+    chunks_[c].alloc.set_range(0, chunk_pages);
+    chunks_[c].scavenged.clear_range(0, chunk_pages);
+  }
+  free_pages_ -= free;
+  scavenged_pages_ -= scavenged;
+  total_pages_ -= pages;
+  update_summaries(first * chunk_pages, pages);
+  to.free_pages_ += free;
+  to.scavenged_pages_ += scavenged;
+  to.total_pages_ += pages;
+  to.search_ = std::min(to.search_, first * chunk_pages);
+  to.update_summaries(first * chunk_pages, pages);
 }
 
 page_allocator::search_result page_allocator::find(std::size_t n) const {

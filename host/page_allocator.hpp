@@ -40,6 +40,9 @@ class page_allocator {
   /// count as given back to the system: they were never touched.
   void grow(std::size_t first, std::size_t n);
 
+  /// Passes the chunks [first, first + n), all in use here, on to another allocator, as they are.
+  void hand_over(std::size_t first, std::size_t n, page_allocator& to);
+
   /// The lowest n free pages in a row, n >= 1. Nothing if there are none.
   page_allocation alloc(std::size_t n);
 
@@ -87,6 +90,8 @@ class page_allocator {
 
   template <class F>
   static void for_chunks(std::size_t first, std::size_t n, F&& f);
+  void add_range(std::size_t first, std::size_t n);
+  void remove_range(std::size_t first, std::size_t n);
   search_result find(std::size_t n) const;
   std::size_t mark_allocated(std::size_t first, std::size_t n);
   void update_summaries(std::size_t first, std::size_t n);

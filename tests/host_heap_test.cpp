@@ -30,10 +30,7 @@ void expect_recount(const host_heap& heap) {
   EXPECT_EQ(st.live_objects, objects);
   EXPECT_EQ(st.mallocs - st.frees, st.live_objects);
   EXPECT_EQ(st.heap_sys_bytes % page_size, 0u);
-  if (st.heap_sys_bytes != 0) {
-    EXPECT_EQ((st.pages_in_use + st.device_pages + st.free_pages + 1) * page_size,
-              st.heap_sys_bytes);
-  }
+  EXPECT_EQ((st.pages_in_use + st.device_pages + st.free_pages) * page_size, st.heap_sys_bytes);
   EXPECT_LE(st.live_bytes, st.pages_in_use * page_size);
   EXPECT_LE(st.released_bytes, st.free_pages * page_size);
   EXPECT_GE(st.peak_pages, st.pages_in_use + st.device_pages);
@@ -323,7 +320,9 @@ TEST_F(host_heap_test, out_of_memory_then_all_of_it_again) {
       EXPECT_EQ(wrong, 0u);
       expect_recount(heap_of_5);
     }
-    for (std::size_t count : counts) EXPECT_EQ(count, counts[0]) << n;
+    // A gap at the border of two arenas may go when these have all been free.
+    for (std::size_t count : counts) EXPECT_GE(count, counts[0]) << n;
+    EXPECT_EQ(counts[1], counts[2]) << n;
     if (n == 16) {
       EXPECT_EQ(counts[0], ((std::size_t{5} << 20) - page_size) / 16);
     }
@@ -546,7 +545,7 @@ TEST(host_heaps, heap_of_512_gib_costs_what_is_used) {
   const std::size_t resident = status_kib("VmRSS:");
   host_heap heap(base, std::size_t{512} << 30, {});
   void* p = heap.malloc(std::size_t{2} << 30);
-  EXPECT_EQ(p, base + page_size);
+  EXPECT_EQ(p, base + (std::size_t{510} << 30));  // arenas at the upper end
   EXPECT_EQ(heap.free(p), free_status::ok);
   EXPECT_EQ(heap.malloc(std::size_t{512} << 30), nullptr);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep a shadow of memory

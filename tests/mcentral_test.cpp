@@ -153,7 +153,7 @@ TEST(mheap, every_page_of_a_span_leads_to_it) {
   heap.flush(stock);
   EXPECT_EQ(heap.stats().pages_in_use, 0u);
   EXPECT_EQ(heap.stats().spans, 0u);
-  EXPECT_EQ(heap.stats().free_pages, heap.stats().grown_pages - 1);
+  EXPECT_EQ(heap.stats().free_pages, heap.stats().grown_pages);
 }
 
 TEST(mheap, grows_by_whole_chunks_and_up_to_the_last_page) {
@@ -163,17 +163,24 @@ TEST(mheap, grows_by_whole_chunks_and_up_to_the_last_page) {
   page_stock stock;
   EXPECT_EQ(heap.stats().grown_pages, 0u);
   mspan* a = heap.alloc_large(1, 1, 1, stock);
-  EXPECT_EQ(a->base(), region.base() + page_size);
-  EXPECT_EQ(heap.stats().grown_pages, chunk_pages);
-  // More than the rest of whole chunks: joined with what is free below.
-  mspan* b = heap.alloc_large(pages - 2, 1, 1, stock);
-  ASSERT_NE(b, nullptr);
-  EXPECT_EQ(b->limit(), region.base() + region.bytes());
+  // The last chunk has 100 pages.
+  EXPECT_EQ(a->base(), region.base() + 3 * chunk_bytes);
+  EXPECT_EQ(heap.stats().grown_pages, 100u);
+  mspan* b = heap.alloc_large(1, 1, 1, stock);
+  EXPECT_EQ(b->base(), a->limit());
+  mspan* c = heap.alloc_large(chunk_pages, 1, 1, stock);
+  EXPECT_EQ(c->base(), region.base() + 2 * chunk_bytes);
+  EXPECT_EQ(heap.stats().grown_pages, 100u + chunk_pages);
+  // All that is left in one run, none of it whole chunks.
+  heap.free_span(c);
+  mspan* d = heap.alloc_large(3 * chunk_pages - 1, 1, 1, stock);
+  ASSERT_NE(d, nullptr);
+  EXPECT_EQ(d->base(), region.base() + page_size);
+  mspan* e = heap.alloc_large(98, 1, 1, stock);
+  ASSERT_NE(e, nullptr);
+  EXPECT_EQ(e->limit(), region.base() + region.bytes());
   EXPECT_EQ(heap.alloc_large(1, 1, 1, stock), nullptr);
   EXPECT_EQ(heap.stats().free_pages, 0u);
-  heap.free_span(b);
-  EXPECT_EQ(heap.alloc_large(pages - 1, 1, 1, stock), nullptr);
-  EXPECT_NE(heap.alloc_large(pages - 2, 1, 1, stock), nullptr);
 }
 
 TEST(mheap, refused_memory_loses_no_page) {

@@ -19,8 +19,18 @@ using page_index = std::uint32_t;  ///< page number from the heap's base; 0 is r
 
 inline constexpr std::size_t chunk_bytes = std::size_t{4} << 20;  ///< unit of growth of the heap
 inline constexpr std::uint32_t chunk_pages = chunk_bytes / page_size;
+/// Unit in which host and device divide the heap's address space; see arena_chunks.
+inline constexpr std::size_t arena_bytes = std::size_t{64} << 20;
 inline constexpr std::size_t min_reserve_bytes = 2 * chunk_bytes;
 inline constexpr std::size_t max_reserve_bytes = std::size_t{1} << 40;
+
+/// Chunks of an arena in a reservation of so many chunks: 64 MiB, but an eighth of a small
+/// reservation, so that either side finds an arena of its own in any.
+constexpr std::size_t arena_chunks(std::size_t chunks) {
+  constexpr std::size_t most = arena_bytes / chunk_bytes;
+  const std::size_t eighth = chunks / 8;
+  return eighth < 1 ? 1 : eighth < most ? eighth : most;
+}
 
 /// Words of free bits that each page owns in the flat array; a span uses those of its first page.
 inline constexpr unsigned words_per_page = 16;

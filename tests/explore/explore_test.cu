@@ -60,7 +60,7 @@ struct ownership {
 /// A heap with the real host side, but no thread: the service is an actor of the exploration.
 class small_heap {
  public:
-  /// `behind`: pages of the host in front of the device's, so that these lie in another word of the
+  /// `behind`: pages left free in front of the device's, so that these lie in another word of the
   /// bitmaps and searches go by way of the levels above.
   explicit small_heap(std::uint32_t stock_pages, std::uint64_t timeout_ns = 20'000,
                       std::uint32_t behind = 0)
@@ -69,9 +69,11 @@ class small_heap {
         pages_(arrays_.view().base, arrays_.view().bytes, page_source{}),
         service_(*view().queue, pages_, {}, std::chrono::microseconds(1)),
         owners(view()) {
-    if (behind != 0) (void)pages_.malloc(behind * page_size);
+    page_run in_front;
+    if (behind != 0) in_front = pages_.take_device_pages(behind, behind);
     if (stock_pages != 0)
       core::give_pages(view(), pages_.take_device_pages(stock_pages, stock_pages));
+    pages_.give_back_device_pages(in_front);
   }
 
   const heap_view& view() const { return arrays_.view(); }

@@ -1,0 +1,164 @@
+#include "host/heap_arenas.hpp"
+
+#include <algorithm>
+#include <warpheap/bits.hpp>
+
+namespace warpheap {
+
+heap_arenas::heap_arenas(std::size_t pages)
+    : pages_(pages),
+      chunks_(bits::ceil_div(pages, chunk_pages)),
+      arena_chunks_(warpheap::arena_chunks(chunks_)),
+      allocators_{page_allocator(chunks_), page_allocator(chunks_)},
+      owner_(bits::ceil_div(chunks_, arena_chunks_), nobody),
+      high_(owner_.size()) {}
+
+page_allocator& heap_arenas::owner_of_page(std::size_t page) {
+  const std::uint8_t owner = owner_[page / arena_pages()];
+  if (owner == nobody) fatal("a page freed lies in an arena that nobody has");
+  return allocators_[owner - 1];
+}
+
+std::size_t heap_arenas::end_chunk(std::size_t arena) const {
+  return std::min(chunks_, first_chunk(arena + 1));
+}
+
+std::size_t heap_arenas::arenas(page_user user) const {
+  return static_cast<std::size_t>(std::count(owner_.begin(), owner_.end(), code(user)));
+}
+
+page_allocation heap_arenas::alloc(page_user user, std::size_t n, bool from_the_other) {
+  page_allocation got = of(user).alloc(n);
+  if (!got && (grow(user, n) || gather(user, n))) got = of(user).alloc(n);
+  if (!got && from_the_other) got = of(other(user)).alloc(n);
+  return got;
+}
+
+page_cache heap_arenas::alloc_to_cache(page_user user) {
+  if (of(user).free_pages() != 0 || grow(user, 1) || gather(user, 1))
+    return of(user).alloc_to_cache();
+  return of(other(user)).alloc_to_cache();
+}
+
+void heap_arenas::free(std::size_t first, std::size_t n, bool scavenged) {
+  owner_of_page(first).free(first, n, scavenged);
+}
+
+void heap_arenas::flush(page_cache& cache) {
+  if (!cache.empty()) cache.flush(owner_of_page(cache.base()));
+}
+
+/// What a chunk has to offer when no object is in it.
+page_summary heap_arenas::fresh(std::size_t chunk) const {
+  const std::size_t fixed = chunk == 0 ? 1 : 0;
+  const std::size_t end = std::min<std::size_t>(pages_ - chunk * chunk_pages, chunk_pages);
+  return page_summary::pack(fixed == 0 ? end : 0, end - fixed,
+                            end == chunk_pages ? end - fixed : 0);
+}
+
+/// Whether an arena of some user's has no page in use. All its chunks have to be grown.
+bool heap_arenas::all_free(std::size_t arena) const {
+  const page_allocator& owner = allocators_[owner_[arena] - 1];
+  for (std::size_t c = first_chunk(arena); c < end_chunk(arena); ++c)
+    if (!(owner.summary(page_allocator::levels - 1, c) == fresh(c))) return false;
+  return true;
+}
+
+void heap_arenas::grow_chunks(page_user user, std::size_t first, std::size_t n) {
+  if (n == 0) return;
+  const std::size_t page = first * chunk_pages;
+  const std::size_t end = page + n * chunk_pages;
+  of(user).grow(first, n);
+  grown_pages_ += std::min(end, pages_) - page;
+  if (first == 0) {
+    of(user).allocate_range(0, 1);  // the address of objects of size 0
+    --grown_pages_;
+  }
+  if (end > pages_) of(user).allocate_range(pages_, end - pages_);
+}
+
+void heap_arenas::grow_rest(page_user user) {
+  auto& rest = rest_[static_cast<unsigned>(user)];
+  grow_chunks(user, rest.next, rest.end - rest.next);
+  rest.next = rest.end;
+}
+
+/// Takes arenas at either end of those that nobody has.
+void heap_arenas::claim(page_user user, std::size_t first_arena, std::size_t n) {
+  std::fill_n(owner_.begin() + static_cast<std::ptrdiff_t>(first_arena), n, code(user));
+  if (first_arena == low_)
+    low_ += n;
+  else
+    high_ -= n;
+}
+
+/// Takes chunks for n pages into use, in arenas that the user has or that nobody has. What is left
+/// of an arena is taken into use before a run begins elsewhere. (Go: mheap.grow.)
+bool heap_arenas::grow(page_user user, std::size_t n) {
+  auto& rest = rest_[static_cast<unsigned>(user)];
+  const std::size_t wanted = bits::ceil_div(n, chunk_pages);
+  if (rest.end - rest.next < wanted) {
+    const bool upwards = user == page_user::device;
+    const bool continues = upwards && rest.end == std::min(chunks_, first_chunk(low_));
+    const std::size_t missing = continues ? wanted - (rest.end - rest.next) : wanted;
+    const std::size_t most = high_ - low_;
+    std::size_t count = bits::ceil_div(missing, arena_chunks_);
+    if (count > most) return false;
+    std::size_t first = upwards ? low_ : high_ - count;
+    // The last arena of the heap may be a short one.
+    if (end_chunk(first + count - 1) - first_chunk(first) < missing) {
+      if (++count > most) return false;
+      if (!upwards) --first;
+    }
+    if (!continues) {
+      grow_rest(user);
+      rest.next = first_chunk(first);
+    }
+    claim(user, first, count);
+    rest.end = end_chunk(first + count - 1);
+  }
+  grow_chunks(user, rest.next, wanted);
+  rest.next += wanted;
+  return true;
+}
+
+/// Makes the first run of n pages the user's that leads through free pages of his, arenas that
+/// nobody has and arenas of the other user in which all pages are free.
+bool heap_arenas::gather(page_user user, std::size_t n) {
+  grow_rest(page_user::device);
+  grow_rest(page_user::host);
+  const std::uint8_t mine = code(user);
+  std::size_t run = 0;  // free pages up to the chunk looked at
+  std::size_t first = 0;
+  std::size_t last = 0;
+  bool to_be_had = false;
+  for (std::size_t c = 0; c < chunks_ && last == 0; ++c) {
+    const std::size_t arena = c / arena_chunks_;
+    if (c == first_chunk(arena)) to_be_had = owner_[arena] == nobody || all_free(arena);
+    const page_summary s = to_be_had               ? fresh(c)
+                           : owner_[arena] == mine ? of(user).summary(page_allocator::levels - 1, c)
+                                                   : page_summary();
+    if (run + s.start() >= n) {
+      first = (c * chunk_pages - run) / arena_pages();
+      last = arena + 1;
+    } else if (s.longest() >= n) {
+      first = arena;
+      last = arena + 1;
+    }
+    run = s.end() == chunk_pages ? run + chunk_pages : s.end();
+  }
+  for (std::size_t arena = first; arena < last; ++arena) {
+    const std::size_t chunk = first_chunk(arena);
+    const std::size_t count = end_chunk(arena) - chunk;
+    if (owner_[arena] == nobody) {
+      claim(user, arena, 1);
+      grow_chunks(user, chunk, count);
+    } else if (owner_[arena] != mine) {
+      of(other(user)).hand_over(chunk, count, of(user));
+      owner_[arena] = mine;
+    }
+  }
+  return last != 0;
+}
+
+}  // namespace warpheap

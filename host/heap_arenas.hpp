@@ -1,0 +1,109 @@
+#pragma once
+
+// How the two sides share the heap's address space. Kernels take pages from the bottom and host
+// code from the top, in arenas of 64 MiB each, so that memory which a GPU and the host write lies
+// apart: a managed page that both write goes back and forth.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "host/page_allocator.hpp"
+#include "host/page_cache.hpp"
+
+namespace warpheap {
+
+/// Who uses pages.
+enum class page_user : std::uint8_t { device, host };
+
+/// Page numbers of the whole heap, for both users. Each has a page allocator of its own, which
+/// covers the arenas that are its. When the arenas that nobody has are used up, those change hands
+/// in which all pages are free; only after that does one user get pages in an arena of the other.
+/// Hence no request fails for the division alone, unless a run would have to cross from an arena
+/// with pages of one user into one with pages of the other.
+///
+/// Not thread-safe: mheap's lock guards it. Keeps the books only, as page_allocator does.
+class heap_arenas {
+ public:
+  /// For the pages [1, pages); page 0 is never handed out.
+  explicit heap_arenas(std::size_t pages);
+
+  /// n free pages in a row, n >= 1. Nothing if there are none, or none without pages in an arena of
+  /// the other user when those are not wanted.
+  page_allocation alloc(page_user user, std::size_t n, bool from_the_other = true);
+  /// The free pages among 64 aligned ones; empty when no page is free.
+  page_cache alloc_to_cache(page_user user);
+
+  /// Frees pages, all allocated before and in one piece then (else aborts). scavenged: they have no
+  /// memory.
+  void free(std::size_t first, std::size_t n, bool scavenged = false);
+  /// Gives what is left in a page cache back; it becomes empty.
+  void flush(page_cache& cache);
+
+  /// Calls decommit(first, n) for every run of free pages that have memory. Returns their number.
+  template <class F>
+  std::size_t scavenge(F&& decommit) {
+    return of(page_user::device).scavenge(decommit) + of(page_user::host).scavenge(decommit);
+  }
+
+  std::size_t free_pages() const {
+    return of(page_user::device).free_pages() + of(page_user::host).free_pages();
+  }
+  std::size_t scavenged_pages() const {
+    return of(page_user::device).scavenged_pages() + of(page_user::host).scavenged_pages();
+  }
+  /// Pages of all chunks taken into use, page 0 and what is past the end not counted.
+  std::size_t grown_pages() const { return grown_pages_; }
+  /// Arenas that a user has.
+  std::size_t arenas(page_user user) const;
+  /// Pages of an arena; the last one may have fewer.
+  std::size_t arena_pages() const { return arena_chunks_ * chunk_pages; }
+  /// Whose arena the page is in; false when nobody has taken that arena yet.
+  bool is_in_arena_of(page_user user, std::size_t page) const {
+    return owner_[page / arena_pages()] == code(user);
+  }
+
+ private:
+  // An arena of nobody's is 0, as are the bytes of a new table.
+  static constexpr std::uint8_t nobody = 0;
+  static constexpr std::uint8_t code(page_user user) {
+    return static_cast<std::uint8_t>(static_cast<unsigned>(user) + 1);
+  }
+  static constexpr page_user other(page_user user) {
+    return user == page_user::device ? page_user::host : page_user::device;
+  }
+  page_allocator& of(page_user user) { return allocators_[static_cast<unsigned>(user)]; }
+  const page_allocator& of(page_user user) const {
+    return allocators_[static_cast<unsigned>(user)];
+  }
+  page_allocator& owner_of_page(std::size_t page);
+
+  std::size_t first_chunk(std::size_t arena) const { return arena * arena_chunks_; }
+  std::size_t end_chunk(std::size_t arena) const;
+  page_summary fresh(std::size_t chunk) const;
+  bool all_free(std::size_t arena) const;
+
+  void grow_chunks(page_user user, std::size_t first, std::size_t n);
+  void grow_rest(page_user user);
+  void claim(page_user user, std::size_t first_arena, std::size_t n);
+  bool grow(page_user user, std::size_t n);
+  bool gather(page_user user, std::size_t n);
+
+  const std::size_t pages_;
+  const std::size_t chunks_;
+  const std::size_t arena_chunks_;
+  std::array<page_allocator, 2> allocators_;
+  std::vector<std::uint8_t> owner_;  // by arena
+  // Arenas of nobody: [low_, high_).
+  std::size_t low_ = 0;
+  std::size_t high_;
+  // Chunks of arenas that a user has and has not taken into use.
+  struct {
+    std::size_t next = 0;
+    std::size_t end = 0;
+  } rest_[2];
+  std::size_t grown_pages_ = 0;
+};
+
+}  // namespace warpheap
