@@ -41,7 +41,18 @@ page_cache heap_arenas::alloc_to_cache(page_user user) {
 }
 
 void heap_arenas::free(std::size_t first, std::size_t n, bool scavenged) {
-  owner_of_page(first).free(first, n, scavenged);
+  // What the device gives back in one piece may be of several, in arenas of either user.
+  while (n > 0) {
+    page_allocator& owner = owner_of_page(first);
+    std::size_t end = first;
+    do {
+      end = (end / arena_pages() + 1) * arena_pages();
+    } while (end < first + n && &owner_of_page(end) == &owner);
+    const std::size_t here = std::min(n, end - first);
+    owner.free(first, here, scavenged);
+    first += here;
+    n -= here;
+  }
 }
 
 void heap_arenas::flush(page_cache& cache) {

@@ -35,7 +35,7 @@ class heap_arenas {
   /// The free pages among 64 aligned ones; empty when no page is free.
   page_cache alloc_to_cache(page_user user);
 
-  /// Frees pages, all allocated before and in one piece then (else aborts). scavenged: they have no
+  /// Frees pages, all allocated before, in whatever pieces (else aborts). scavenged: they have no
   /// memory.
   void free(std::size_t first, std::size_t n, bool scavenged = false);
   /// Gives what is left in a page cache back; it becomes empty.

@@ -147,6 +147,24 @@ TEST(heap_arenas, page_caches_come_from_and_return_to_their_arena) {
   EXPECT_TRUE(arenas.alloc(host, pages));
 }
 
+TEST(heap_arenas, pages_of_several_runs_and_arenas_are_freed_in_one_piece) {
+  heap_arenas arenas(gib_pages / 16);
+  const std::size_t border = (gib_pages / 16) / arenas.arena_pages() / 2 * arenas.arena_pages();
+  // The arenas above the border are the host's, each with a page in use at its end.
+  ASSERT_TRUE(arenas.alloc(host, gib_pages / 16 - border));
+  ASSERT_TRUE(arenas.alloc(device, border - 1));
+  for (std::size_t p = border; p < gib_pages / 16; ++p)
+    if (p % arenas.arena_pages() != arenas.arena_pages() - 1) arenas.free(p, 1);
+  const page_allocation guest = arenas.alloc(device, 10);
+  ASSERT_TRUE(guest);
+  ASSERT_EQ(guest.first, border);
+  EXPECT_TRUE(arenas.is_in_arena_of(host, border));
+  EXPECT_TRUE(arenas.is_in_arena_of(device, border - 1));
+  const std::size_t free_before = arenas.free_pages();
+  arenas.free(1, border - 1 + 10);
+  EXPECT_EQ(arenas.free_pages(), free_before + border - 1 + 10);
+}
+
 /// Against a plain map of pages: no page has two owners, none is lost, and a single page is refused
 /// only when there is none.
 TEST(heap_arenas, random_traffic_agrees_with_a_map) {

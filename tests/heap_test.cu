@@ -448,5 +448,29 @@ TEST_F(Heap, AFreeOfADeadHostObjectDoesNotHarmTheNextOneThere) {
   expect_empty(h);
 }
 
+TEST_F(Heap, TrimReturnsPagesOfArenasOfBothSides) {
+  heap_options o = quiet_options(8_MiB);
+  o.initial_stock_bytes = 0;
+  heap h(o);
+  // The host has something in its arena, hence kernels that take all there is are guests in it, and
+  // what they give back runs across the border.
+  void* pin = h.malloc(32_KiB);
+  constexpr std::uint32_t n = 128;
+  shared_array<void*> p(n);
+  launch(1, 1, free_one_then_take_all, device_heap(h.device()), nullptr, p.data(), n,
+         std::size_t{64_KiB});
+  synchronize();
+  EXPECT_GE(std::count_if(p.data(), p.data() + n, [](void* q) { return q != nullptr; }), 118);
+  launch(1, 128, free_all, device_heap(h.device()), p.data(), n);
+  synchronize();
+  h.trim();
+  EXPECT_EQ(h.stats().stock_bytes, 0u);
+  void* most = h.malloc(3 * 1024_KiB);
+  EXPECT_NE(most, nullptr);
+  h.free(most);
+  h.free(pin);
+  expect_empty(h);
+}
+
 }  // namespace
 }  // namespace warpheap
