@@ -1,11 +1,13 @@
 #include "host/host_heap.hpp"
 
+#include <pthread.h>
 #include <cstring>
 #include <new>
-#include <unordered_map>
 #include <utility>
 
 #include <warpheap/bits.hpp>
+
+#include "host/thread_exit.hpp"
 
 namespace warpheap {
 
@@ -15,16 +17,21 @@ namespace {
 /// Never destroyed: threads may end after static objects are gone.
 struct heap_registry {
   std::mutex mutex;  // taken before all locks of a heap
-  std::unordered_map<std::uint64_t, host_heap*> heaps;
+  sys_map<std::uint64_t, host_heap*> heaps;
   std::uint64_t last_id = 0;
 };
 
 heap_registry& registry() {
-  static heap_registry& r = *new heap_registry;
+  alignas(heap_registry) static std::byte memory[sizeof(heap_registry)];
+  static heap_registry& r = *new (memory) heap_registry;
   return r;
 }
 
 std::uint64_t register_heap(host_heap* h) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, [] {
+    pthread_atfork(host_heap::before_fork, host_heap::after_fork, host_heap::after_fork);
+  });
   heap_registry& r = registry();
   const std::scoped_lock lock(r.mutex);
   r.heaps.emplace(r.last_id + 1, h);
@@ -45,9 +52,20 @@ constinit thread_local last_cache last;
 /// A thread's caches, one for each heap it used.
 class thread_caches {
  public:
+  /// Throws std::bad_alloc.
   static thread_caches& mine() {
-    static thread_local thread_caches caches;
-    return caches;
+    static constinit thread_local thread_caches* caches = nullptr;
+    if (caches == nullptr) {
+      void* p = sys_pool::alloc(sizeof(thread_caches));
+      if (p == nullptr) throw std::bad_alloc();
+      caches = new (p) thread_caches;
+      at_thread_exit(caches, [](void* ended) {
+        caches = nullptr;
+        static_cast<thread_caches*>(ended)->~thread_caches();
+        sys_pool::free(ended, sizeof(thread_caches));
+      });
+    }
+    return *caches;
   }
 
   mcache* find(std::uint64_t heap_id) const {
@@ -80,7 +98,7 @@ class thread_caches {
   }
 
  private:
-  std::vector<std::pair<std::uint64_t, mcache*>> entries_;
+  sys_vector<std::pair<std::uint64_t, mcache*>> entries_;
 };
 
 host_heap::host_heap(std::byte* base, std::size_t reserve_bytes, const page_source& source)
@@ -93,6 +111,30 @@ host_heap::~host_heap() {
   heap_registry& r = registry();
   const std::scoped_lock lock(r.mutex);
   r.heaps.erase(id_);
+}
+
+void host_heap::before_fork() {
+  heap_registry& r = registry();
+  r.mutex.lock();
+  for (const auto& [id, heap] : r.heaps) {
+    heap->caches_mutex_.lock();
+    for (unsigned sc = 0; sc < host_span_classes; ++sc) heap->central_[sc].lock();
+    heap->pages_.lock();
+  }
+  sys_pool::lock();
+}
+
+// The other threads' caches stay as they are in the child: what was in them is lost to it, and what
+// was handed out of them can be freed.
+void host_heap::after_fork() {
+  sys_pool::unlock();
+  heap_registry& r = registry();
+  for (const auto& [id, heap] : r.heaps) {
+    heap->pages_.unlock();
+    for (unsigned sc = 0; sc < host_span_classes; ++sc) heap->central_[sc].unlock();
+    heap->caches_mutex_.unlock();
+  }
+  r.mutex.unlock();
 }
 
 // --- caches
