@@ -1,9 +1,9 @@
 #include "host/host_heap.hpp"
 
 #include <pthread.h>
+#include <algorithm>
 #include <cstring>
 #include <new>
-#include <utility>
 
 #include <warpheap/bits.hpp>
 
@@ -17,8 +17,18 @@ namespace {
 /// Never destroyed: threads may end after static objects are gone.
 struct heap_registry {
   std::mutex mutex;  // taken before all locks of a heap
-  sys_map<std::uint64_t, host_heap*> heaps;
+  struct entry {
+    std::uint64_t id;
+    host_heap* heap;
+  };
+  sys_vector<entry> heaps;  // ids rise
   std::uint64_t last_id = 0;
+
+  host_heap* find(std::uint64_t id) const {
+    const entry* e = std::lower_bound(heaps.begin(), heaps.end(), id,
+                                      [](const entry& a, std::uint64_t b) { return a.id < b; });
+    return e != heaps.end() && e->id == id ? e->heap : nullptr;
+  }
 };
 
 heap_registry& registry() {
@@ -34,7 +44,7 @@ std::uint64_t register_heap(host_heap* h) {
   });
   heap_registry& r = registry();
   const std::scoped_lock lock(r.mutex);
-  r.heaps.emplace(r.last_id + 1, h);
+  if (!r.heaps.push_back({r.last_id + 1, h})) throw std::bad_alloc();
   return ++r.last_id;
 }
 
@@ -52,12 +62,12 @@ constinit thread_local last_cache last;
 /// A thread's caches, one for each heap it used.
 class thread_caches {
  public:
-  /// Throws std::bad_alloc.
-  static thread_caches& mine() {
+  /// nullptr when the system has no memory.
+  static thread_caches* mine() {
     static constinit thread_local thread_caches* caches = nullptr;
     if (caches == nullptr) {
       void* p = sys_pool::alloc(sizeof(thread_caches));
-      if (p == nullptr) throw std::bad_alloc();
+      if (p == nullptr) return nullptr;
       caches = new (p) thread_caches;
       at_thread_exit(caches, [](void* ended) {
         caches = nullptr;
@@ -65,7 +75,7 @@ class thread_caches {
         sys_pool::free(ended, sizeof(thread_caches));
       });
     }
-    return *caches;
+    return caches;
   }
 
   mcache* find(std::uint64_t heap_id) const {
@@ -76,13 +86,13 @@ class thread_caches {
   }
 
   /// Room for one entry more; heaps that are gone are forgotten.
-  void make_room() {
+  bool make_room() {
     heap_registry& r = registry();
     const std::scoped_lock lock(r.mutex);
-    std::erase_if(entries_, [&](const auto& e) { return !r.heaps.contains(e.first); });
-    entries_.reserve(entries_.size() + 1);
+    entries_.erase_if([&](const auto& e) { return r.find(e.heap_id) == nullptr; });
+    return entries_.reserve(entries_.size() + 1);
   }
-  void add(std::uint64_t heap_id, mcache* c) { entries_.emplace_back(heap_id, c); }
+  void add(std::uint64_t heap_id, mcache* c) { (void)entries_.push_back({heap_id, c}); }
 
   ~thread_caches() {
     last = {0, nullptr, true};
@@ -90,15 +100,19 @@ class thread_caches {
     // Held throughout: a heap does not go while its cache is given back to it.
     const std::scoped_lock lock(r.mutex);
     for (const auto& [id, cache] : entries_) {
-      const auto it = r.heaps.find(id);
-      if (it == r.heaps.end()) continue;
+      host_heap* const heap = r.find(id);
+      if (heap == nullptr) continue;
       cache->flush();
-      it->second->drop_cache(cache);
+      heap->drop_cache(cache);
     }
   }
 
  private:
-  sys_vector<std::pair<std::uint64_t, mcache*>> entries_;
+  struct entry {
+    std::uint64_t heap_id;
+    mcache* cache;
+  };
+  sys_vector<entry> entries_;
 };
 
 host_heap::host_heap(std::byte* base, std::size_t reserve_bytes, const page_source& source)
@@ -110,7 +124,7 @@ host_heap::host_heap(std::byte* base, std::size_t reserve_bytes, const page_sour
 host_heap::~host_heap() {
   heap_registry& r = registry();
   const std::scoped_lock lock(r.mutex);
-  r.heaps.erase(id_);
+  r.heaps.erase_if([&](const heap_registry::entry& e) { return e.id == id_; });
 }
 
 void host_heap::before_fork() {
@@ -144,41 +158,34 @@ mcache* host_heap::cache() {
   if (last.heap_id == id_) [[likely]]
     return last.cache;
   if (last.thread_ended) return nullptr;
-  try {
-    thread_caches& mine = thread_caches::mine();
-    mcache* c = mine.find(id_);
-    if (c == nullptr) {
-      mine.make_room();
-      c = add_cache();
-      if (c == nullptr) return nullptr;
-      mine.add(id_, c);
-    }
-    last.heap_id = id_;
-    last.cache = c;
-    return c;
-  } catch (const std::bad_alloc&) {
-    return nullptr;
+  thread_caches* const mine = thread_caches::mine();
+  if (mine == nullptr) return nullptr;
+  mcache* c = mine->find(id_);
+  if (c == nullptr) {
+    if (!mine->make_room()) return nullptr;
+    c = add_cache();
+    if (c == nullptr) return nullptr;
+    mine->add(id_, c);
   }
+  last.heap_id = id_;
+  last.cache = c;
+  return c;
 }
 
 mcache* host_heap::add_cache() {
   const std::scoped_lock lock(caches_mutex_);
-  try {
-    caches_.reserve(caches_.size() + 1);
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
+  if (!caches_.reserve(caches_.size() + 1)) return nullptr;
   void* p = cache_alloc_.alloc();
   if (p == nullptr) return nullptr;
   auto* c = new (p) mcache(pages_, central_);
-  caches_.push_back(c);
+  (void)caches_.push_back(c);
   return c;
 }
 
 void host_heap::drop_cache(mcache* c) {
   const std::scoped_lock lock(caches_mutex_);
   retired_.add(c->counters);
-  std::erase(caches_, c);
+  caches_.erase_if([&](const mcache* other) { return other == c; });
   c->~mcache();
   cache_alloc_.free(c);
 }

@@ -16,6 +16,7 @@
 #include "host/heap_arenas.hpp"
 #include "host/mspan.hpp"
 #include "host/persistentalloc.hpp"
+#include "host/sys_vector.hpp"
 
 namespace warpheap {
 

@@ -15,7 +15,7 @@
 #include "host/page_cache.hpp"
 #include "host/page_summary.hpp"
 #include "host/persistentalloc.hpp"
-#include "host/sys_pool.hpp"
+#include "host/sys_vector.hpp"
 
 namespace warpheap {
 

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <mutex>
 
-#include "host/sys_pool.hpp"
+#include "host/sys_vector.hpp"
 
 namespace warpheap {
 
@@ -36,6 +36,7 @@ class lazy_table {
   const T& operator[](std::size_t i) const { return data_[i]; }
   std::size_t size() const { return n_; }
   T* data() { return data_; }
+  const T* data() const { return data_; }
 
  private:
   T* data_;

@@ -5,12 +5,6 @@
 // function that it is part of.
 
 #include <cstddef>
-#include <functional>
-#include <mutex>
-#include <new>
-#include <unordered_map>
-#include <utility>
-#include <vector>
 
 namespace warpheap {
 
@@ -32,36 +26,5 @@ class sys_pool {
   static void lock() noexcept;
   static void unlock() noexcept;
 };
-
-/// The pool as a standard allocator. allocate throws std::bad_alloc.
-template <class T>
-class sys_allocator {
- public:
-  using value_type = T;
-
-  constexpr sys_allocator() noexcept = default;
-  template <class U>
-  constexpr sys_allocator(const sys_allocator<U>&) noexcept {}
-
-  T* allocate(std::size_t n) {
-    static_assert(alignof(T) <= sys_pool::smallest);
-    void* p =
-        n > static_cast<std::size_t>(-1) / sizeof(T) ? nullptr : sys_pool::alloc(n * sizeof(T));
-    if (p == nullptr) throw std::bad_alloc();
-    return static_cast<T*>(p);
-  }
-  void deallocate(T* p, std::size_t n) noexcept { sys_pool::free(p, n * sizeof(T)); }
-
-  template <class U>
-  friend constexpr bool operator==(const sys_allocator&, const sys_allocator<U>&) noexcept {
-    return true;
-  }
-};
-
-template <class T>
-using sys_vector = std::vector<T, sys_allocator<T>>;
-template <class K, class V>
-using sys_map =
-    std::unordered_map<K, V, std::hash<K>, std::equal_to<K>, sys_allocator<std::pair<const K, V>>>;
 
 }  // namespace warpheap

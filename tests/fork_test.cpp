@@ -56,7 +56,7 @@ TEST(fork_test, child_uses_the_heap_while_threads_of_the_parent_do) {
   }
   void* before = h.malloc(200);
   std::memset(before, 5, 200);
-  for (int round = 0; round < warpheap::testing::scaled(100); ++round) {
+  for (int round = 0; round < warpheap::testing::scaled(20); ++round) {
     ASSERT_EQ(in_child([&] {
                 if (static_cast<char*>(before)[199] != 5) return 1;
                 h.free(before);

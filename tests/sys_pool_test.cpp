@@ -1,4 +1,4 @@
-#include "host/sys_pool.hpp"
+#include "host/sys_vector.hpp"
 
 #include <gtest/gtest.h>
 #include <cstdint>
@@ -67,7 +67,11 @@ TEST(sys_pool_test, large_blocks_go_back_to_the_system) {
 TEST(sys_pool_test, what_the_system_has_not_is_an_answer) {
   EXPECT_EQ(sys_pool::alloc(SIZE_MAX / 2), nullptr);
   sys_vector<int> v;
-  EXPECT_THROW(v.reserve(SIZE_MAX / 16), std::bad_alloc);
+  EXPECT_TRUE(v.push_back(3));
+  EXPECT_FALSE(v.reserve(SIZE_MAX / 16));
+  EXPECT_FALSE(v.reserve(SIZE_MAX));
+  EXPECT_EQ(v.size(), 1u);
+  EXPECT_EQ(v[0], 3);
   sys_pool::free(nullptr, 16);
 }
 
@@ -75,14 +79,54 @@ TEST(sys_pool_test, threads) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([t] {
-      sys_map<int, sys_vector<int>> m;
-      for (int i = 0; i < 3000; ++i) m[i % 200].push_back(i * t);
-      for (const auto& [key, values] : m) {
-        for (const int value : values) ASSERT_EQ(value % 200 * 1, key * t % 200);
+      for (int round = 0; round < 300; ++round) {
+        sys_vector<int> v;
+        for (int i = 0; i < 100 + round; ++i) ASSERT_TRUE(v.push_back(i * t));
+        for (int i = 0; i < 100 + round; ++i) ASSERT_EQ(v[std::size_t(i)], i * t);
       }
     });
   }
   for (std::thread& t : threads) t.join();
+}
+
+TEST(sys_vector_test, does_what_std_vector_does) {
+  std::mt19937 random(2);
+  sys_vector<int> v;
+  std::vector<int> model;
+  for (int i = 0; i < 5000; ++i) {
+    const auto at = model.empty() ? 0 : random() % (model.size() + 1);
+    switch (random() % 5) {
+      case 0:
+      case 1:
+        ASSERT_TRUE(v.push_back(i));
+        model.push_back(i);
+        break;
+      case 2: {
+        // A value of its own: the memory that it is in may go while the vector grows.
+        const int& value = v.empty() ? i : v[0];
+        model.insert(model.begin() + static_cast<std::ptrdiff_t>(at), value);
+        const int* p = v.insert(v.begin() + at, value);
+        ASSERT_EQ(p, v.begin() + at);
+        break;
+      }
+      case 3:
+        if (at < model.size()) {
+          ASSERT_EQ(v.erase(v.begin() + at), v.begin() + at);
+          model.erase(model.begin() + static_cast<std::ptrdiff_t>(at));
+        }
+        break;
+      default:
+        if (random() % 40 == 0) {
+          v.erase_if([](int x) { return x % 3 == 0; });
+          std::erase_if(model, [](int x) { return x % 3 == 0; });
+        }
+    }
+    ASSERT_TRUE(std::equal(v.begin(), v.end(), model.begin(), model.end()));
+  }
+  sys_vector<int> moved = std::move(v);
+  EXPECT_EQ(moved.size(), model.size());
+  moved.clear();
+  EXPECT_TRUE(moved.empty());
 }
 
 }  // namespace
