@@ -10,7 +10,7 @@ heap_arenas::heap_arenas(std::size_t pages)
       chunks_(bits::ceil_div(pages, chunk_pages)),
       arena_chunks_(warpheap::arena_chunks(chunks_)),
       allocators_{page_allocator(chunks_), page_allocator(chunks_)},
-      owner_(bits::ceil_div(chunks_, arena_chunks_), nobody),
+      owner_(bits::ceil_div(chunks_, arena_chunks_)),
       high_(owner_.size()) {}
 
 page_allocator& heap_arenas::owner_of_page(std::size_t page) {
@@ -24,7 +24,8 @@ std::size_t heap_arenas::end_chunk(std::size_t arena) const {
 }
 
 std::size_t heap_arenas::arenas(page_user user) const {
-  return static_cast<std::size_t>(std::count(owner_.begin(), owner_.end(), code(user)));
+  return static_cast<std::size_t>(
+      std::count(owner_.data(), owner_.data() + owner_.size(), code(user)));
 }
 
 page_allocation heap_arenas::alloc(page_user user, std::size_t n, bool from_the_other) {
@@ -96,7 +97,7 @@ void heap_arenas::grow_rest(page_user user) {
 
 /// Takes arenas at either end of those that nobody has.
 void heap_arenas::claim(page_user user, std::size_t first_arena, std::size_t n) {
-  std::fill_n(owner_.begin() + static_cast<std::ptrdiff_t>(first_arena), n, code(user));
+  std::fill_n(owner_.data() + first_arena, n, code(user));
   if (first_arena == low_)
     low_ += n;
   else

@@ -7,7 +7,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "host/page_allocator.hpp"
 #include "host/page_cache.hpp"
@@ -94,7 +93,7 @@ class heap_arenas {
   const std::size_t chunks_;
   const std::size_t arena_chunks_;
   std::array<page_allocator, 2> allocators_;
-  std::vector<std::uint8_t> owner_;  // by arena
+  lazy_table<std::uint8_t> owner_;  // by arena
   // Arenas of nobody: [low_, high_).
   std::size_t low_ = 0;
   std::size_t high_;

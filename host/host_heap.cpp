@@ -1,11 +1,13 @@
 #include "host/host_heap.hpp"
 
+#include <pthread.h>
+#include <algorithm>
 #include <cstring>
 #include <new>
-#include <unordered_map>
-#include <utility>
 
 #include <warpheap/bits.hpp>
+
+#include "host/thread_exit.hpp"
 
 namespace warpheap {
 
@@ -15,19 +17,34 @@ namespace {
 /// Never destroyed: threads may end after static objects are gone.
 struct heap_registry {
   std::mutex mutex;  // taken before all locks of a heap
-  std::unordered_map<std::uint64_t, host_heap*> heaps;
+  struct entry {
+    std::uint64_t id;
+    host_heap* heap;
+  };
+  sys_vector<entry> heaps;  // ids rise
   std::uint64_t last_id = 0;
+
+  host_heap* find(std::uint64_t id) const {
+    const entry* e = std::lower_bound(heaps.begin(), heaps.end(), id,
+                                      [](const entry& a, std::uint64_t b) { return a.id < b; });
+    return e != heaps.end() && e->id == id ? e->heap : nullptr;
+  }
 };
 
 heap_registry& registry() {
-  static heap_registry& r = *new heap_registry;
+  alignas(heap_registry) static std::byte memory[sizeof(heap_registry)];
+  static heap_registry& r = *new (memory) heap_registry;
   return r;
 }
 
 std::uint64_t register_heap(host_heap* h) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, [] {
+    pthread_atfork(host_heap::before_fork, host_heap::after_fork, host_heap::after_fork);
+  });
   heap_registry& r = registry();
   const std::scoped_lock lock(r.mutex);
-  r.heaps.emplace(r.last_id + 1, h);
+  if (!r.heaps.push_back({r.last_id + 1, h})) throw std::bad_alloc();
   return ++r.last_id;
 }
 
@@ -45,8 +62,19 @@ constinit thread_local last_cache last;
 /// A thread's caches, one for each heap it used.
 class thread_caches {
  public:
-  static thread_caches& mine() {
-    static thread_local thread_caches caches;
+  /// nullptr when the system has no memory.
+  static thread_caches* mine() {
+    static constinit thread_local thread_caches* caches = nullptr;
+    if (caches == nullptr) {
+      void* p = sys_pool::alloc(sizeof(thread_caches));
+      if (p == nullptr) return nullptr;
+      caches = new (p) thread_caches;
+      at_thread_exit(caches, [](void* ended) {
+        caches = nullptr;
+        static_cast<thread_caches*>(ended)->~thread_caches();
+        sys_pool::free(ended, sizeof(thread_caches));
+      });
+    }
     return caches;
   }
 
@@ -58,13 +86,13 @@ class thread_caches {
   }
 
   /// Room for one entry more; heaps that are gone are forgotten.
-  void make_room() {
+  bool make_room() {
     heap_registry& r = registry();
     const std::scoped_lock lock(r.mutex);
-    std::erase_if(entries_, [&](const auto& e) { return !r.heaps.contains(e.first); });
-    entries_.reserve(entries_.size() + 1);
+    entries_.erase_if([&](const auto& e) { return r.find(e.heap_id) == nullptr; });
+    return entries_.reserve(entries_.size() + 1);
   }
-  void add(std::uint64_t heap_id, mcache* c) { entries_.emplace_back(heap_id, c); }
+  void add(std::uint64_t heap_id, mcache* c) { (void)entries_.push_back({heap_id, c}); }
 
   ~thread_caches() {
     last = {0, nullptr, true};
@@ -72,15 +100,19 @@ class thread_caches {
     // Held throughout: a heap does not go while its cache is given back to it.
     const std::scoped_lock lock(r.mutex);
     for (const auto& [id, cache] : entries_) {
-      const auto it = r.heaps.find(id);
-      if (it == r.heaps.end()) continue;
+      host_heap* const heap = r.find(id);
+      if (heap == nullptr) continue;
       cache->flush();
-      it->second->drop_cache(cache);
+      heap->drop_cache(cache);
     }
   }
 
  private:
-  std::vector<std::pair<std::uint64_t, mcache*>> entries_;
+  struct entry {
+    std::uint64_t heap_id;
+    mcache* cache;
+  };
+  sys_vector<entry> entries_;
 };
 
 host_heap::host_heap(std::byte* base, std::size_t reserve_bytes, const page_source& source)
@@ -92,7 +124,31 @@ host_heap::host_heap(std::byte* base, std::size_t reserve_bytes, const page_sour
 host_heap::~host_heap() {
   heap_registry& r = registry();
   const std::scoped_lock lock(r.mutex);
-  r.heaps.erase(id_);
+  r.heaps.erase_if([&](const heap_registry::entry& e) { return e.id == id_; });
+}
+
+void host_heap::before_fork() {
+  heap_registry& r = registry();
+  r.mutex.lock();
+  for (const auto& [id, heap] : r.heaps) {
+    heap->caches_mutex_.lock();
+    for (unsigned sc = 0; sc < host_span_classes; ++sc) heap->central_[sc].lock();
+    heap->pages_.lock();
+  }
+  sys_pool::lock();
+}
+
+// The other threads' caches stay as they are in the child: what was in them is lost to it, and what
+// was handed out of them can be freed.
+void host_heap::after_fork() {
+  sys_pool::unlock();
+  heap_registry& r = registry();
+  for (const auto& [id, heap] : r.heaps) {
+    heap->pages_.unlock();
+    for (unsigned sc = 0; sc < host_span_classes; ++sc) heap->central_[sc].unlock();
+    heap->caches_mutex_.unlock();
+  }
+  r.mutex.unlock();
 }
 
 // --- caches
@@ -102,41 +158,34 @@ mcache* host_heap::cache() {
   if (last.heap_id == id_) [[likely]]
     return last.cache;
   if (last.thread_ended) return nullptr;
-  try {
-    thread_caches& mine = thread_caches::mine();
-    mcache* c = mine.find(id_);
-    if (c == nullptr) {
-      mine.make_room();
-      c = add_cache();
-      if (c == nullptr) return nullptr;
-      mine.add(id_, c);
-    }
-    last.heap_id = id_;
-    last.cache = c;
-    return c;
-  } catch (const std::bad_alloc&) {
-    return nullptr;
+  thread_caches* const mine = thread_caches::mine();
+  if (mine == nullptr) return nullptr;
+  mcache* c = mine->find(id_);
+  if (c == nullptr) {
+    if (!mine->make_room()) return nullptr;
+    c = add_cache();
+    if (c == nullptr) return nullptr;
+    mine->add(id_, c);
   }
+  last.heap_id = id_;
+  last.cache = c;
+  return c;
 }
 
 mcache* host_heap::add_cache() {
   const std::scoped_lock lock(caches_mutex_);
-  try {
-    caches_.reserve(caches_.size() + 1);
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
+  if (!caches_.reserve(caches_.size() + 1)) return nullptr;
   void* p = cache_alloc_.alloc();
   if (p == nullptr) return nullptr;
   auto* c = new (p) mcache(pages_, central_);
-  caches_.push_back(c);
+  (void)caches_.push_back(c);
   return c;
 }
 
 void host_heap::drop_cache(mcache* c) {
   const std::scoped_lock lock(caches_mutex_);
   retired_.add(c->counters);
-  std::erase(caches_, c);
+  caches_.erase_if([&](const mcache* other) { return other == c; });
   c->~mcache();
   cache_alloc_.free(c);
 }

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <vector>
 
 #include <warpheap/layout.hpp>
 #include <warpheap/size_classes.hpp>
@@ -115,6 +114,11 @@ class host_heap {
   /// Returns the bytes given back to the source.
   std::size_t trim();
 
+  /// Around a fork: takes every lock of all heaps, in their order, so that the child, which has the
+  /// forking thread only, finds none held and all lists whole. Installed with the first heap.
+  static void before_fork();
+  static void after_fork();
+
   /// f(pointer, bytes) for each live object; an object's bytes are its usable size. No other call
   /// may be in flight.
   template <class F>
@@ -149,7 +153,7 @@ class host_heap {
   mutable std::mutex caches_mutex_;  // taken before mcentral's and mheap's
   fixalloc cache_alloc_;
   sys_counter cache_sys_{0};
-  std::vector<mcache*> caches_;
+  sys_vector<mcache*> caches_;
   alloc_counters retired_;  // of caches that are gone
 };
 

@@ -51,6 +51,10 @@ class alignas(64) mcentral {
 
   sizes set_sizes() const;
 
+  /// For a fork: nobody else is in here between the two.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
  private:
   bool keep_or_drop(mspan* s);
 

@@ -31,7 +31,7 @@ mheap::mheap(std::byte* base, std::size_t reserve_bytes, const page_source& sour
   span_alloc_.init(
       metadata_, sizeof(mspan), alignof(mspan), span_sys_,
       [](void* self, void* record) {
-        static_cast<mheap*>(self)->all_spans_.push_back(new (record) mspan);
+        (void)static_cast<mheap*>(self)->all_spans_.push_back(new (record) mspan);
       },
       this, /*zero=*/false);
   tiny_mask_alloc_.init(
@@ -48,14 +48,8 @@ void mheap::set_owner(std::size_t first, std::size_t n, page_owner o) {
 
 mspan* mheap::new_record_locked() {
   if (dead_.size() > quarantine) return dead_.pop_front();
-  try {
-    if (all_spans_.size() == all_spans_.capacity()) {
-      all_spans_.reserve(std::max<std::size_t>(64, 2 * all_spans_.size()));
-    }
-    return static_cast<mspan*>(span_alloc_.alloc());
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
+  if (!all_spans_.reserve(all_spans_.size() + 1)) return nullptr;
+  return static_cast<mspan*>(span_alloc_.alloc());
 }
 
 mspan* mheap::take_record(page_stock& stock) {

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <vector>
 
 #include <warpheap/layout.hpp>
 #include <warpheap/size_classes.hpp>
@@ -17,6 +16,7 @@
 #include "host/heap_arenas.hpp"
 #include "host/mspan.hpp"
 #include "host/persistentalloc.hpp"
+#include "host/sys_vector.hpp"
 
 namespace warpheap {
 
@@ -115,6 +115,16 @@ class mheap {
 
   mheap_stats stats() const;
 
+  /// For a fork: nobody else is in here between the two.
+  void lock() {
+    mutex_.lock();
+    metadata_.lock();
+  }
+  void unlock() {
+    metadata_.unlock();
+    mutex_.unlock();
+  }
+
   /// f(span) for each span in use; not while spans come and go.
   template <class F>
   void for_each_span(F&& f) const {
@@ -157,7 +167,7 @@ class mheap {
   fixalloc span_alloc_;
   fixalloc tiny_mask_alloc_;
   span_list dead_;
-  std::vector<mspan*> all_spans_;  // every record ever made
+  sys_vector<mspan*> all_spans_;  // every record ever made
 
   lazy_table<std::uintptr_t> owners_;
   std::uint32_t sweepgen_ = 4;  // so that h - 2 is not what a new record has

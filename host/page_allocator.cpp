@@ -61,8 +61,8 @@ void page_allocator::add_range(std::size_t first, std::size_t n) {
     std::prev(at)->last = first + n;
   } else if (joins_above) {
     at->first = first;
-  } else {
-    in_use_.insert(at, {first, first + n});
+  } else if (in_use_.insert(at, {first, first + n}) == nullptr) {
+    fatal("page allocator: no memory for the list of chunks");
   }
   end_ = std::max(end_, first + n);
 }
@@ -76,7 +76,8 @@ void page_allocator::remove_range(std::size_t first, std::size_t n) {
   const chunk_range rest{last, at->last};
   at->last = first;
   const auto next = at->first == at->last ? in_use_.erase(at) : std::next(at);
-  if (rest.first != rest.last) in_use_.insert(next, rest);
+  if (rest.first != rest.last && in_use_.insert(next, rest) == nullptr)
+    fatal("page allocator: no memory for the list of chunks");
 }
 
 void page_allocator::grow(std::size_t first, std::size_t n) {

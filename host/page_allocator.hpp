@@ -10,12 +10,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "host/page_bits.hpp"
 #include "host/page_cache.hpp"
 #include "host/page_summary.hpp"
 #include "host/persistentalloc.hpp"
+#include "host/sys_vector.hpp"
 
 namespace warpheap {
 
@@ -69,7 +69,7 @@ class page_allocator {
   std::size_t scavenged_pages() const { return scavenged_pages_; }
   /// Pages of all chunks in use.
   std::size_t total_pages() const { return total_pages_; }
-  const std::vector<chunk_range>& in_use() const { return in_use_; }
+  const sys_vector<chunk_range>& in_use() const { return in_use_; }
   const chunk_bits& chunk(std::size_t c) const { return chunks_[c]; }
   page_summary summary(unsigned level, std::size_t i) const { return levels_[level][i]; }
   /// No page below this one is free.
@@ -98,7 +98,7 @@ class page_allocator {
 
   lazy_table<chunk_bits> chunks_;
   std::array<lazy_table<page_summary>, levels> levels_;
-  std::vector<chunk_range> in_use_;
+  sys_vector<chunk_range> in_use_;
   std::size_t end_ = 0;  // no chunk at or past this one is in use
   std::size_t search_ = page_allocation::npos;
   std::size_t free_pages_ = 0;

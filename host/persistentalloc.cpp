@@ -36,10 +36,10 @@ persistentalloc::~persistentalloc() {
 }
 
 void* persistentalloc::take_block(std::size_t bytes) {
-  blocks_.reserve(blocks_.size() + 1);
+  if (!blocks_.reserve(blocks_.size() + 1)) return nullptr;
   void* p = sys_reserve(bytes);
   if (p == nullptr) return nullptr;
-  blocks_.push_back({p, bytes});
+  (void)blocks_.push_back({p, bytes});  // there is room
   sys_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   return p;
 }

@@ -6,7 +6,8 @@
 #include <atomic>
 #include <cstddef>
 #include <mutex>
-#include <vector>
+
+#include "host/sys_vector.hpp"
 
 namespace warpheap {
 
@@ -35,6 +36,7 @@ class lazy_table {
   const T& operator[](std::size_t i) const { return data_[i]; }
   std::size_t size() const { return n_; }
   T* data() { return data_; }
+  const T* data() const { return data_; }
 
  private:
   T* data_;
@@ -58,6 +60,10 @@ class persistentalloc {
   /// size 0 or another alignment.
   void* alloc(std::size_t size, std::size_t align, sys_counter& stat);
 
+  /// For a fork: nobody else is in here between the two.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
   /// Bytes taken from the system.
   std::size_t sys_bytes() const { return sys_bytes_.load(std::memory_order_relaxed); }
 
@@ -71,7 +77,7 @@ class persistentalloc {
   std::mutex mutex_;
   std::byte* chunk_ = nullptr;
   std::size_t offset_ = 0;
-  std::vector<block> blocks_;
+  sys_vector<block> blocks_;
   std::atomic<std::size_t> sys_bytes_{0};  // relaxed: a figure, nothing is published by it
 };
 

@@ -50,9 +50,9 @@ TEST(page_allocator, go_grow) {
   for (const auto& [name, c] : cases["grow"].items()) {
     page_allocator pages(vector_chunks);
     for (const auto& chunk : c["chunks"]) pages.grow(chunk, 1);
-    std::vector<page_allocator::chunk_range> want;
+    sys_vector<page_allocator::chunk_range> want;
     for (const auto& r : c["inUse"]) {
-      want.push_back({page_of(r[0]) / chunk_pages, page_of(r[1]) / chunk_pages});
+      ASSERT_TRUE(want.push_back({page_of(r[0]) / chunk_pages, page_of(r[1]) / chunk_pages}));
     }
     EXPECT_EQ(pages.in_use(), want) << name;
     // And in reverse order.

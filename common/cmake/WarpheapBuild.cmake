@@ -5,7 +5,7 @@ function(warpheap_build_options target)
   # -Wpedantic is not for nvcc's host pass: it warns of the line directives nvcc itself writes.
   # The same files meet it as SIMT sources.
   target_compile_options(${target} PRIVATE
-    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic>
+    $<$<COMPILE_LANGUAGE:C,CXX>:-Wall -Wextra -Wpedantic>
     $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # GCC 12 sees overlapping, endless and stray copies inside std::string where there are none.
@@ -14,12 +14,12 @@ function(warpheap_build_options target)
   endif()
   if(WARPHEAP_WERROR)
     target_compile_options(${target} PRIVATE
-      $<$<COMPILE_LANGUAGE:CXX>:-Werror>
+      $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>
       $<$<COMPILE_LANGUAGE:CUDA>:-Werror all-warnings -Xcompiler=-Werror>)
   endif()
   if(WARPHEAP_SANITIZE)
     target_compile_options(${target} PRIVATE
-      $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${WARPHEAP_SANITIZE} -fno-sanitize-recover=all
+      $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${WARPHEAP_SANITIZE} -fno-sanitize-recover=all
       -fno-omit-frame-pointer>)
     target_link_options(${target} PUBLIC -fsanitize=${WARPHEAP_SANITIZE})
   endif()

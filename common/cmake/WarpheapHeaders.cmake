@@ -40,7 +40,8 @@ function(warpheap_add_header_checks)
   set(headers "")
   foreach(folder IN ITEMS common host device)
     file(GLOB_RECURSE found CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/${folder}
-      ${PROJECT_SOURCE_DIR}/${folder}/warpheap/*.hpp ${PROJECT_SOURCE_DIR}/${folder}/warpheap/*.cuh)
+      ${PROJECT_SOURCE_DIR}/${folder}/warpheap/*.h ${PROJECT_SOURCE_DIR}/${folder}/warpheap/*.hpp
+      ${PROJECT_SOURCE_DIR}/${folder}/warpheap/*.cuh)
     list(APPEND headers ${found})
   endforeach()
   add_custom_target(warpheap_headers)

@@ -6,7 +6,7 @@ set(package_directory ${CMAKE_INSTALL_LIBDIR}/cmake/warpheap)
 install(TARGETS warpheap_common warpheap_host warpheap_device EXPORT warpheap-targets)
 foreach(folder IN ITEMS common host device)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder}/warpheap DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-    FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh")
+    FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp" PATTERN "*.cuh")
 endforeach()
 install(EXPORT warpheap-targets NAMESPACE warpheap:: DESTINATION ${package_directory})
 
