@@ -6,6 +6,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <bit>
 #include <cstdlib>
 #include <string>
 
@@ -85,8 +86,9 @@ class cuda_memory final : public memory_backend {
   }
 
   unsigned warp_slots() const override {
-    // One for each warp that can be resident (cache_slot() in device/.../warp.cuh).
-    return static_cast<unsigned>(properties_.multiProcessorCount) * 64;
+    // One for each warp that can be resident, rounded up so that cache_slot() (device/.../warp.cuh)
+    // needs no division.
+    return std::bit_ceil(static_cast<unsigned>(properties_.multiProcessorCount) * 64);
   }
   std::uint64_t default_refill_timeout_ns() const override { return 1'000'000; }
 

@@ -43,6 +43,7 @@ WARPHEAP_SLOW_PATH void* malloc_other(const heap_view& h, lane_mask group, std::
   if (p == nullptr) report_out_of_memory(h, 1);
   return p;
 }
+WARPHEAP_SLOW_ENTRY(malloc_other);
 
 /// No span of the class can be had. A large slot may still be cut from pages that are too few for
 /// a span; whatever needs less than half a page has failed.
@@ -51,13 +52,14 @@ WARPHEAP_SLOW_PATH void* malloc_without_span(const heap_view& h, std::size_t siz
   if (p == nullptr) report_out_of_memory(h, 1);
   return p;
 }
+WARPHEAP_SLOW_ENTRY(malloc_without_span);
 
 __device__ __forceinline__ void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
   const unsigned route = route_of(size);
   const lane_mask group = __match_any_sync(mask, route);
-  if (route >= span_classes) return malloc_other(*h.self, group, size);
+  if (route >= span_classes) return malloc_other_entry(*h.self, group, size);
   void* p = malloc_small(h, group, route);
-  return p != nullptr ? p : malloc_without_span(*h.self, size);
+  return p != nullptr ? p : malloc_without_span_entry(*h.self, size);
 }
 
 /// Frees of everything but small objects.
@@ -71,6 +73,7 @@ WARPHEAP_SLOW_PATH void free_other(const heap_view& h, std::uint64_t offset, pag
   if (e.cls() == large_class && offset % page_size == 0) return free_large(h, page, e, address);
   report(h, error_kind::interior_pointer, address);
 }
+WARPHEAP_SLOW_ENTRY(free_other);
 
 __device__ __forceinline__ void free(const heap_view& h, lane_mask mask, void* p) {
   // One comparison for null, the zero-size object, and addresses below and above the heap.
@@ -88,7 +91,7 @@ __device__ __forceinline__ void free(const heap_view& h, lane_mask mask, void* p
   if (place.at != 0)
     free_small(h, group, place);
   else if (p != nullptr && offset != 0)
-    free_other(*h.self, offset, e);
+    free_other_entry(*h.self, offset, e);
 }
 
 }  // namespace core

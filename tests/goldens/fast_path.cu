@@ -8,6 +8,14 @@ extern "C" __global__ void malloc_32(warpheap::device_heap heap, void** objects)
   objects[threadIdx.x] = heap.malloc(32);
 }
 
+#ifndef __CUDACC_RDC__  // there ptxas refuses limits below what a called function was compiled to
+/// The same under a limit of 32 registers: all of a GPU's threads can be resident.
+extern "C" __global__ void __launch_bounds__(1024, 2)
+    malloc_32_full(warpheap::device_heap heap, void** objects) {
+  objects[threadIdx.x] = heap.malloc(32);
+}
+#endif
+
 /// malloc of any size.
 extern "C" __global__ void malloc_any(warpheap::device_heap heap, std::size_t size,
                                       void** objects) {

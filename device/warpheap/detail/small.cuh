@@ -18,6 +18,8 @@ struct claim {
   std::uint64_t got;
 };
 
+WARPHEAP_SLOW_ENTRY(give_back);
+
 /// Claims up to n slots of a word that was seen to hold `seen`; 0 when others were faster, or when
 /// the word has become another class's (it was a hint; the slots are given back then).
 __device__ __forceinline__ std::uint64_t claim_bits(const heap_view& h, unsigned cls, word_index at,
@@ -29,7 +31,7 @@ __device__ __forceinline__ std::uint64_t claim_bits(const heap_view& h, unsigned
   // After the claim, not before: a held bit pins the span, so that the entry cannot change now.
   const page_entry e{atomic::load<order::relaxed>(h.entry + page_of(at))};
   if (e.cls() == cls) return got;
-  give_back(*h.self, at, got, e.cls());
+  give_back_entry(*h.self, at, got, e.cls());
   return 0;
 }
 
@@ -46,6 +48,7 @@ WARPHEAP_SLOW_PATH claim claim_slow(const heap_view& h, unsigned cls, unsigned n
   }
   return {0, 0};
 }
+WARPHEAP_SLOW_ENTRY(claim_slow);
 
 /// Slots for n lanes, or as many as one word has. Called by one lane for its group.
 __device__ __forceinline__ claim claim_slots(const heap_view& h, unsigned cls, unsigned n) {
@@ -56,7 +59,7 @@ __device__ __forceinline__ claim claim_slots(const heap_view& h, unsigned cls, u
     if (seen != 0)
       if (const std::uint64_t got = claim_bits(h, cls, at, seen, n)) return {at, got};
   }
-  return claim_slow(*h.self, cls, n);
+  return claim_slow_entry(*h.self, cls, n);
 }
 
 /// One object of the class for each lane of the group; nullptr for those that found no memory.
@@ -105,14 +108,22 @@ WARPHEAP_SLOW_PATH void after_free(const heap_view& h, word_index at, std::uint6
   if ((old | bits) == full_word && atomic::load<order::relaxed>(&h.state->pressure.value) != 0)
     retire_span(h, p);
 }
+WARPHEAP_SLOW_ENTRY(after_free);
 
 /// Gives slots of one word back, for a group or for one lane.
 __device__ __forceinline__ void free_bits(const heap_view& h, word_index at, std::uint64_t bits) {
   // Release: what the owners wrote into the objects comes before the next claim.
   const std::uint64_t old = atomic::fetch_or<order::release>(h.word + at, bits);
   if (old == 0 || (old | bits) == full_word || (old & bits) != 0)
-    after_free(*h.self, at, old, bits);
+    after_free_entry(*h.self, at, old, bits);
 }
+
+/// Two lanes free one object in one call.
+WARPHEAP_SLOW_PATH void report_same_call(const heap_view& h, slot_place place) {
+  const page_entry e{atomic::load<order::relaxed>(h.entry + page_of(place.at))};
+  report_twice(h, error_kind::double_free, place.at, e.cls(), place.bit);
+}
+WARPHEAP_SLOW_ENTRY(report_same_call);
 
 /// Frees one slot a lane; all lanes of `group` have the same word and call together.
 __device__ __forceinline__ void free_small(const heap_view& h, lane_mask group, slot_place place) {
@@ -120,10 +131,7 @@ __device__ __forceinline__ void free_small(const heap_view& h, lane_mask group, 
   if (static_cast<unsigned>(bits::popcount(bits)) != static_cast<unsigned>(__popc(group))) {
     // Two lanes free one object in this very call. Each but the first of them reports it.
     const lane_mask same = __match_any_sync(group, static_cast<unsigned long long>(place.bit));
-    if (lane_id() != leader_of(same))
-      report_twice(*h.self, error_kind::double_free, place.at,
-                   page_entry{atomic::load<order::relaxed>(h.entry + page_of(place.at))}.cls(),
-                   place.bit);
+    if (lane_id() != leader_of(same)) report_same_call_entry(*h.self, place);
   }
   if (lane_id() == leader_of(group)) free_bits(h, place.at, bits);
 }

@@ -88,7 +88,7 @@ WARPHEAP_SLOW_PATH void publish_span(const heap_view& h, unsigned cls, page_inde
 }
 
 /// True when all words of the span look full: worth trying to retire it. A hint and no more.
-__device__ inline bool looks_empty(const heap_view& h, page_index p, span_record r) {
+WARPHEAP_OUTLINED bool looks_empty(const heap_view& h, page_index p, span_record r) {
   for (unsigned w = 0; w < span_words(r.cls()); ++w)
     if (atomic::load<order::relaxed>(h.word + index_of_word(p, w)) != full_word) return false;
   return true;

@@ -10,7 +10,7 @@ namespace core {
 
 /// A word of span p that has free slots, 0 if none. Marks of words that turn out empty are cleared
 /// and the word looked at again (release on set, acquire on clear: see summary.cuh).
-__device__ inline word_index find_in_span(const heap_view& h, page_index p, span_record r) {
+WARPHEAP_OUTLINED word_index find_in_span(const heap_view& h, page_index p, span_record r) {
   const std::uint32_t turn = spread(h) >> 28;  // where to begin among 16 words
   for (unsigned i = 0; i < words_per_page; ++i) {
     const unsigned w = (i + turn) % words_per_page;
@@ -112,7 +112,7 @@ inline constexpr unsigned max_search_rounds = 1u << 14;
 /// Brings the pages of empty spans of all classes into the stock, or waits, within the limit of a
 /// refill, for the warp that does. True when pages have come meanwhile: then it is worth another
 /// try.
-__device__ inline bool reclaim_or_await(const heap_view& h) {
+WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h) {
   const std::uint64_t* gives = &h.state->gives.value;
   const std::uint64_t before = atomic::load<order::relaxed>(gives);
   if (reclaim(h) == 0) {

@@ -25,7 +25,7 @@ __device__ __forceinline__ std::uint64_t run_part(page_index p, std::uint32_t n,
 }
 
 /// Free pages from p on, counted up to n.
-__device__ inline std::uint32_t run_length(const summary& s, page_index p, std::uint32_t n) {
+WARPHEAP_OUTLINED std::uint32_t run_length(summary s, page_index p, std::uint32_t n) {
   std::uint32_t length = 0;
   for (page_index at = p; length < n && at < s.pages(); at = p + length) {
     const unsigned shift = at & 63;
@@ -38,13 +38,13 @@ __device__ inline std::uint32_t run_length(const summary& s, page_index p, std::
 
 /// Sets the bits of a run of pages that the caller owns. Release: entries and words written before
 /// are seen by the next taker.
-__device__ inline void put_run(const summary& s, page_index p, std::uint32_t n) {
+WARPHEAP_OUTLINED void put_run(summary s, page_index p, std::uint32_t n) {
   for (std::uint32_t w = p / 64; w * 64 < p + n; ++w)
     if (atomic::fetch_or<order::release>(s.word_address(w), run_part(p, n, w)) == 0) s.raise(w);
 }
 
 /// Takes exactly [p, p + n), or nothing.
-__device__ inline bool claim_run(const summary& s, page_index p, std::uint32_t n) {
+WARPHEAP_OUTLINED bool claim_run(summary s, page_index p, std::uint32_t n) {
   for (std::uint32_t w = p / 64; w * 64 < p + n; ++w) {
     const std::uint64_t part = run_part(p, n, w);
     // Acquire: the pages' entries and words as their last owner left them.
@@ -58,7 +58,7 @@ __device__ inline bool claim_run(const summary& s, page_index p, std::uint32_t n
 }
 
 /// Notes pages as the device's, without an object. Relaxed: whoever publishes them releases.
-__device__ inline void mark_device_pages(const heap_view& h, page_run run) {
+WARPHEAP_OUTLINED void mark_device_pages(const heap_view& h, page_run run) {
   for (std::uint32_t i = 0; i < run.count; ++i)
     atomic::store<order::relaxed>(h.entry + run.first + i, page_entry::make(stock_class, 0).bits);
   std::uint64_t* high = &h.state->high_page.value;
@@ -84,28 +84,28 @@ WARPHEAP_SLOW_PATH void give_pages(const heap_view& h, page_run run) {
 /// enough to keep the heap compact, wide enough that warps that grow at once seldom meet.
 inline constexpr std::uint32_t spread_window_pages = 128;
 
+/// Takes n adjacent pages of which the first lies in [from, end); 0 when there are none.
+WARPHEAP_OUTLINED page_index take_between(const heap_view& h, page_index from, page_index end,
+                                          std::uint32_t n) {
+  while ((from = stock_of(h).next(from)) != 0 && from < end) {
+    const std::uint32_t length = run_length(stock_of(h), from, n);
+    if (length >= n && claim_run(stock_of(h), from, n)) {
+      atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{n});
+      return from;
+    }
+    from += length != 0 ? length : 1;
+  }
+  return 0;
+}
+
 /// Takes n adjacent pages; 0 when the search finds none. The search passes the stock once and
 /// never waits; pages that others hold for a moment look taken.
 WARPHEAP_SLOW_PATH page_index take_pages(const heap_view& h, std::uint32_t n) {
-  const summary s = stock_of(h);
-  const page_index lowest = s.next(1);
+  const page_index lowest = stock_of(h).next(1);
   if (lowest == 0) return 0;
   const page_index start = n == 1 ? lowest + spread(h) % spread_window_pages : lowest;
-  bool wrapped = start == lowest;
-  for (page_index p = s.next(start);;) {
-    if (p == 0 || (wrapped && start != lowest && p >= start)) {
-      if (wrapped) return 0;
-      wrapped = true;
-      p = s.next(1);
-      continue;
-    }
-    const std::uint32_t length = run_length(s, p, n);
-    if (length >= n && claim_run(s, p, n)) {
-      atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{n});
-      return p;
-    }
-    p = s.next(p + (length != 0 ? length : 1));
-  }
+  const page_index p = take_between(h, start, h.pages, n);
+  return p != 0 || start == lowest ? p : take_between(h, 1, start, n);
 }
 
 }  // namespace core

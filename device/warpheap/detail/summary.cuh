@@ -21,9 +21,7 @@ class summary {
   __device__ summary(std::uint64_t* bits, page_index pages) : level0_(bits), pages_(pages) {}
 
   /// Sets the bit of page p. Release: what the caller did before is seen by who clears it.
-  __device__ void set(page_index p) const {
-    if (atomic::fetch_or<order::release>(level0_ + p / 64, bit_of(p)) == 0) raise(p / 64);
-  }
+  __device__ void set(page_index p) const { set_in(level0_, pages_, p); }
 
   /// Clears the bit of page p. The caller looks again at what the bit stands for afterwards.
   __device__ void clear(page_index p) const {
@@ -31,12 +29,39 @@ class summary {
   }
 
   /// Tells the upper levels that word w of level 0 has become non-zero.
-  __device__ void raise(std::uint32_t w) const {
+  __device__ void raise(std::uint32_t w) const { raise_in(level0_, pages_, w); }
+
+  /// The lowest set bit at or after `from`, 0 when there is none (bit 0 is never set).
+  __device__ page_index next(page_index from) const { return next_in(level0_, pages_, from); }
+
+  /// Word w of level 0. Relaxed: whoever takes a bit does so by an acquiring read-modify-write.
+  __device__ std::uint64_t word(std::uint32_t w) const {
+    return atomic::load<order::relaxed>(level0_ + w);
+  }
+  __device__ std::uint64_t* word_address(std::uint32_t w) const { return level0_ + w; }
+  __device__ page_index pages() const { return pages_; }
+
+ private:
+  WARPHEAP_OUTLINED static void set_in(std::uint64_t* bits, page_index pages, page_index p) {
+    summary(bits, pages).set_here(p);
+  }
+  WARPHEAP_OUTLINED static void raise_in(std::uint64_t* bits, page_index pages, std::uint32_t w) {
+    summary(bits, pages).raise_here(w);
+  }
+  WARPHEAP_OUTLINED static page_index next_in(std::uint64_t* bits, page_index pages,
+                                              page_index from) {
+    return summary(bits, pages).next_here(from);
+  }
+
+  __device__ void set_here(page_index p) const {
+    if (atomic::fetch_or<order::release>(level0_ + p / 64, bit_of(p)) == 0) raise(p / 64);
+  }
+
+  __device__ void raise_here(std::uint32_t w) const {
     if (atomic::fetch_or<order::release>(level1() + w / 64, bit_of(w)) == 0) raise2(w / 64);
   }
 
-  /// The lowest set bit at or after `from`, 0 when there is none (bit 0 is never set).
-  __device__ page_index next(page_index from) const {
+  __device__ page_index next_here(page_index from) const {
     if (from >= pages_) return 0;
     std::uint32_t w = from / 64;
     std::uint64_t here = word(w) & from_bit(from);
@@ -52,14 +77,6 @@ class summary {
     return w * 64 + ctz(here);
   }
 
-  /// Word w of level 0. Relaxed: whoever takes a bit does so by an acquiring read-modify-write.
-  __device__ std::uint64_t word(std::uint32_t w) const {
-    return atomic::load<order::relaxed>(level0_ + w);
-  }
-  __device__ std::uint64_t* word_address(std::uint32_t w) const { return level0_ + w; }
-  __device__ page_index pages() const { return pages_; }
-
- private:
   __device__ static std::uint64_t bit_of(std::uint32_t i) { return std::uint64_t{1} << (i & 63); }
   __device__ static std::uint64_t from_bit(std::uint32_t i) {
     return ~std::uint64_t{0} << (i & 63);

@@ -97,8 +97,8 @@ struct tiny_append {
   unsigned n;
 };
 
-WARPHEAP_SLOW_PATH tiny_append append_tiny(const heap_view& h, std::uint64_t* word, unsigned size,
-                                           unsigned want) {
+WARPHEAP_SLOW_PATH tiny_append append_tiny(const heap_view& h, unsigned size, unsigned want) {
+  std::uint64_t* word = h.tiny + cache_slot(h);
   tiny_word r{atomic::load<order::relaxed>(word)};
   while (r.block() != 0) {
     const unsigned align = tiny_alignment(size);
@@ -124,8 +124,8 @@ WARPHEAP_SLOW_PATH tiny_append append_tiny(const heap_view& h, std::uint64_t* wo
 
 /// Opens a fresh block that already holds n objects of a size, or keeps it closed when the warp's
 /// open one has no less room.
-WARPHEAP_SLOW_PATH void start_block(const heap_view& h, std::uint64_t* word, block_index b,
-                                    unsigned size, unsigned n) {
+WARPHEAP_SLOW_PATH void start_block(const heap_view& h, block_index b, unsigned size, unsigned n) {
+  std::uint64_t* word = h.tiny + cache_slot(h);
   const unsigned started = start_bits(0, size, n), next = size * n;
   tiny_word r{atomic::load<order::relaxed>(word)};
   if (next == tiny_block_bytes || (r.block() != 0 && r.next() <= next)) {
@@ -141,38 +141,43 @@ WARPHEAP_SLOW_PATH void start_block(const heap_view& h, std::uint64_t* word, blo
   }
 }
 
-/// One object of `size` bytes, 1..15, for each lane of the group; nullptr where memory ran out.
-/// All lanes of the group ask for the same size and call together.
-WARPHEAP_SLOW_PATH void* malloc_tiny(const heap_view& h, lane_mask group, unsigned size) {
-  const auto lanes = static_cast<unsigned>(__popc(group));
-  const unsigned rank = rank_in(group), leader = leader_of(group);
-  std::uint64_t* word = h.tiny + cache_slot(h);
-  tiny_append a{0, 0, 0};
-  if (lane_id() == leader) a = append_tiny(h, word, size, lanes);
-  a.n = __shfl_sync(group, a.n, static_cast<int>(leader));
-  a.offset = __shfl_sync(group, a.offset, static_cast<int>(leader));
-  a.block = __shfl_sync(group, static_cast<unsigned long long>(a.block), static_cast<int>(leader));
-  if (rank < a.n) return h.base + a.block * tiny_block_bytes + a.offset + rank * size;
+/// A fresh block for each lane of the group; all call together.
+WARPHEAP_OUTLINED void* malloc_block(const heap_view& h, lane_mask group) {
+  return malloc_small(h, group, tiny_blocks);
+}
 
-  // The rest take fresh blocks: the first lane of each block claims it.
-  const lane_mask rest = drop_lanes(group, a.n);
+/// Objects in fresh blocks: the first lane of each block claims and starts it.
+WARPHEAP_OUTLINED void* malloc_in_blocks(const heap_view& h, lane_mask group, unsigned size) {
   const unsigned per_block = tiny_block_bytes / size;
-  const unsigned order_in_rest = rank - a.n, left = lanes - a.n;
-  const unsigned in_block = order_in_rest % per_block, nth_block = order_in_rest / per_block;
-  const lane_mask claimers = __ballot_sync(rest, in_block == 0);
+  const unsigned rank = rank_in(group), in_block = rank % per_block;
+  const lane_mask claimers = __ballot_sync(group, in_block == 0);
   std::byte* block = nullptr;
   if (in_block == 0) {
-    block = static_cast<std::byte*>(malloc_small(h, claimers, tiny_blocks));
+    block = static_cast<std::byte*>(malloc_block(h, claimers));
     if (block != nullptr) {
-      const unsigned begin = nth_block * per_block;
-      start_block(h, word, static_cast<std::uint64_t>(block - h.base) / tiny_block_bytes, size,
-                  left - begin < per_block ? left - begin : per_block);
+      const unsigned left = static_cast<unsigned>(__popc(group)) - rank;
+      start_block(h, static_cast<std::uint64_t>(block - h.base) / tiny_block_bytes, size,
+                  left < per_block ? left : per_block);
     }
   }
   block = reinterpret_cast<std::byte*>(
-      __shfl_sync(rest, reinterpret_cast<unsigned long long>(block),
-                  static_cast<int>(lane_of_rank(claimers, nth_block))));
+      __shfl_sync(group, reinterpret_cast<unsigned long long>(block),
+                  static_cast<int>(lane_of_rank(claimers, rank / per_block))));
   return block == nullptr ? nullptr : block + in_block * size;
+}
+
+/// One object of `size` bytes, 1..15, for each lane of the group; nullptr where memory ran out.
+/// All lanes of the group ask for the same size and call together.
+WARPHEAP_SLOW_PATH void* malloc_tiny(const heap_view& h, lane_mask group, unsigned size) {
+  const unsigned leader = leader_of(group);
+  tiny_append a{0, 0, 0};
+  if (lane_id() == leader) a = append_tiny(h, size, static_cast<unsigned>(__popc(group)));
+  a.n = __shfl_sync(group, a.n, static_cast<int>(leader));
+  a.offset = __shfl_sync(group, a.offset, static_cast<int>(leader));
+  a.block = __shfl_sync(group, static_cast<unsigned long long>(a.block), static_cast<int>(leader));
+  const unsigned rank = rank_in(group);
+  if (rank < a.n) return h.base + a.block * tiny_block_bytes + a.offset + rank * size;
+  return malloc_in_blocks(h, drop_lanes(group, a.n), size);
 }
 
 /// Frees one tiny object.

@@ -7,10 +7,21 @@
 #include <warpheap/platform.hpp>
 
 // Slow paths are real functions: the fast path keeps its registers and the reader his overview.
+//
+// A fast path enters them by NAME_entry, through a pointer in constant memory. ptxas gives the
+// functions of a call graph that it knows registers side by side, up to 116 for a kernel with one
+// malloc, and all of them count for the kernel's occupancy. Called by pointer they keep to the
+// ABI: each saves what it uses on the stack, and the kernel needs no more than the largest of
+// them. WARPHEAP_OUTLINED marks parts of slow paths that are functions for that reason alone.
 #ifdef __CUDACC__
 #define WARPHEAP_SLOW_PATH inline __device__ __noinline__
+#define WARPHEAP_OUTLINED WARPHEAP_SLOW_PATH
+#define WARPHEAP_SLOW_ENTRY(name) \
+  [[maybe_unused]] static __constant__ decltype(&name) name##_entry = &name
 #else
 #define WARPHEAP_SLOW_PATH inline __attribute__((noinline))
+#define WARPHEAP_OUTLINED inline
+#define WARPHEAP_SLOW_ENTRY(name) [[maybe_unused]] inline constexpr auto name##_entry = &name
 #endif
 
 namespace warpheap {
@@ -89,7 +100,7 @@ __device__ __forceinline__ unsigned cache_slot(const heap_view& h) {
   unsigned sm, warp;
   asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
   asm volatile("mov.u32 %0, %%warpid;" : "=r"(warp));
-  return (sm * 64 + warp) % h.warp_slots;
+  return (sm * 64 + warp) & (h.warp_slots - 1);  // a power of two on CUDA
 #else
   return simt::warp_slot() % h.warp_slots;
 #endif
