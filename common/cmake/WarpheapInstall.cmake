@@ -3,7 +3,11 @@ include(CMakePackageConfigHelpers)
 
 set(package_directory ${CMAKE_INSTALL_LIBDIR}/cmake/warpheap)
 
-install(TARGETS warpheap_common warpheap_host warpheap_device EXPORT warpheap-targets)
+set(installed_targets warpheap_common warpheap_host warpheap_device)
+if(TARGET warpheap_malloc)
+  list(APPEND installed_targets warpheap_malloc)
+endif()
+install(TARGETS ${installed_targets} EXPORT warpheap-targets)
 foreach(folder IN ITEMS common host device)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder}/warpheap DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
     FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp" PATTERN "*.cuh")

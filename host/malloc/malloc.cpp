@@ -1,0 +1,170 @@
+// malloc and its family, as a library that is preloaded or linked in front of the C library's.
+//
+// What the standards leave open is answered as the GNU C library does it: malloc(0) gives an object
+// of its own, realloc(p, 0) frees p and gives nullptr. A wrong pointer is reported and changes
+// nothing, where that library aborts. Frees of pointers from elsewhere, such as the loader's own
+// from the time before this library was there, are such.
+#include "host/malloc/malloc.hpp"
+
+#include <unistd.h>
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <warpheap/bits.hpp>
+
+#include "host/malloc/entry_check.hpp"
+#include "host/malloc/process_heap.hpp"
+
+namespace warpheap {
+
+namespace {
+
+/// Known once there is a heap.
+bool too_large(std::size_t n) { return n > max_small_size && n > process_heap::max_object(); }
+
+}  // namespace
+
+void* process_malloc(std::size_t n) {
+  host_heap& heap = process_heap::get();
+  if (too_large(n)) [[unlikely]]
+    return nullptr;
+  return heap.malloc(slot_request(n), contents::pointers);
+}
+
+void* process_aligned_alloc(std::size_t align, std::size_t n) {
+  host_heap& heap = process_heap::get();
+  if (too_large(n)) [[unlikely]]
+    return nullptr;
+  const std::size_t request = slot_request(n);
+  if (align <= (n <= 8 ? 8 : 16)) return heap.malloc(request, contents::pointers);
+  return heap.aligned_alloc(align, request, contents::pointers);
+}
+
+void process_free(void* p) {
+  const free_status status = process_heap::get().free(p);
+  if (status != free_status::ok) [[unlikely]]
+    process_heap::report(status, p);
+}
+
+}  // namespace warpheap
+
+using namespace warpheap;
+
+namespace {
+
+void* or_no_memory(void* p) {
+  if (p == nullptr) [[unlikely]]
+    errno = ENOMEM;
+  return p;
+}
+
+/// The object in an alignment for which there is none without EINVAL.
+void* aligned(std::size_t align, std::size_t n) {
+  if (!bits::is_power_of_two(align)) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  return or_no_memory(process_aligned_alloc(align, n));
+}
+
+std::size_t page_bytes() { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
+
+void* changed(void* p, std::size_t n) {
+  host_heap& heap = process_heap::get();
+  const std::size_t old = heap.usable_size(p);
+  if (old == 0) {
+    // Whose it is and how long is not known: it stays as it is.
+    process_heap::report(heap.free(p), p);
+    errno = EINVAL;
+    return nullptr;
+  }
+  // In place while the size stays in its class, or shrinks by less than half of it.
+  if (n <= old && n > old / 2) return p;
+  void* moved = or_no_memory(process_malloc(n));
+  if (moved == nullptr) return nullptr;
+  std::memcpy(moved, p, std::min(old, n));
+  process_free(p);
+  return moved;
+}
+
+}  // namespace
+
+extern "C" {
+
+WARPHEAP_EXPORT void* malloc(std::size_t n) {
+  const entry_check check;
+  return or_no_memory(process_malloc(n));
+}
+
+WARPHEAP_EXPORT void* calloc(std::size_t count, std::size_t size) {
+  const entry_check check;
+  if (bits::mul_overflows(count, size)) return or_no_memory(nullptr);
+  const std::size_t n = count * size;
+  host_heap& heap = process_heap::get();
+  if (too_large(n)) return or_no_memory(nullptr);
+  return or_no_memory(heap.calloc(1, slot_request(n), contents::pointers));
+}
+
+WARPHEAP_EXPORT void free(void* p) {
+  const entry_check check;
+  process_free(p);
+}
+
+WARPHEAP_EXPORT void* realloc(void* p, std::size_t n) {
+  const entry_check check;
+  if (p == nullptr) return or_no_memory(process_malloc(n));
+  if (n == 0) {
+    process_free(p);
+    return nullptr;
+  }
+  return changed(p, n);
+}
+
+WARPHEAP_EXPORT void* reallocarray(void* p, std::size_t count, std::size_t size) {
+  if (bits::mul_overflows(count, size)) return or_no_memory(nullptr);
+  return realloc(p, count * size);
+}
+
+WARPHEAP_EXPORT void* memalign(std::size_t align, std::size_t n) {
+  const entry_check check;
+  return aligned(align, n);
+}
+
+WARPHEAP_EXPORT void* aligned_alloc(std::size_t align, std::size_t n) {
+  const entry_check check;
+  return aligned(align, n);
+}
+
+WARPHEAP_EXPORT int posix_memalign(void** p, std::size_t align, std::size_t n) {
+  const entry_check check;
+  if (!bits::is_power_of_two(align) || align % sizeof(void*) != 0) return EINVAL;
+  void* made = process_aligned_alloc(align, n);
+  if (made == nullptr) return ENOMEM;
+  *p = made;
+  return 0;
+}
+
+WARPHEAP_EXPORT void* valloc(std::size_t n) {
+  const entry_check check;
+  return aligned(page_bytes(), n);
+}
+
+WARPHEAP_EXPORT void* pvalloc(std::size_t n) {
+  const entry_check check;
+  const std::size_t page = page_bytes();
+  if (n > static_cast<std::size_t>(PTRDIFF_MAX)) return or_no_memory(nullptr);
+  return aligned(page, bits::align_up(n, page));
+}
+
+WARPHEAP_EXPORT std::size_t malloc_usable_size(void* p) {
+  const entry_check check;
+  return process_heap::get().usable_size(p);
+}
+
+WARPHEAP_EXPORT int malloc_trim(std::size_t) {
+  const entry_check check;
+  return process_heap::get().trim() != 0;
+}
+
+}  // extern "C"

@@ -1,0 +1,76 @@
+// All forms of operator new and delete, over the heap of the process.
+#include <new>
+
+#include "host/malloc/entry_check.hpp"
+#include "host/malloc/malloc.hpp"
+
+namespace {
+
+using namespace warpheap;
+
+void* try_new(std::size_t n, std::size_t align) {
+  const entry_check check;
+  return process_aligned_alloc(align, n);
+}
+
+/// As the standard has it: the new-handler until it helps, gives up or throws.
+void* new_or_throw(std::size_t n, std::size_t align) {
+  for (;;) {
+    if (void* p = try_new(n, align); p != nullptr) [[likely]]
+      return p;
+    const std::new_handler handler = std::get_new_handler();
+    if (handler == nullptr) throw std::bad_alloc();
+    handler();
+  }
+}
+
+void* new_or_null(std::size_t n, std::size_t align) noexcept {
+  try {
+    return new_or_throw(n, align);
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+/// An alignment that is no power of two is answered as if there was no memory for it.
+std::size_t checked(std::align_val_t align) {
+  const auto a = static_cast<std::size_t>(align);
+  if (a == 0 || (a & (a - 1)) != 0) throw std::bad_alloc();
+  return a;
+}
+
+void* aligned_or_null(std::size_t n, std::align_val_t align) noexcept {
+  const auto a = static_cast<std::size_t>(align);
+  return a == 0 || (a & (a - 1)) != 0 ? nullptr : new_or_null(n, a);
+}
+
+void drop(void* p) noexcept {
+  const entry_check check;
+  process_free(p);
+}
+
+}  // namespace
+
+// clang-format off
+WARPHEAP_EXPORT void* operator new(std::size_t n) { return new_or_throw(n, 1); }
+WARPHEAP_EXPORT void* operator new[](std::size_t n) { return new_or_throw(n, 1); }
+WARPHEAP_EXPORT void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return new_or_null(n, 1); }
+WARPHEAP_EXPORT void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return new_or_null(n, 1); }
+WARPHEAP_EXPORT void* operator new(std::size_t n, std::align_val_t a) { return new_or_throw(n, checked(a)); }
+WARPHEAP_EXPORT void* operator new[](std::size_t n, std::align_val_t a) { return new_or_throw(n, checked(a)); }
+WARPHEAP_EXPORT void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return aligned_or_null(n, a); }
+WARPHEAP_EXPORT void* operator new[](std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return aligned_or_null(n, a); }
+
+WARPHEAP_EXPORT void operator delete(void* p) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete[](void* p) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete(void* p, const std::nothrow_t&) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete[](void* p, const std::nothrow_t&) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete(void* p, std::size_t) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete[](void* p, std::size_t) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete(void* p, std::align_val_t) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete[](void* p, std::align_val_t) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete(void* p, std::size_t, std::align_val_t) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { drop(p); }
+WARPHEAP_EXPORT void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { drop(p); }
+// clang-format on

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstddef>
+
+namespace warpheap {
+
+/// Address space for the heap of a process.
+struct process_reservation {
+  std::byte* base = nullptr;  ///< nullptr when there is none; aligned to arena_bytes
+  std::size_t bytes = 0;
+  /// Pages cannot be used before they were committed: the system counts what could be used.
+  bool must_commit = false;
+};
+
+/// How much address space a process's heap asks for first: 1 TiB, or half of what the limit of
+/// address space (RLIMIT_AS, ulimit -v) leaves, in whole chunks.
+std::size_t process_reserve_bytes();
+
+/// Reserves `bytes`, or the largest half, quarter, eighth ... that the system has, down to the
+/// least that a heap can have.
+process_reservation reserve_process_heap(std::size_t bytes);
+
+/// The most bytes that one object can have and be used: memory and swap, or without bound where the
+/// system was told to promise everything (vm.overcommit_memory = 1).
+std::size_t largest_backed_object();
+
+/// The value of an environment variable, "" if there is none: also before the C library knows of
+/// the environment, when the loader calls malloc. At most 1023 characters; one caller at a time.
+const char* early_environment(const char* name);
+
+/// The size that the environment variable WARPHEAP asks for by reserve=SIZE, 0 if it does not. As
+/// heap_options::with_environment, without malloc.
+std::size_t reserve_from_environment();
+
+}  // namespace warpheap

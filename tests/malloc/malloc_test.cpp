@@ -1,0 +1,311 @@
+// malloc and its family as a program meets them that runs with the library preloaded.
+#include <gtest/gtest.h>
+#include <malloc.h>
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <set>
+#include <vector>
+
+#include "tests/malloc/process.hpp"
+
+namespace {
+
+using warpheap::test::ended;
+using warpheap::test::in_child;
+using warpheap::test::run_disabled_test;
+
+// Sizes that the compiler must not see.
+volatile std::size_t size_max = SIZE_MAX;
+
+std::uintptr_t address(const void* p) { return reinterpret_cast<std::uintptr_t>(p); }
+
+TEST(malloc_test, every_object_is_aligned_for_what_fits) {
+  for (std::size_t n = 1; n < 70000; n += n < 300 ? 1 : 257) {
+    for (int i = 0; i < 3; ++i) {
+      void* p = malloc(n);
+      ASSERT_NE(p, nullptr);
+      EXPECT_EQ(address(p) % (n <= 8 ? 8 : 16), 0u) << n;
+      EXPECT_GE(malloc_usable_size(p), n);
+      std::memset(p, 1, malloc_usable_size(p));
+      void* q = calloc(n, 1);
+      EXPECT_EQ(address(q) % (n <= 8 ? 8 : 16), 0u) << n;
+      EXPECT_TRUE(std::all_of(static_cast<char*>(q), static_cast<char*>(q) + n,
+                              [](char c) { return c == 0; }));
+      p = realloc(p, n + 10);
+      EXPECT_EQ(address(p) % 16, 0u) << n;
+      free(p);
+      free(q);
+    }
+  }
+}
+
+TEST(malloc_test, objects_of_no_bytes_differ) {
+  std::set<void*> seen;
+  for (int i = 0; i < 1000; ++i) {
+    void* p = i % 3 == 0 ? malloc(0) : i % 3 == 1 ? calloc(0, 5) : aligned_alloc(64, 0);
+    ASSERT_NE(p, nullptr);
+    EXPECT_TRUE(seen.insert(p).second);
+  }
+  for (void* p : seen) free(p);
+}
+
+TEST(malloc_test, calloc_clears_used_memory) {
+  std::mt19937 random(3);
+  for (int i = 0; i < 3000; ++i) {
+    const std::size_t n = 1 + random() % (i % 10 == 0 ? 300000 : 2000);
+    void* dirty = malloc(n);
+    std::memset(dirty, 0xff, n);
+    free(dirty);
+    auto* p = static_cast<unsigned char*>(calloc(n, 1));
+    ASSERT_NE(p, nullptr);
+    ASSERT_EQ(std::count(p, p + n, 0), static_cast<std::ptrdiff_t>(n));
+    free(p);
+  }
+}
+
+TEST(malloc_test, realloc_keeps_the_contents) {
+  std::mt19937 random(4);
+  std::vector<unsigned char> model;
+  unsigned char* p = nullptr;
+  for (int i = 0; i < 2000; ++i) {
+    const std::size_t n = 1 + random() % (random() % 20 == 0 ? 1000000 : 5000);
+    p = static_cast<unsigned char*>(realloc(p, n));
+    ASSERT_NE(p, nullptr);
+    const std::size_t kept = std::min(n, model.size());
+    ASSERT_TRUE(std::equal(p, p + kept, model.begin()));
+    model.resize(n);
+    for (unsigned char& byte : model) byte = static_cast<unsigned char>(random());
+    std::copy(model.begin(), model.end(), p);
+  }
+  EXPECT_EQ(realloc(p, 0), nullptr);
+  EXPECT_EQ(malloc_usable_size(p), 0u);
+  void* q = reallocarray(nullptr, 10, 10);
+  EXPECT_GE(malloc_usable_size(q), 100u);
+  free(q);
+}
+
+TEST(malloc_test, what_cannot_be_is_null_with_errno) {
+  const std::size_t most = size_max;
+  for (const std::size_t n : {most, most - 20, most / 2, most / 2 + 1, std::size_t{1} << 46}) {
+    errno = 0;
+    EXPECT_EQ(malloc(n), nullptr);
+    EXPECT_EQ(errno, ENOMEM);
+    errno = 0;
+    EXPECT_EQ(calloc(n, 1), nullptr);
+    EXPECT_EQ(errno, ENOMEM);
+    errno = 0;
+    EXPECT_EQ(aligned_alloc(64, n), nullptr);
+    EXPECT_EQ(errno, ENOMEM);
+    errno = 0;
+    EXPECT_EQ(memalign(4096, n), nullptr);
+    EXPECT_EQ(errno, ENOMEM);
+    errno = 0;
+    EXPECT_EQ(valloc(n), nullptr);
+    EXPECT_EQ(errno, ENOMEM);
+    errno = 0;
+    EXPECT_EQ(pvalloc(n), nullptr);
+    EXPECT_EQ(errno, ENOMEM);
+    char* p = static_cast<char*>(malloc(100));
+    std::strcpy(p, "kept");
+    errno = 0;
+    EXPECT_EQ(realloc(p, n), nullptr);
+    EXPECT_EQ(errno, ENOMEM);
+    EXPECT_STREQ(p, "kept");
+    free(p);
+  }
+  errno = 0;
+  EXPECT_EQ(calloc(most / 4, 5), nullptr);
+  EXPECT_EQ(errno, ENOMEM);
+  char* p = static_cast<char*>(malloc(100));
+  errno = 0;
+  EXPECT_EQ(reallocarray(p, most / 4, 5), nullptr);
+  EXPECT_EQ(errno, ENOMEM);
+  EXPECT_GE(malloc_usable_size(p), 100u);
+  free(p);
+}
+
+TEST(malloc_test, alignments) {
+  for (std::size_t align = 1; align <= std::size_t{1} << 22; align *= 2) {
+    for (const std::size_t n : {1, 8, 9, 24, 100, 5000, 40000, 100000}) {
+      void* p = aligned_alloc(align, n);
+      void* q = memalign(align, n);
+      ASSERT_NE(p, nullptr);
+      ASSERT_NE(q, nullptr);
+      EXPECT_EQ((address(p) | address(q)) % std::max<std::size_t>(align, n <= 8 ? 8 : 16), 0u);
+      EXPECT_GE(malloc_usable_size(p), n);
+      std::memset(p, 2, n);
+      if (align >= 8) {
+        void* r = nullptr;
+        ASSERT_EQ(posix_memalign(&r, align, n), 0);
+        EXPECT_EQ(address(r) % align, 0u);
+        free(r);
+      }
+      p = realloc(p, n + 1000);
+      EXPECT_EQ(static_cast<char*>(p)[n - 1], 2);
+      free(p);
+      free(q);
+    }
+  }
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  void* p = valloc(10);
+  EXPECT_EQ(address(p) % page, 0u);
+  void* q = pvalloc(page + 1);
+  EXPECT_EQ(address(q) % page, 0u);
+  EXPECT_GE(malloc_usable_size(q), 2 * page);
+  free(p);
+  free(q);
+}
+
+TEST(malloc_test, alignments_that_are_none) {
+  for (const std::size_t align : {std::size_t{0}, std::size_t{3}, std::size_t{24}, size_max + 0}) {
+    errno = 0;
+    EXPECT_EQ(aligned_alloc(align, 100), nullptr);
+    EXPECT_EQ(errno, EINVAL);
+    errno = 0;
+    EXPECT_EQ(memalign(align, 100), nullptr);
+    EXPECT_EQ(errno, EINVAL);
+  }
+  int local = 0;
+  void* const before = &local;
+  void* p = before;
+  errno = EBADF;
+  for (const std::size_t align : {0, 1, 2, 4, 12, 24}) {
+    EXPECT_EQ(posix_memalign(&p, align, 100), EINVAL);
+  }
+  EXPECT_EQ(posix_memalign(&p, 64, size_max / 2), ENOMEM);
+  EXPECT_EQ(posix_memalign(&p, std::size_t{1} << 62, 100), ENOMEM);
+  EXPECT_EQ(p, before);
+  EXPECT_EQ(errno, EBADF);
+}
+
+TEST(malloc_test, free_leaves_errno) {
+  std::vector<void*> objects;
+  for (std::size_t n = 1; n < 1 << 24; n *= 3) objects.push_back(malloc(n));
+  objects.push_back(nullptr);
+  for (void* p : objects) {
+    errno = EBADF;
+    free(p);
+    EXPECT_EQ(errno, EBADF);
+  }
+}
+
+TEST(malloc_test, wrong_pointers_are_reported_and_harmless) {
+  const ended e = in_child([] {
+    char* p = static_cast<char*>(malloc(100));
+    char* q = static_cast<char*>(malloc(100));
+    std::strcpy(q, "kept");
+    static char none[64];
+    errno = EBADF;
+    free(p);
+    free(p);
+    free(q + 8);
+    free(none);
+    free(reinterpret_cast<void*>(8));
+    free(reinterpret_cast<void*>(size_max - 7));
+    if (errno != EBADF) return 1;
+    if (malloc_usable_size(none) != 0 || malloc_usable_size(nullptr) != 0) return 2;
+    errno = 0;
+    if (realloc(none, 50) != nullptr || errno != EINVAL) return 3;
+    errno = 0;
+    if (realloc(q + 1, 50) != nullptr || errno != EINVAL) return 4;
+    if (std::strcmp(q, "kept") != 0) return 5;
+    for (int i = 0; i < 100; ++i) free(none);
+    free(q);
+    void* again = malloc(100);
+    free(again);
+    return again != nullptr ? 0 : 6;
+  });
+  EXPECT_EQ(e.code, 0);
+  EXPECT_NE(e.errors.find("double free"), std::string::npos) << e.errors;
+  EXPECT_NE(e.errors.find("middle of an object"), std::string::npos) << e.errors;
+  EXPECT_NE(e.errors.find("outside the heap"), std::string::npos) << e.errors;
+  EXPECT_EQ(std::count(e.errors.begin(), e.errors.end(), '\n'), 8) << e.errors;
+}
+
+TEST(malloc_test, memory_comes_back) {
+  for (int round = 0; round < 200; ++round) {
+    char* p = static_cast<char*>(malloc(64 << 20));
+    ASSERT_NE(p, nullptr);
+    p[round << 10] = 1;
+    free(p);
+  }
+  void* p = malloc(32 << 20);
+  std::memset(p, 1, 32 << 20);
+  free(p);
+  EXPECT_EQ(malloc_trim(0), 1);
+}
+
+// --- limits: each in a process of its own --------------------------------------------------------
+
+TEST(malloc_test, address_space_limit_is_kept) {
+  const ended e = run_disabled_test("under_a_limit", [] {
+    const rlimit limit{std::size_t{600} << 20, std::size_t{600} << 20};
+    setrlimit(RLIMIT_AS, &limit);
+  });
+  EXPECT_EQ(e.code, 0) << e.errors;
+}
+
+TEST(malloc_test, DISABLED_under_a_limit) {
+  std::vector<void*> objects;
+  errno = 0;
+  for (void* p; (p = malloc(1 << 20)) != nullptr;) objects.push_back(p);
+  EXPECT_EQ(errno, ENOMEM);
+  EXPECT_GE(objects.size(), 100u);
+  EXPECT_LT(objects.size(), 600u);
+  EXPECT_EQ(malloc(std::size_t{550} << 20), nullptr);
+  for (void* p : objects) free(p);
+  void* p = malloc(std::size_t{50} << 20);
+  EXPECT_NE(p, nullptr);
+  free(p);
+}
+
+TEST(malloc_test, reserve_of_the_environment) {
+  const ended e =
+      run_disabled_test("reserve", [] { setenv("WARPHEAP", "leaks=0,reserve=64M", 1); });
+  EXPECT_EQ(e.code, 0) << e.errors;
+}
+
+TEST(malloc_test, DISABLED_reserve) {
+  EXPECT_EQ(malloc(65 << 20), nullptr);
+  void* p = malloc(30 << 20);
+  EXPECT_NE(p, nullptr);
+  free(p);
+}
+
+TEST(malloc_test, bad_values_of_the_environment_are_passed_over) {
+  for (const char* text : {"reserve=", "reserve=12", "reserve=64X", "reserve=99999999999999999999",
+                           "reserve=-1", ",,=,", "reserve=2000T"}) {
+    const ended e = run_disabled_test("much", [&] { setenv("WARPHEAP", text, 1); });
+    EXPECT_EQ(e.code, 0) << text << ": " << e.errors;
+  }
+}
+
+TEST(malloc_test, DISABLED_much) {
+  void* p = malloc(std::size_t{200} << 20);
+  EXPECT_NE(p, nullptr);
+  free(p);
+}
+
+TEST(malloc_test, more_than_the_memory_is_refused) {
+  FILE* file = std::fopen("/proc/sys/vm/overcommit_memory", "r");
+  const bool promises_all = file != nullptr && std::fgetc(file) == '1';
+  if (file != nullptr) std::fclose(file);
+  struct sysinfo info {};
+  ASSERT_EQ(sysinfo(&info), 0);
+  const std::size_t all = (info.totalram + info.totalswap) * info.mem_unit;
+  void* p = malloc(all + (std::size_t{1} << 30));
+  EXPECT_EQ(p != nullptr, promises_all);
+  free(p);
+  p = malloc(all / 2);
+  EXPECT_NE(p, nullptr);
+  free(p);
+}
+
+}  // namespace
