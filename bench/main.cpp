@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <iomanip>
 #include <iostream>
 #include <set>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include <warpheap/heap.hpp>
 
+#include "bench/environment.hpp"
 #include "bench/options.hpp"
 #include "bench/progress.hpp"
 #include "bench/registry.hpp"
@@ -44,12 +46,12 @@ chosen_backend choose_backend(backend_kind wanted) {
           got == probe_reserve ? 0 : got};
 }
 
-void list_cases() {
+void list_cases(const std::string& suite) {
   std::set<std::string> seen;
   for (const auto kind : {backend_kind::simt, backend_kind::cuda})
-    for (const auto& one : select_cases(kind, ""))
+    for (const auto& one : select_cases(kind, "", suite))
       if (seen.insert(one.name).second)
-        std::cout << one.name << std::string(one.name.size() < 20 ? 20 - one.name.size() : 1, ' ')
+        std::cout << std::left << std::setw(8) << one.suite << std::setw(36) << one.name << ' '
                   << one.summary << '\n';
 }
 
@@ -83,6 +85,7 @@ result run_case(const bench_case& one, const run_context& run) {
     out.detail = error.what();
   }
   out.name = one.name;
+  out.suite = one.suite;
   return out;
 }
 
@@ -92,9 +95,10 @@ int run(const options& wanted) {
   if (hooks == nullptr)
     throw std::runtime_error("this program was built without kernels for the backend '"
                              + backend.name + "'");
-  const std::vector<bench_case> cases = select_cases(backend.kind, wanted.filter);
+  const std::vector<bench_case> cases = select_cases(backend.kind, wanted.filter, wanted.suite);
   if (cases.empty())
-    throw usage_error("--filter: no case matches '" + wanted.filter + "'; --list names them all");
+    throw usage_error("no case of the suite '" + wanted.suite + "' matches '" + wanted.filter
+                      + "'; --list names them all, with their suites");
 
   const unsigned threads = hooks->set_threads(wanted.threads.value_or(0));
   // The environment variable WARPHEAP has the last word on a heap's options.
@@ -105,9 +109,9 @@ int run(const options& wanted) {
   heap_options checked;
   checked.reserve_bytes = reserve;
   checked.validate();
-  report results(
-      {backend.name, backend.device, backend.reason, WARPHEAP_REVISION, reserve, threads}, wanted,
-      std::cout);
+  report results({backend.name, backend.device, backend.reason, WARPHEAP_REVISION, reserve, threads,
+                  describe_environment()},
+                 wanted, std::cout);
   install_interrupt_handler();
   progress line;
   bool interrupted_run = false;
@@ -140,7 +144,7 @@ int guarded(const std::vector<std::string>& arguments) {
       return all_ok;
     }
     if (wanted.list) {
-      list_cases();
+      list_cases(wanted.suite_given ? wanted.suite : "all");
       return all_ok;
     }
     if (wanted.version) {

@@ -6,20 +6,16 @@
 
 namespace warpheap::bench {
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+std::vector<double> timings::warm() const {
+  if (per_op_.size() <= 1) return per_op_;
+  const std::size_t left_out = std::min<std::size_t>(1 + warm_ups_, per_op_.size() - 1);
+  return {per_op_.begin() + static_cast<std::ptrdiff_t>(left_out), per_op_.end()};
 }
 
-double timings::ns_per_op() const {
-  if (per_op_.size() <= 1) return median(per_op_);
-  return median({per_op_.begin() + 1, per_op_.end()});
-}
+double timings::ns_per_op() const { return median(warm()); }
 
 operation timings::finish() const {
-  operation out{name_, ns_per_op(), std::nullopt};
+  operation out{name_, ns_per_op(), std::nullopt, at_, warm()};
   if (!per_op_.empty()) out.cold_ns_per_op = per_op_.front();
   return out;
 }

@@ -9,27 +9,32 @@
 #include <warpheap/heap.hpp>
 
 #include "bench/report.hpp"
+#include "bench/statistics.hpp"
 
 namespace warpheap::bench {
 
-/// Times of one operation in nanoseconds, one for each repetition; the first one was cold.
+/// Times of one operation in nanoseconds, one for each repetition; the first one was cold, and the
+/// next `warm_ups` do not count.
 class timings {
  public:
-  explicit timings(std::string name) : name_(std::move(name)) {}
+  explicit timings(std::string name, unsigned warm_ups = 0, fields at = {})
+      : name_(std::move(name)), at_(std::move(at)), warm_ups_(warm_ups) {}
 
   void add(double ns, std::uint64_t operations) {
     if (operations != 0) per_op_.push_back(ns / static_cast<double>(operations));
   }
-  /// Median of all but the first; with one repetition that one.
+  /// Median of the warm ones; with one repetition that one.
   double ns_per_op() const;
+  /// Those that count, in the order they were taken.
+  std::vector<double> warm() const;
   operation finish() const;
 
  private:
   std::string name_;
+  fields at_;
+  unsigned warm_ups_;
   std::vector<double> per_op_;
 };
-
-double median(std::vector<double> values);
 
 /// The figures of a heap that the benchmark uses, at rest.
 struct heap_snapshot {

@@ -11,9 +11,9 @@
 namespace warpheap::bench {
 namespace {
 
-constexpr std::array<std::string_view, 10> known_options = {
-    "--backend", "--filter", "--repeat",  "--threads", "--quick",
-    "--list",    "--json",   "--reserve", "--help",    "--version"};
+constexpr std::array<std::string_view, 15> known_options = {
+    "--backend", "--suite", "--filter", "--repeat", "--warm-up", "--threads", "--quick",  "--list",
+    "--json",    "--csv",   "--graph",  "--trace",  "--reserve", "--help",    "--version"};
 
 std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
 
@@ -26,12 +26,13 @@ std::string list_of_options() {
   return out;
 }
 
-unsigned parse_count(std::string_view text, std::string_view option, unsigned most) {
+unsigned parse_count(std::string_view text, std::string_view option, unsigned most,
+                     unsigned least = 1) {
   unsigned value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < 1 || value > most)
-    throw usage_error(std::string(option) + ": " + quoted(text)
-                      + " is not a whole number from 1 to " + std::to_string(most));
+  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most)
+    throw usage_error(std::string(option) + ": " + quoted(text) + " is not a whole number from "
+                      + std::to_string(least) + " to " + std::to_string(most));
   return value;
 }
 
@@ -40,6 +41,15 @@ backend_kind parse_backend(std::string_view text) {
   if (text == "simt") return backend_kind::simt;
   if (text == "cuda") return backend_kind::cuda;
   throw usage_error("--backend: " + quoted(text) + " is not a backend; possible: auto simt cuda");
+}
+
+std::string parse_suite(const std::string& text) {
+  if (std::find(std::begin(suite_names), std::end(suite_names), text) == std::end(suite_names)) {
+    std::string all;
+    for (const auto name : suite_names) (all += ' ') += name;
+    throw usage_error("--suite: " + quoted(text) + " is not a suite; possible:" + all);
+  }
+  return text;
 }
 
 std::size_t parse_reserve(const std::string& text) {
@@ -107,9 +117,17 @@ options parse_options(const std::vector<std::string>& arguments) {
       out.threads = parse_count(*attached, name, 1024);
     } else if (name == "--reserve") {
       out.reserve_bytes = parse_reserve(*attached);
+    } else if (name == "--suite") {
+      out.suite = parse_suite(*attached);
+      out.suite_given = true;
+    } else if (name == "--warm-up") {
+      out.warm_up = parse_count(*attached, name, 1'000'000, 0);
     } else {
-      if (attached->empty()) throw usage_error("--json: an empty file name");
-      out.json_file = *attached;
+      if (attached->empty()) throw usage_error(name + ": an empty file name");
+      (name == "--json"    ? out.json_file
+       : name == "--csv"   ? out.csv_file
+       : name == "--graph" ? out.graph_file
+                           : out.trace_file) = *attached;
     }
   }
   return out;
@@ -122,14 +140,20 @@ Runs the workloads, checks every result and prints one row per operation.
 
   --backend auto|simt|cuda  where kernels run: CUDA device, SIMT executor on the CPU, or the
                             first of the two that works (auto, the default)
+  --suite NAME              which cases: main (the default), host, device, survey, churn, real, all
   --filter REGEX            only the cases whose name matches (POSIX extended, anywhere in it)
   --repeat N                repetitions of each measurement, the median counts (5; quick: 3);
                             the first one, on a fresh heap, is reported as "cold"
+  --warm-up N               repetitions between the cold one and those that count, in the suites
+                            besides main (1; quick: 0)
   --threads N               operating system threads of the SIMT executor (default: one per core)
   --reserve SIZE            heap size of every case, e.g. 512M or 8G (default: by workload)
-  --quick                   smaller inputs: the whole run in less than a minute
+  --quick                   smaller inputs: the main job in less than a minute
   --list                    print the names of the cases and stop
   --json FILE               write the results to FILE, after every finished case
+  --csv FILE                the same as one line for each operation
+  --graph FILE              a graph for the suite real: MatrixMarket (.mtx) or a list of edges
+  --trace FILE              a trace for the suite real, in the CSV form of RMM's logs
   --version                 print the revision, and where kernels would run
   --help                    this text
 

@@ -12,20 +12,31 @@
 
 namespace warpheap::bench {
 
+/// What --suite takes. A case belongs to one of them; "all" runs every case.
+inline constexpr std::string_view suite_names[] = {"main",  "host", "device", "survey",
+                                                   "churn", "real", "all"};
+
 /// What the user asked for. Every member has the value of a run without arguments.
 struct options {
   backend_kind backend = backend_kind::automatic;
+  std::string suite = "main";                // one of suite_names
   std::string filter;                        // POSIX extended regular expression; empty: every case
   std::optional<unsigned> repeat;            // repetitions of each measurement; the median counts
   std::optional<unsigned> threads;           // OS threads of the SIMT executor
   std::optional<std::size_t> reserve_bytes;  // heap size of every case
+  std::optional<unsigned> warm_up;           // repetitions before those that count
   std::string json_file;
+  std::string csv_file;
+  std::string graph_file;  // of the suite "real"
+  std::string trace_file;  // of the suite "real"
+  bool suite_given = false;
   bool quick = false;
   bool list = false;
   bool help = false;
   bool version = false;
 
   unsigned repetitions() const { return repeat.value_or(quick ? 3u : 5u); }
+  unsigned warm_ups() const { return warm_up.value_or(quick ? 0u : 1u); }
 };
 
 /// A command line that can't be followed: says what was asked and what is possible.

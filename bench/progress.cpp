@@ -11,13 +11,30 @@ constexpr std::chrono::seconds log_interval{5};
 
 }  // namespace
 
+std::string duration_text(std::chrono::seconds time) {
+  const auto seconds = time.count();
+  if (seconds < 90) return std::to_string(seconds) + " s";
+  const auto minutes = (seconds + 30) / 60;
+  if (minutes < 90) return std::to_string(minutes) + " min";
+  return std::to_string(minutes / 60) + " h " + std::to_string(minutes % 60) + " min";
+}
+
 progress::progress()
-    : terminal_(::isatty(STDERR_FILENO) == 1), last_(std::chrono::steady_clock::now()) {}
+    : terminal_(::isatty(STDERR_FILENO) == 1),
+      last_(std::chrono::steady_clock::now()),
+      started_(last_) {}
 
 progress::~progress() { clear(); }
 
 void progress::begin_case(const std::string& name, std::size_t number, std::size_t of) {
-  case_ = '[' + std::to_string(number) + '/' + std::to_string(of) + "] " + name;
+  case_ = '[' + std::to_string(number) + '/' + std::to_string(of);
+  if (const std::size_t done = number - 1; done != 0) {
+    const auto so_far = std::chrono::steady_clock::now() - started_;
+    const auto left = so_far * static_cast<double>(of - done) / static_cast<double>(done);
+    case_ += ", about " + duration_text(std::chrono::duration_cast<std::chrono::seconds>(left))
+             + " left";
+  }
+  case_ += "] " + name;
   step("starts");
 }
 

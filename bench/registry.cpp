@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <iterator>
 #include <utility>
 
 #include "bench/name_filter.hpp"
@@ -27,13 +28,20 @@ registration::registration(bench_case one) { cases().push_back(std::move(one)); 
 
 hooks_registration::hooks_registration(backend_hooks one) { hooks().push_back(std::move(one)); }
 
-std::vector<bench_case> select_cases(backend_kind backend, const std::string& filter) {
+std::vector<bench_case> select_cases(backend_kind backend, const std::string& filter,
+                                     std::string_view suite) {
   const name_filter wanted(filter);
   std::vector<bench_case> out;
   for (const auto& one : cases())
-    if (one.backend == backend && wanted.matches(one.name)) out.push_back(one);
+    if (one.backend == backend && (suite == "all" || one.suite == suite)
+        && wanted.matches(one.name))
+      out.push_back(one);
+  const auto place = [](const bench_case& one) {
+    const auto* const at = std::find(std::begin(suite_names), std::end(suite_names), one.suite);
+    return std::pair(at, one.order);
+  };
   std::stable_sort(out.begin(), out.end(),
-                   [](const auto& a, const auto& b) { return a.order < b.order; });
+                   [&](const auto& a, const auto& b) { return place(a) < place(b); });
   return out;
 }
 
@@ -57,6 +65,10 @@ bool interrupt_requested() { return stop_requested != 0; }
 void run_context::step(const std::string& what) const {
   if (interrupt_requested()) throw interrupted();
   line.step(what);
+}
+
+void run_context::repetition(unsigned i) const {
+  step("repetition " + std::to_string(i + 1) + " of " + std::to_string(repetitions()));
 }
 
 heap_options run_context::heap_of_case() const {

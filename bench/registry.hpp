@@ -5,6 +5,7 @@
 #include <functional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <warpheap/options.hpp>
@@ -44,6 +45,10 @@ struct run_context {
 
   /// Says what happens now; throws interrupted after Ctrl-C. For use between kernels.
   void step(const std::string& what) const;
+  /// step() for repetition i of all those that there are.
+  void repetition(unsigned i) const;
+  /// All repetitions of a measurement: the cold one, the warm-up, and those that count.
+  unsigned repetitions() const { return wanted.repetitions() + wanted.warm_ups(); }
   /// Options for the heap of a case: this run's backend and size.
   heap_options heap_of_case() const;
 };
@@ -54,6 +59,7 @@ struct bench_case {
   backend_kind backend;
   int order;  // of the cases in a run, then by time of registration
   std::function<result(const run_context&)> run;
+  std::string suite = "main";
 };
 
 /// Adds a case when it is constructed; for static objects.
@@ -72,8 +78,10 @@ struct hooks_registration {
   explicit hooks_registration(backend_hooks hooks);
 };
 
-/// The cases of a backend whose names match the expression ("": all), in order.
-std::vector<bench_case> select_cases(backend_kind backend, const std::string& filter);
+/// The cases of a backend and a suite ("all": of every suite) whose names match the expression
+/// ("": all), in order.
+std::vector<bench_case> select_cases(backend_kind backend, const std::string& filter,
+                                     std::string_view suite = "all");
 /// nullptr if the flavour is not part of this program.
 const backend_hooks* find_hooks(backend_kind backend);
 

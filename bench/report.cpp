@@ -12,6 +12,7 @@
 #include <stdexcept>
 
 #include "bench/json.hpp"
+#include "bench/statistics.hpp"
 
 namespace warpheap::bench {
 namespace {
@@ -35,13 +36,24 @@ std::string field_text(const field_value& value) {
   return std::get<bool>(value) ? "yes" : "no";
 }
 
-std::string params_text(const fields& params) {
+std::string fields_text(const fields& params) {
   std::string out;
   for (const auto& [name, value] : params) {
     if (!out.empty()) out += ' ';
     out += name + '=' + field_text(value);
   }
   return out;
+}
+
+/// As RFC 4180 wants it: quotes around what has a comma, a quote or a line break.
+std::string csv_quote(const std::string& cell) {
+  if (cell.find_first_of(",\"\r\n") == cell.npos) return cell;
+  std::string out = "\"";
+  for (const char c : cell) {
+    if (c == '"') out += '"';
+    out += c;
+  }
+  return out + '"';
 }
 
 constexpr const char* check_names[] = {"ok", "FAILED", "skipped"};
@@ -52,11 +64,12 @@ struct column {
   int width;
   bool left;
 };
-constexpr std::array<column, 13> columns = {{{"workload", 16, true},
+constexpr std::array<column, 14> columns = {{{"workload", 16, true},
                                              {"backend", 7, true},
                                              {"operation", 15, true},
                                              {"ops/s", 7, false},
                                              {"ns/op", 7, false},
+                                             {"noise", 5, false},
                                              {"cold", 7, false},
                                              {"req/M", 6, false},
                                              {"waits/M", 7, false},
@@ -90,6 +103,54 @@ void write_fields(json_writer& json, const fields& members) {
 template <class T>
 void write_optional(json_writer& json, std::string_view name, const std::optional<T>& value) {
   if (value) json.member(name, *value);
+}
+
+void write_operations(json_writer& json, const std::vector<operation>& operations) {
+  json.key("operations");
+  json.begin_array();
+  for (const auto& timed : operations) {
+    json.begin_object();
+    json.member("name", timed.name);
+    json.key("at");
+    json.begin_object();
+    write_fields(json, timed.at);
+    json.end_object();
+    json.member("ns_per_op", timed.ns_per_op);
+    write_optional(json, "cold_ns_per_op", timed.cold_ns_per_op);
+    if (!timed.samples.empty()) {
+      json.member("p5_ns_per_op", quantile(timed.samples, 0.05));
+      json.member("p95_ns_per_op", quantile(timed.samples, 0.95));
+      json.member("noise_percent", noise_percent(timed.samples));
+      json.key("samples_ns_per_op");
+      json.begin_array();
+      for (const double sample : timed.samples) json.value(sample);
+      json.end_array();
+    }
+    json.end_object();
+  }
+  json.end_array();
+}
+
+void write_curves(json_writer& json, const std::vector<series>& curves) {
+  json.key("series");
+  json.begin_array();
+  for (const auto& curve : curves) {
+    json.begin_object();
+    json.member("name", curve.name);
+    json.member("x", curve.x);
+    json.member("y", curve.y);
+    json.key("points");
+    json.begin_array();
+    for (const auto& [x, y] : curve.points) {
+      json.begin_array();
+      json.value(x);
+      json.value(y);
+      json.end_array();
+    }
+    json.end_array();
+    json.end_object();
+  }
+  json.end_array();
 }
 
 }  // namespace
@@ -139,16 +200,21 @@ void table::rows(const result& one, std::string_view backend) {
     cells[2] = timed ? timed->name : "-";
     cells[3] = timed && timed->ns_per_op > 0 ? format_rate(1e9 / timed->ns_per_op) : "-";
     cells[4] = timed ? format_number(timed->ns_per_op) : "-";
-    cells[5] = timed ? number(timed->cold_ns_per_op) : "-";
+    cells[5] =
+        timed && timed->samples.size() > 1 ? printed("%.0f%%", noise_percent(timed->samples)) : "-";
+    cells[6] = timed ? number(timed->cold_ns_per_op) : "-";
     if (first) {  // these belong to the case, not to one of its operations
-      cells[6] = number(one.heap.host_requests_per_million_mallocs);
-      cells[7] = number(one.heap.waits_per_million_mallocs);
-      cells[8] = bytes(one.heap.bytes_in_use);
-      cells[9] = bytes(one.heap.peak_bytes);
-      cells[10] = one.heap.utilisation ? printed("%.0f%%", 100 * *one.heap.utilisation) : "-";
-      cells[12] = params_text(one.params);
+      cells[7] = number(one.heap.host_requests_per_million_mallocs);
+      cells[8] = number(one.heap.waits_per_million_mallocs);
+      cells[9] = bytes(one.heap.bytes_in_use);
+      cells[10] = bytes(one.heap.peak_bytes);
+      cells[11] = one.heap.utilisation ? printed("%.0f%%", 100 * *one.heap.utilisation) : "-";
+      cells[13] = fields_text(one.params);
     }
-    cells[11] = check_name(one.check);
+    if (timed && !timed->at.empty())
+      cells[13] = fields_text(timed->at) + (first && !one.params.empty() ? "; " : "")
+                  + (first ? fields_text(one.params) : "");
+    cells[12] = check_name(one.check);
     print_row(out_, cells);
     first = false;
   };
@@ -158,17 +224,25 @@ void table::rows(const result& one, std::string_view backend) {
   out_.flush();
 }
 
+report::target report::open_target(const std::string& name, const char* option) {
+  if (name.empty()) return {};
+  // Opened for appending: an older file stays whole until the first result replaces it.
+  std::FILE* file = std::fopen(name.c_str(), "ab");
+  if (file == nullptr)
+    throw usage_error(std::string(option) + ": can't write '" + name
+                      + "': " + std::strerror(errno));
+  std::fclose(file);
+  std::error_code ignored;
+  return {name, std::filesystem::is_regular_file(name, ignored)};
+}
+
 report::report(machine where, options wanted, std::ostream& out)
-    : where_(std::move(where)), wanted_(std::move(wanted)), out_(out), table_(out) {
-  if (!wanted_.json_file.empty()) {
-    // Opened for appending: an older file stays whole until the first result replaces it.
-    std::FILE* file = std::fopen(wanted_.json_file.c_str(), "ab");
-    if (file == nullptr)
-      throw usage_error("--json: can't write '" + wanted_.json_file + "': " + std::strerror(errno));
-    std::fclose(file);
-    std::error_code ignored;
-    rewritable_ = std::filesystem::is_regular_file(wanted_.json_file, ignored);
-  }
+    : where_(std::move(where)),
+      wanted_(std::move(wanted)),
+      out_(out),
+      table_(out),
+      json_(open_target(wanted_.json_file, "--json")),
+      csv_(open_target(wanted_.csv_file, "--csv")) {
   out_ << "warpheap_bench " << where_.revision << '\n'
        << "backend  " << where_.backend << " (" << where_.reason << ")\n"
        << "device   " << where_.device;
@@ -180,7 +254,7 @@ report::report(machine where, options wanted, std::ostream& out)
 void report::add(result one) {
   table_.rows(one, where_.backend);
   results_.push_back(std::move(one));
-  if (rewritable_) write_json(false);
+  write_files(false, false);
 }
 
 bool report::any_failed() const {
@@ -201,10 +275,11 @@ void report::finish(bool interrupted) {
   if (interrupted) out_ << ", interrupted";
   out_ << "\nops/s and ns/op: median of the warm repetitions; cold: the first one, on a fresh "
           "heap;\n"
+          "noise: another repetition lies within this with 95 %;\n"
           "req/M, waits/M: requests to the host and waits for it per million mallocs;\n"
           "util: live payload / bytes of pages in use\n";
   out_.flush();
-  if (!wanted_.json_file.empty()) write_json(!interrupted);
+  write_files(!interrupted, true);
 }
 
 std::string report::json(bool complete) const {
@@ -215,11 +290,17 @@ std::string report::json(bool complete) const {
   json.member("reason", where_.reason);
   json.member("revision", where_.revision);
   json.member("complete", complete);
+  json.key("machine");
+  json.begin_object();
+  write_fields(json, where_.environment);
+  json.end_object();
   json.key("options");
   json.begin_object();
   json.member("backend", backend_option_name(wanted_.backend));
+  json.member("suite", wanted_.suite);
   json.member("filter", wanted_.filter);
   json.member("repeat", std::uint64_t{wanted_.repetitions()});
+  json.member("warm_up", std::uint64_t{wanted_.warm_ups()});
   json.member("threads", std::uint64_t{where_.threads});
   json.member("quick", wanted_.quick);
   json.member("reserve_bytes", std::uint64_t{where_.reserve_bytes});
@@ -229,6 +310,7 @@ std::string report::json(bool complete) const {
   for (const auto& one : results_) {
     json.begin_object();
     json.member("name", one.name);
+    json.member("suite", one.suite);
     json.member("check", check_name(one.check));
     if (!one.detail.empty()) json.member("detail", one.detail);
     json.key("params");
@@ -238,6 +320,7 @@ std::string report::json(bool complete) const {
     json.key("metrics");
     json.begin_object();
     for (const auto& timed : one.operations) {
+      if (!timed.at.empty()) continue;
       json.member(timed.name + "_ops_per_s", timed.ns_per_op > 0 ? 1e9 / timed.ns_per_op : 0.0);
       json.member(timed.name + "_ns_per_op", timed.ns_per_op);
       write_optional(json, "cold_" + timed.name + "_ns_per_op", timed.cold_ns_per_op);
@@ -251,6 +334,8 @@ std::string report::json(bool complete) const {
     write_optional(json, "utilisation_ratio", heap.utilisation);
     write_fields(json, one.metrics);
     json.end_object();
+    write_operations(json, one.operations);
+    if (!one.curves.empty()) write_curves(json, one.curves);
     json.end_object();
   }
   json.end_array();
@@ -258,17 +343,53 @@ std::string report::json(bool complete) const {
   return json.text() + '\n';
 }
 
-void report::write_json(bool complete) const {
+std::string report::csv() const {
+  std::string out =
+      "suite,case,operation,at,backend,device,revision,repetitions,ns_per_op,p5_ns_per_op,"
+      "p95_ns_per_op,noise_percent,cold_ns_per_op,check\n";
+  for (const auto& one : results_)
+    for (const auto& timed : one.operations) {
+      const auto number = [](double value) { return json_number(value); };
+      const std::string cells[] = {one.suite,
+                                   one.name,
+                                   timed.name,
+                                   fields_text(timed.at),
+                                   where_.backend,
+                                   where_.device,
+                                   where_.revision,
+                                   std::to_string(timed.samples.size()),
+                                   number(timed.ns_per_op),
+                                   number(quantile(timed.samples, 0.05)),
+                                   number(quantile(timed.samples, 0.95)),
+                                   number(noise_percent(timed.samples)),
+                                   timed.cold_ns_per_op ? number(*timed.cold_ns_per_op) : "",
+                                   check_name(one.check)};
+      bool first = true;
+      for (const auto& cell : cells) {
+        if (!first) out += ',';
+        out += csv_quote(cell);
+        first = false;
+      }
+      out += '\n';
+    }
+  return out;
+}
+
+void report::write(const target& to, const std::string& text) {
   // A regular file is replaced in one step, so that a killed run leaves the last whole version.
-  const std::string target = wanted_.json_file;
-  const std::string written = rewritable_ ? target + ".part" : target;
+  const std::string written = to.rewritable ? to.name + ".part" : to.name;
   {
     std::ofstream file(written, std::ios::binary | std::ios::trunc);
-    file << json(complete);
+    file << text;
     file.close();
     if (!file) throw std::runtime_error("can't write '" + written + "': " + std::strerror(errno));
   }
-  if (rewritable_) std::filesystem::rename(written, target);
+  if (to.rewritable) std::filesystem::rename(written, to.name);
+}
+
+void report::write_files(bool complete, bool last) const {
+  if (!json_.name.empty() && (last || json_.rewritable)) write(json_, json(complete));
+  if (!csv_.name.empty() && (last || csv_.rewritable)) write(csv_, csv());
 }
 
 }  // namespace warpheap::bench

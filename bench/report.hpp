@@ -17,12 +17,22 @@ namespace warpheap::bench {
 using field_value = std::variant<std::int64_t, std::uint64_t, double, bool, std::string>;
 using fields = std::vector<std::pair<std::string, field_value>>;
 
-/// One timed operation. Its JSON metrics are <name>_ops_per_s, <name>_ns_per_op and, with a cold
-/// time, cold_<name>_ns_per_op.
+/// One timed operation. Those that nothing but the name sets apart also are JSON metrics:
+/// <name>_ops_per_s, <name>_ns_per_op and, with a cold time, cold_<name>_ns_per_op.
 struct operation {
   std::string name;
   double ns_per_op = 0;                  // median of the warm repetitions, else of what there is
   std::optional<double> cold_ns_per_op;  // first repetition, on a fresh heap
+  fields at = {};                    // what sets it apart from others of its name: size, threads
+  std::vector<double> samples = {};  // warm ns per operation, in the order they were taken
+};
+
+/// A curve: values over time, over size, over rounds. `x` and `y` are names with their units.
+struct series {
+  std::string name;
+  std::string x;
+  std::string y;
+  std::vector<std::pair<double, double>> points;
 };
 
 /// What the heap reported while the objects of the case were live.
@@ -44,6 +54,8 @@ struct result {
   fields metrics;  // whatever else was measured; units are part of the names
   check_state check = check_state::ok;
   std::string detail;  // why it failed or was skipped
+  std::vector<series> curves = {};
+  std::string suite = {};
 };
 
 /// What the run ran on; the head of the table and of the JSON file.
@@ -54,6 +66,7 @@ struct machine {
   std::string revision;           // of the source
   std::size_t reserve_bytes = 0;  // size of the heap of every case
   unsigned threads = 0;           // OS threads of the SIMT executor, 0: it is not used
+  fields environment = {};        // how it was built, and on what; see environment.hpp
 };
 
 /// The number with three significant digits and a unit prefix: "12.3 M".
@@ -72,30 +85,41 @@ class table {
   std::ostream& out_;
 };
 
-/// Collects results and keeps the JSON file up to date: it is complete after every add().
+/// Collects results and keeps the JSON and CSV files up to date: complete after every add().
 class report {
  public:
-  /// Throws usage_error if `wanted.json_file` is given and can't be written.
+  /// Throws usage_error if a file that is asked for can't be written.
   report(machine where, options wanted, std::ostream& out);
 
   void add(result one);
-  /// Prints the summary and writes the JSON file for the last time.
+  /// Prints the summary and writes the files for the last time.
   /// Throws std::runtime_error if that fails.
   void finish(bool interrupted);
 
   bool any_failed() const;
   const std::vector<result>& results() const { return results_; }
   std::string json(bool complete) const;
+  /// One line for each operation, with a line of titles.
+  std::string csv() const;
 
  private:
-  void write_json(bool complete) const;
+  /// A file that the results go to. A regular file is replaced after every result, another one
+  /// (a pipe, /dev/null) is written once.
+  struct target {
+    std::string name;
+    bool rewritable = false;
+  };
+  static target open_target(const std::string& name, const char* option);
+  static void write(const target& to, const std::string& text);
+  void write_files(bool complete, bool last) const;
 
   machine where_;
   options wanted_;
   std::ostream& out_;
   table table_;
   std::vector<result> results_;
-  bool rewritable_ = false;  // a regular file, replaced after every result; else written once
+  target json_;
+  target csv_;
 };
 
 }  // namespace warpheap::bench

@@ -1,9 +1,13 @@
 // From timings and snapshots of the heap to results, and the list of cases.
 #include "bench/measure.hpp"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
+#include "bench/environment.hpp"
 #include "bench/host_memory.hpp"
+#include "bench/progress.hpp"
 #include "bench/registry.hpp"
 
 namespace warpheap::bench {
@@ -23,6 +27,42 @@ TEST(BenchMeasure, FirstRepetitionIsCold) {
   EXPECT_EQ(warm.name, "malloc");
   EXPECT_EQ(warm.ns_per_op, 3.0);
   EXPECT_EQ(warm.cold_ns_per_op, 100.0);
+}
+
+TEST(BenchMeasure, Quantiles) {
+  EXPECT_EQ(quantile({}, 0.5), 0);
+  EXPECT_EQ(quantile({4}, 0.95), 4);
+  EXPECT_EQ(quantile({30, 10, 20}, 0), 10);
+  EXPECT_EQ(quantile({30, 10, 20}, 1), 30);
+  EXPECT_DOUBLE_EQ(quantile({30, 10, 20}, 0.75), 25);
+}
+
+TEST(BenchMeasure, NoiseIsTheIntervalOfOneMoreRepetition) {
+  EXPECT_EQ(noise_percent({}), 0);
+  EXPECT_EQ(noise_percent({5}), 0);
+  EXPECT_EQ(noise_percent({5, 5, 5, 5}), 0);
+  EXPECT_EQ(noise_percent({-1, 1}), 0);  // no median to relate it to
+  // Two values 9 and 11: deviation sqrt(2), t = 12.706 with one degree of freedom.
+  EXPECT_NEAR(noise_percent({9, 11}), 10 * 12.706 * std::sqrt(2.0) * std::sqrt(1.5), 1e-9);
+  // The same spread in more repetitions says more about the next one.
+  EXPECT_LT(noise_percent({9, 11, 9, 11, 9, 11}), noise_percent({9, 11}) / 4);
+  // Beyond the table the normal distribution.
+  std::vector<double> many;
+  for (int i = 0; i < 1000; ++i) many.push_back(i % 2 == 0 ? 9 : 11);
+  EXPECT_NEAR(noise_percent(many), 19.6, 0.1);
+}
+
+TEST(BenchMeasure, WarmUpRepetitionsDoNotCount) {
+  timings some("malloc", 2, {{"size_bytes", std::uint64_t{16}}});
+  for (const double ns : {1000.0, 500.0, 400.0, 30.0, 20.0, 10.0}) some.add(ns, 10);
+  const operation got = some.finish();
+  EXPECT_EQ(got.samples, (std::vector<double>{3, 2, 1}));
+  EXPECT_EQ(got.ns_per_op, 2.0);
+  EXPECT_EQ(got.cold_ns_per_op, 100.0);
+  EXPECT_EQ(got.at.front().first, "size_bytes");
+  timings few("malloc", 5);
+  for (const double ns : {1000.0, 500.0, 400.0}) few.add(ns, 10);
+  EXPECT_EQ(few.warm(), (std::vector<double>{40}));  // the last one at least
 }
 
 TEST(BenchMeasure, OneRepetitionOrNone) {
@@ -92,7 +132,35 @@ TEST(BenchRegistry, CasesOfABackendInOrder) {
   EXPECT_EQ(names(backend_kind::simt, "^first/(16|32)$"), (strings{"first/16"}));
   EXPECT_EQ(names(backend_kind::cuda, ""), (strings{"other"}));
   EXPECT_TRUE(names(backend_kind::simt, "none").empty());
+  registration({"churned", "", backend_kind::simt, 0, nothing, "churn"});
+  EXPECT_EQ(names(backend_kind::simt, ""), (strings{"first/16", "first/64", "second", "churned"}));
+  const auto of_suite = [](const char* suite) {
+    return select_cases(backend_kind::simt, "", suite).size();
+  };
+  EXPECT_EQ(of_suite("main"), 3u);
+  EXPECT_EQ(of_suite("churn"), 1u);
+  EXPECT_EQ(of_suite("real"), 0u);
   EXPECT_EQ(find_hooks(backend_kind::cuda), nullptr);
+}
+
+TEST(BenchEnvironment, SaysHowItWasBuiltAndOnWhat) {
+  const fields all = describe_environment();
+  for (const char* wanted : {"time", "compiler", "flags", "system", "cpus"}) {
+    const auto found =
+        std::find_if(all.begin(), all.end(), [&](const auto& one) { return one.first == wanted; });
+    ASSERT_NE(found, all.end()) << wanted;
+    if (const auto* text = std::get_if<std::string>(&found->second)) {
+      EXPECT_NE(*text, "unknown") << wanted;
+      EXPECT_FALSE(text->empty()) << wanted;
+    }
+  }
+}
+
+TEST(BenchProgress, Durations) {
+  EXPECT_EQ(duration_text(std::chrono::seconds(0)), "0 s");
+  EXPECT_EQ(duration_text(std::chrono::seconds(89)), "89 s");
+  EXPECT_EQ(duration_text(std::chrono::seconds(90)), "2 min");
+  EXPECT_EQ(duration_text(std::chrono::seconds(12000)), "3 h 20 min");
 }
 
 TEST(BenchHostMemory, ThereIsSome) { EXPECT_GT(available_memory(), std::size_t{1} << 20); }

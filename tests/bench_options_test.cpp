@@ -22,7 +22,10 @@ TEST(BenchOptions, DefaultsWithoutArguments) {
   EXPECT_EQ(got.repetitions(), 5u);
   EXPECT_FALSE(got.quick || got.list || got.help || got.version);
   EXPECT_FALSE(got.threads || got.reserve_bytes);
-  EXPECT_TRUE(got.filter.empty() && got.json_file.empty());
+  EXPECT_TRUE(got.filter.empty() && got.json_file.empty() && got.csv_file.empty());
+  EXPECT_EQ(got.suite, "main");
+  EXPECT_FALSE(got.suite_given);
+  EXPECT_EQ(got.warm_ups(), 1u);
 }
 
 TEST(BenchOptions, EveryOption) {
@@ -37,6 +40,14 @@ TEST(BenchOptions, EveryOption) {
   EXPECT_EQ(got.json_file, "a=b.json");
   EXPECT_TRUE(got.quick && got.list && got.help);
   EXPECT_EQ(parse_options({"--json=x=y"}).json_file, "x=y");
+  const options more = parse_options({"--suite", "churn", "--csv", "r.csv", "--graph=g.mtx",
+                                      "--trace", "t.csv", "--warm-up", "0"});
+  EXPECT_EQ(more.suite, "churn");
+  EXPECT_TRUE(more.suite_given);
+  EXPECT_EQ(more.csv_file, "r.csv");
+  EXPECT_EQ(more.graph_file, "g.mtx");
+  EXPECT_EQ(more.trace_file, "t.csv");
+  EXPECT_EQ(more.warm_ups(), 0u);
   EXPECT_TRUE(parse_options({"-h"}).help);
   EXPECT_TRUE(parse_options({"--version"}).version);
   EXPECT_EQ(parse_options({"--quick"}).repetitions(), 3u);
@@ -82,8 +93,15 @@ TEST(BenchOptions, BadBackendAndRegex) {
   EXPECT_NE(complaint({"--filter", "[z-a]"}), "");
 }
 
+TEST(BenchOptions, UnknownSuiteNamesThemAll) {
+  const std::string text = complaint({"--suite", "everything"});
+  for (const auto name : suite_names) EXPECT_NE(text.find(name), text.npos) << name;
+  EXPECT_NE(complaint({"--warm-up", "-1"}).find("from 0"), std::string::npos);
+}
+
 TEST(BenchOptions, MissingAndSurplusValues) {
-  for (const char* name : {"--backend", "--filter", "--repeat", "--threads", "--json", "--reserve"})
+  for (const char* name : {"--backend", "--suite", "--filter", "--repeat", "--warm-up", "--threads",
+                           "--json", "--csv", "--graph", "--trace", "--reserve"})
     EXPECT_NE(complaint({name}).find("needs a value"), std::string::npos) << name;
   EXPECT_NE(complaint({"--quick=yes"}).find("takes no value"), std::string::npos);
   EXPECT_NE(complaint({"--json="}), "");
@@ -91,8 +109,9 @@ TEST(BenchOptions, MissingAndSurplusValues) {
 
 TEST(BenchOptions, HelpNamesEveryOption) {
   const std::string help = usage_text();
-  for (const char* name : {"--backend", "--filter", "--repeat", "--threads", "--reserve", "--quick",
-                           "--version", "--list", "--json", "--help"})
+  for (const char* name :
+       {"--backend", "--filter", "--repeat", "--threads", "--reserve", "--quick", "--version",
+        "--list", "--json", "--help", "--suite", "--warm-up", "--csv", "--graph", "--trace"})
     EXPECT_NE(help.find(name), help.npos) << name;
 }
 

@@ -2,6 +2,7 @@
 #include "bench/report.hpp"
 
 #include <unistd.h>
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -154,6 +155,41 @@ TEST_F(BenchReportFile, MetricsCarryTheirUnits) {
         "\"utilisation_ratio\": 0.97", "\"objects\": 1000", "\"size_bytes\": 16"})
     EXPECT_NE(text.find(part), text.npos) << part;
   EXPECT_EQ(text.find("cold_free"), text.npos);
+}
+
+TEST_F(BenchReportFile, SpreadSamplesAndCurvesAreInTheFile) {
+  result one = sample("one", check_state::ok);
+  one.suite = "survey";
+  one.operations = {{"malloc", 20, 90.0, {{"size_bytes", std::uint64_t{64}}}, {10, 20, 30}}};
+  one.curves = {{"handed out", "round", "ratio", {{1, 0.5}, {2, 0.25}}}};
+  machine where = where_;
+  where.environment = {{"compiler", std::string("gcc 12")}};
+  report all(where, {}, out_);
+  all.add(one);
+  std::string text = all.json(true);
+  std::erase_if(text, [](char c) { return c == ' ' || c == '\n'; });
+  for (const char* part :
+       {R"("suite":"survey")", R"("at":{"size_bytes":64})", R"("p5_ns_per_op":11)",
+        R"("p95_ns_per_op":29)", R"("samples_ns_per_op":[10,20,30])", R"("noise_percent":)",
+        R"("machine":{"compiler":"gcc12"})",
+        R"({"name":"handedout","x":"round","y":"ratio","points":[[1,0.5],[2,0.25]]})"})
+    EXPECT_NE(text.find(part), text.npos) << part;
+  // Of many operations with one name none is "the" metric of that name.
+  EXPECT_EQ(text.find("malloc_ns_per_op"), text.npos);
+}
+
+TEST_F(BenchReportFile, CsvHasALineForEachOperation) {
+  options wanted = to("r.json");
+  wanted.csv_file = (directory_ / "r.csv").string();
+  report all(where_, wanted, out_);
+  result one = sample("one", check_state::ok);
+  one.operations[0].at = {{"sizes", std::string("4,8")}};
+  all.add(one);
+  const std::string text = content("r.csv");
+  EXPECT_EQ(text, all.csv());
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
+  EXPECT_NE(text.find("one,malloc,\"sizes=4,8\",simt,\"A \"\"CPU\"\"\",1a2b3c,0,50,"), text.npos)
+      << text;
 }
 
 TEST_F(BenchReportFile, UnwritableFileIsRefusedAtTheStart) {
