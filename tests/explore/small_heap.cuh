@@ -80,8 +80,7 @@ class heap_parts {
         arrays_(*memory_, smallest(), true),
         pages(arrays_.view().base, arrays_.view().bytes, source()),
         owners(view()) {
-    // All chunks in use from the start: what they are after the first exploration anyway.
-    pages.give_back_device_pages(pages.take_device_pages(view().pages - 1, view().pages - 1));
+    settle_pages();
   }
 
   const heap_view& view() const { return arrays_.view(); }
@@ -96,7 +95,7 @@ class heap_parts {
       while (pages.is_device_page(p)) ++run.count, ++p;
       pages.give_back_device_pages(run);
     }
-    pages.trim();  // so that the source is asked again
+    settle_pages();
 
     const heap_view& h = view();
     // Pages of a grant that nobody took are above `high_page`, and were never written to.
@@ -128,6 +127,11 @@ class heap_parts {
               return refuse == nullptr || !(*refuse)();
             },
             [](void*, std::byte*, std::size_t) {}, true};
+  }
+  /// Whoever had the arenas before: all are the device's, and the source is asked again.
+  void settle_pages() {
+    pages.give_back_device_pages(pages.take_device_pages(view().pages - 1, view().pages - 1));
+    pages.trim();
   }
   template <class T>
   static void clear(T* array, std::size_t n) {
