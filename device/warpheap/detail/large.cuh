@@ -25,6 +25,7 @@ WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
   const std::uint64_t pages = size / page_size + (size % page_size != 0);
   if (pages >= h.pages || pages > page_entry::max_value) return nullptr;
   const auto n = static_cast<std::uint32_t>(pages);
+  std::uint64_t seen = atomic::load<order::relaxed>(&h.state->gives.value);
   page_index p = n <= stock_run_limit ? get_pages(h, n) : take_pages(h, n);
   if (p == 0 && n > stock_run_limit) {
     const page_run run = request_run(h, n);
@@ -32,7 +33,8 @@ WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
     count(h.state->device_pages, run.count);
     p = run.first;
   }
-  for (unsigned i = 0; p == 0 && i < max_reclaims && reclaim_or_await(h); ++i) p = take_pages(h, n);
+  for (unsigned i = 0; p == 0 && i < max_reclaims && reclaim_or_await(h, seen); ++i)
+    p = take_pages(h, n);
   return p != 0 ? make_large(h, p, n) : nullptr;
 }
 

@@ -110,11 +110,10 @@ WARPHEAP_SLOW_PATH std::uint32_t reclaim(const heap_view& h) {
 inline constexpr unsigned max_search_rounds = 1u << 14;
 
 /// Brings the pages of empty spans of all classes into the stock, or waits, within the limit of a
-/// refill, for the warp that does. True when pages have come meanwhile: then it is worth another
-/// try.
-WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h) {
-  const std::uint64_t* gives = &h.state->gives.value;
-  const std::uint64_t before = atomic::load<order::relaxed>(gives);
+/// refill, for the warp that does. True when pages have come since `seen`, the count of gives
+/// before the caller's last look at the stock: then it is worth another one. The count must be
+/// older than the look, or pages that came between the two would be missed.
+WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h, std::uint64_t& seen) {
   if (reclaim(h) == 0) {
     const std::uint64_t start = now_ns();
     unsigned pause = 128;
@@ -122,7 +121,9 @@ WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h) {
            && now_ns() - start <= h.refill_timeout_ns)
       back_off(pause);
   }
-  return atomic::load<order::relaxed>(gives) != before;
+  const std::uint64_t before = seen;
+  seen = atomic::load<order::relaxed>(&h.state->gives.value);
+  return seen != before;
 }
 
 /// Tries that a malloc makes with reclaimed pages, which others may take before it.
@@ -132,6 +133,7 @@ inline constexpr unsigned max_reclaims = 8;
 /// lists, a new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory.
 WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
   unsigned pause = 32, patience = 64, reclaims = 0;
+  std::uint64_t seen = atomic::load<order::relaxed>(&h.state->gives.value);
   for (unsigned round = 0; round < max_search_rounds; ++round) {
     if (const word_index found = find_word(h, cls)) return found;
     const grow_result grown = grow_class(h, cls, patience);
@@ -142,7 +144,7 @@ WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
       pause = pause < 1024 ? 2 * pause : pause;
       continue;
     }
-    if (reclaims++ < max_reclaims && reclaim_or_await(h)) continue;
+    if (reclaims++ < max_reclaims && reclaim_or_await(h, seen)) continue;
     // All words of the class were read in vain before and no pages have come free since: frees of
     // this class would be in its lists by now.
     std::uint64_t* scanned_at = h.state->scanned_at + cls;
