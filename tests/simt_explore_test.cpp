@@ -12,11 +12,13 @@
 namespace {
 
 using warpheap::simt::actor;
+using warpheap::simt::bounded_by;
 using warpheap::simt::execution_error;
 using warpheap::simt::exploration;
 using warpheap::simt::explore;
 using warpheap::simt::explore_options;
 using warpheap::simt::explored;
+using warpheap::simt::schedule_space;
 using warpheap::simt::strategy;
 
 constexpr unsigned full = 0xffffffffu;
@@ -280,6 +282,99 @@ TEST(simt_explore, warp_slots_are_dense) {
   std::vector<unsigned> out(5, ~0u);
   explore({}, {explored(1, 64, slots, out.data()), explored(1, 96, slots, out.data() + 2)});
   EXPECT_EQ(out, (std::vector<unsigned>{0, 1, 2, 3, 4}));
+}
+
+/// Sequences of the remaining parts of two lanes with no more than `bound` switches away from one
+/// that could go on.
+unsigned count_sequences(unsigned a, unsigned b, int running, unsigned bound) {
+  if (a == 0 && b == 0) return 1;
+  unsigned count = 0;
+  if (a > 0) {
+    const unsigned cost = running == 1 && b > 0;
+    if (cost <= bound) count += count_sequences(a - 1, b, 0, bound - cost);
+  }
+  if (b > 0) {
+    const unsigned cost = running == 0 && a > 0;
+    if (cost <= bound) count += count_sequences(a, b - 1, 1, bound - cost);
+  }
+  return count;
+}
+
+TEST(simt_explore, bounded_goes_through_each_schedule_once) {
+  // Each lane has three parts: up to the first atomic, up to the second, and to the end.
+  for (unsigned bound = 0; bound <= 5; ++bound) {
+    schedule_space space(bounded_by::preemptions, bound);
+    std::set<std::uint64_t> traces;
+    std::set<unsigned> results;
+    do {
+      unsigned counter = 0;
+      const exploration run = explore({.how = strategy::bounded, .space = &space},
+                                      {explored(1, 1, unprotected_increment, &counter),
+                                       explored(1, 1, unprotected_increment, &counter)});
+      traces.insert(run.trace);
+      results.insert(counter);
+    } while (space.next());
+    EXPECT_EQ(space.number(), count_sequences(3, 3, -1, bound)) << bound;
+    EXPECT_EQ(traces.size(), space.number());
+    EXPECT_EQ(space.complete(), bound >= 4) << "as often as they can alternate";
+    EXPECT_EQ(results.count(1), bound > 0 ? 1u : 0u) << "the lost update needs one preemption";
+  }
+}
+
+TEST(simt_explore, bounded_reaches_all_orders_of_a_warp) {
+  for (const bounded_by what : {bounded_by::preemptions, bounded_by::deviations}) {
+    std::set<std::vector<unsigned>> orders;
+    schedule_space space(what, 3);
+    do {
+      unsigned next = 0;
+      std::vector<unsigned> seen(4);
+      explore({.how = strategy::bounded, .space = &space},
+              {explored(1, 4, order, &next, seen.data())});
+      orders.insert(seen);
+    } while (space.next());
+    EXPECT_EQ(orders.size(), 24u);
+  }
+}
+
+__global__ void ask_who_is_here(std::vector<unsigned>* masks) { masks->push_back(__activemask()); }
+
+TEST(simt_explore, bounded_splits_converged_lanes) {
+  std::set<std::vector<unsigned>> answers;
+  schedule_space space(bounded_by::deviations, 4);
+  do {
+    std::vector<unsigned> masks;
+    explore({.how = strategy::bounded, .space = &space}, {explored(1, 3, ask_who_is_here, &masks)});
+    std::sort(masks.begin(), masks.end());
+    answers.insert(masks);
+  } while (space.next());
+  EXPECT_EQ(answers, (std::set<std::vector<unsigned>>{{7, 7, 7}, {1, 6, 6}, {1, 2, 4}}));
+}
+
+TEST(simt_explore, bounded_says_the_schedule_and_replays_it) {
+  const auto run = [](schedule_space& space) -> std::string {
+    unsigned a = 0, b = 0;
+    try {
+      explore({.how = strategy::bounded, .space = &space},
+              {explored(1, 1, torn_reader, &a, &b), explored(1, 1, torn_writer, &a, &b)});
+    } catch (const execution_error& error) {
+      return error.what();
+    }
+    return {};
+  };
+  schedule_space space(bounded_by::preemptions, 2);
+  std::string error;
+  do error = run(space);
+  while (error.empty() && space.next());
+  ASSERT_NE(error.find("schedule " + space.text() + ","), std::string::npos) << error;
+  EXPECT_NE(error.find("__trap()"), std::string::npos);
+
+  schedule_space again(bounded_by::preemptions, 2);
+  again.replay(space.text());
+  EXPECT_EQ(run(again), error);
+  again.replay("plain");
+  EXPECT_EQ(run(again), "");
+  for (const char* text : {"1", "1:", "x", "2:1,1:1", "1:1;"})
+    EXPECT_THROW(again.replay(text), std::invalid_argument) << text;
 }
 
 }  // namespace

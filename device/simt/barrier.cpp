@@ -8,7 +8,7 @@ namespace warpheap::simt::detail {
 int machine::block_barrier(lane& me, operation op, bool predicate, const wait_site& site) {
   warp& w = *me.home;
   block& where = *w.of;
-  if (choice_ != nullptr) give_way(me);
+  if (choice_ != nullptr && choice_->stops_at_collectives()) give_way(me);
   if (where.aborting || unwinding()) {
     leave_if_aborting(me);
     return 0;

@@ -137,7 +137,7 @@ lane* machine::arrive(lane& me, operation op, unsigned mask, std::uint64_t value
   // How often a warp may complete collectives before another warp of the block gets a turn.
   constexpr unsigned completions_in_a_row = 1024;
   warp& w = *me.home;
-  if (choice_ != nullptr) [[unlikely]]
+  if (choice_ != nullptr && choice_->stops_at_collectives()) [[unlikely]]
     give_way(me);
   if (me.leaving || unwinding()) [[unlikely]] {
     leave_if_aborting(me);
@@ -170,7 +170,7 @@ lane* machine::arrive(lane& me, operation op, unsigned mask, std::uint64_t value
 
 lane* machine::arrive_active_mask(lane& me, const wait_site& site) {
   warp& w = *me.home;
-  if (choice_ != nullptr) [[unlikely]]
+  if (choice_ != nullptr && choice_->stops_at_collectives()) [[unlikely]]
     give_way(me);
   if (me.leaving || unwinding()) [[unlikely]] {
     leave_if_aborting(me);

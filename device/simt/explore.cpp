@@ -32,6 +32,8 @@ class random_source {
   std::uint64_t state_;
 };
 
+}  // namespace
+
 class explorer final : public chooser {
  public:
   explorer(machine& here, const explore_options& options,
@@ -41,6 +43,7 @@ class explorer final : public chooser {
 
   lane* choose(lane& current) override;
   unsigned converged_part(unsigned members) override;
+  bool stops_at_collectives() override { return options_.how != strategy::bounded; }
   bool answer_early() override { return haste_ != 0 && random_.below(haste_) == 0; }
   std::uint64_t now() const override { return now_; }
   void failed(block& where) override;
@@ -58,6 +61,7 @@ class explorer final : public chooser {
   void wake();
   lane* pick_random(unsigned runnable);
   lane* pick_highest();
+  lane* pick_planned(const lane& current, unsigned runnable);
   lane* pick_any();
   unsigned count_runnable() const;
   bool kernels_live() const;
@@ -87,9 +91,17 @@ class explorer final : public chooser {
   char end_ = 0;
 };
 
+namespace {
 /// Priorities of pct are above this, until the lane is demoted.
 constexpr std::uint64_t demoted_below = std::uint64_t{1} << 63;
 constexpr unsigned idle_actor_ns = 500;
+/// A lane that does so many steps and cannot be stopped by anything waits for another one.
+constexpr std::uint64_t patience = 1000;
+
+const char* name_of(strategy how) {
+  return how == strategy::pct ? "pct" : how == strategy::random ? "random" : "bounded";
+}
+}  // namespace
 
 explorer::explorer(machine& here, const explore_options& options,
                    const std::vector<explored_kernel>& kernels, const std::vector<actor>& actors)
@@ -123,7 +135,7 @@ explorer::explorer(machine& here, const explore_options& options,
   for (unsigned i = 1; i < options.depth; ++i)
     changes_.push_back(1 + random_.below(std::max<std::uint64_t>(options.expected_steps, 1)));
   constexpr std::uint64_t hastes[] = {0, 4, 16, 64};
-  haste_ = hastes[random_.below(std::size(hastes))];
+  if (options.how != strategy::bounded) haste_ = hastes[random_.below(std::size(hastes))];
   std::sort(changes_.begin(), changes_.end(), std::greater<>());
 }
 
@@ -166,9 +178,11 @@ exploration explorer::run() {
   }
   take(&end_);
   if (!error_.empty()) {
-    throw execution_error("exploration with seed " + std::to_string(options_.seed) + ", strategy "
-                          + (options_.how == strategy::pct ? "pct" : "random") + ", failed after "
-                          + std::to_string(steps_) + " steps\n" + error_);
+    const std::string which = options_.how == strategy::bounded
+                                  ? "schedule " + options_.space->text()
+                                  : "seed " + std::to_string(options_.seed);
+    throw execution_error("exploration with " + which + ", strategy " + name_of(options_.how)
+                          + ", failed after " + std::to_string(steps_) + " steps\n" + error_);
   }
   return {steps_, trace_, now_};
 }
@@ -196,9 +210,10 @@ lane* explorer::choose(lane& current) {
     unsigned runnable = count_runnable();
     if (runnable == 0 && find_work()) runnable = count_runnable();
     if (runnable == 0) return nullptr;
-    next = stopping_                          ? pick_any()
-           : options_.how == strategy::random ? pick_random(runnable)
-                                              : pick_highest();
+    next = stopping_                           ? pick_any()
+           : options_.how == strategy::random  ? pick_random(runnable)
+           : options_.how == strategy::bounded ? pick_planned(current, runnable)
+                                               : pick_highest();
   }
   if (next == nullptr) return nullptr;
   const std::uint64_t who = (std::uint64_t{next->home->lanes[0].warp_slot} << 5) | next->index;
@@ -224,8 +239,6 @@ lane* explorer::pick_random(unsigned runnable) {
 }
 
 lane* explorer::pick_highest() {
-  // A lane that does so many steps and cannot be stopped by anything waits for another one.
-  constexpr std::uint64_t patience = 1000;
   if (in_a_row_ >= patience) {
     const_cast<lane*>(last_)->priority = --lowest_;
     in_a_row_ = 0;
@@ -238,6 +251,26 @@ lane* explorer::pick_highest() {
     }
   }
   return best;
+}
+
+lane* explorer::pick_planned(const lane& current, unsigned runnable) {
+  const bool can_go_on = (current.home->runnable & current.bit) != 0 && in_a_row_ < patience;
+  const bool begun = last_ != nullptr;
+  const bool counts = (can_go_on && begun) || options_.space->what_ == bounded_by::deviations;
+  unsigned rest = options_.space->choose(runnable, counts);
+  // Lanes in a circle that begins with the current one, or behind it: first the rest of its warp.
+  const auto home = static_cast<std::size_t>(std::find(warps_.begin(), warps_.end(), current.home)
+                                             - warps_.begin());
+  const unsigned from = can_go_on ? current.bit : current.bit << 1;
+  for (std::size_t i = 0; i <= warps_.size(); ++i) {
+    warp& w = *warps_[(home + i) % warps_.size()];
+    unsigned mask = w.runnable;
+    if (i == 0) mask &= ~(from - 1) & (from == 0 ? 0 : ~0u);
+    if (i == warps_.size()) mask &= from - 1;
+    for (; mask != 0; mask &= mask - 1, --rest)
+      if (rest == 0) return &w.lanes[static_cast<unsigned>(std::countr_zero(mask))];
+  }
+  return nullptr;
 }
 
 lane* explorer::pick_any() {
@@ -275,8 +308,11 @@ bool explorer::find_work() {
 }
 
 unsigned explorer::converged_part(unsigned members) {
+  const unsigned lowest = members & (~members + 1u);
+  if (options_.how == strategy::bounded)
+    return members == lowest || options_.space->choose(2, true) == 0 ? members : lowest;
   if (random_.below(4) == 0) return members;
-  return (members & static_cast<unsigned>(random_.next() >> 32)) | (members & (~members + 1u));
+  return (members & static_cast<unsigned>(random_.next() >> 32)) | lowest;
 }
 
 void explorer::stop() {
@@ -305,7 +341,6 @@ void explorer::give_up(const std::string& what) {
   stop();
 }
 
-}  // namespace
 }  // namespace detail
 
 exploration explore(const explore_options& options, const std::vector<explored_kernel>& kernels,
@@ -313,6 +348,8 @@ exploration explore(const explore_options& options, const std::vector<explored_k
   if (detail::this_thread.lane != nullptr) throw std::logic_error("explore was called by a kernel");
   for (const explored_kernel& kernel : kernels) validate(kernel.shape);
   if (kernels.empty()) return {};
+  if ((options.how == strategy::bounded) != (options.space != nullptr))
+    throw std::logic_error("a bounded exploration, and no other, has a space of schedules");
   // Fibers are kept from one exploration of a thread to the next.
   thread_local detail::machine here(0);
   return detail::explorer(here, options, kernels, actors).run();

@@ -115,6 +115,8 @@ class chooser {
   virtual lane* choose(lane& current) = 0;
   /// The non-empty part of `members`, with its lowest lane in it, that is told it is converged.
   virtual unsigned converged_part(unsigned members) = 0;
+  /// Whether another lane may run first when one comes to a collective or a barrier.
+  virtual bool stops_at_collectives() = 0;
   /// Whether lanes that ask for the active mask are answered before all others have arrived.
   virtual bool answer_early() = 0;
   virtual std::uint64_t now() const = 0;

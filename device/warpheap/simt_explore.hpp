@@ -7,7 +7,8 @@
 // Strategies: a uniform choice at each step, and probabilistic concurrency testing (Burckhardt,
 // Kothari, Musuvathi, Nagarakatti: "A randomized scheduler with probabilistic guarantees of finding
 // bugs", ASPLOS 2010), which finds a bug of depth d among n lanes and k steps with a probability of
-// at least 1/(n k^(d-1)).
+// at least 1/(n k^(d-1)). Both are drawn from a seed. The third goes through all schedules that
+// differ from a plain one in a few places, one after the other: `schedule_space`.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,72 @@
 namespace warpheap::simt {
 
 enum class strategy {
-  random,  ///< any lane that can run, at each step
-  pct,     ///< the lane of highest priority, until one of depth - 1 change points lowers it
+  random,   ///< any lane that can run, at each step
+  pct,      ///< the lane of highest priority, until one of depth - 1 change points lowers it
+  bounded,  ///< what `explore_options::space` says
+};
+
+namespace detail {
+class explorer;
+}
+
+/// What a bounded exploration counts.
+enum class bounded_by {
+  /// Switches away from a lane that could go on, as CHESS counts (Musuvathi, Qadeer: "Iterative
+  /// context bounding for systematic testing of multithreaded programs", PLDI 2007). Who runs when
+  /// a lane waits or ends is free. For a few warps of one lane.
+  preemptions,
+  /// Each place where another lane runs than the same one again or, when it waits or has ended,
+  /// the next in a circle; near to delay bounding (Emmi, Qadeer, Rakamaric, POPL 2011). The lanes
+  /// of a warp wait for each other at every collective: with all orders free, there would be no
+  /// end to them.
+  deviations,
+};
+
+/// All schedules of given kernels within a bound, by depth-first search: each exploration follows
+/// the choices of the last one up to a point, and differs there.
+///
+///   schedule_space space(bounded_by::preemptions, 2);
+///   do explore({.how = strategy::bounded, .space = &space}, kernels); while (space.next());
+///
+/// The kernels must do the same whenever they are scheduled the same. Lanes switch at atomics, and
+/// where they have to; not at collectives, as what a lane does between two atomics is its own. That
+/// lanes which ask for their active mask are told of one lane alone counts as one.
+class schedule_space {
+ public:
+  schedule_space(bounded_by what, unsigned bound) : what_(what), bound_(bound) {}
+
+  /// Goes on to the next schedule; false when there is none left within the bound.
+  bool next();
+  /// Number of the schedule, from 1.
+  std::uint64_t number() const { return number_; }
+  /// After the last schedule: whether there are no others at all, under any bound.
+  bool complete() const { return !cut_; }
+
+  /// Where the schedule differs from the plain one, for `replay`.
+  std::string text() const;
+  /// Makes the next exploration follow a text of the same kernels and the same `bounded_by`. Throws
+  /// std::invalid_argument when it is none.
+  void replay(const std::string& text);
+
+ private:
+  friend class detail::explorer;
+  struct choice {
+    unsigned taken, options;
+    bool counts;
+  };
+
+  /// Called by the exploration: one of `options`, of which 0 is the plain one.
+  unsigned choose(unsigned options, bool counts);
+  bool may_differ(const choice& c) const { return !c.counts || c.taken != 0 || spent_ < bound_; }
+
+  bounded_by what_;
+  unsigned bound_;
+  std::vector<choice> path_;
+  std::size_t at_ = 0;  // choices of the present exploration
+  unsigned spent_ = 0;  // of the bound, in all of path_
+  bool cut_ = false;
+  std::uint64_t number_ = 1;
 };
 
 struct explore_options {
@@ -34,6 +99,8 @@ struct explore_options {
   std::uint64_t max_steps = 10'000'000;
   /// Virtual nanoseconds that a step takes.
   std::uint64_t step_ns = 10;
+  /// Of bounded.
+  schedule_space* space = nullptr;
 };
 
 struct explored_kernel {
@@ -67,8 +134,8 @@ struct exploration {
 };
 
 /// Runs all kernels to their end. Throws launch_error for a bad shape, and execution_error, with
-/// the seed in its text, when a lane or actor throws, a collective can never complete, or
-/// `max_steps` are exceeded.
+/// the seed or the schedule in its text, when a lane or actor throws, a collective can never
+/// complete, or `max_steps` are exceeded.
 ///
 /// Limits: `__shared__` variables belong to the OS thread, hence kernels that have any must be
 /// explored with one block; a loop without any switch point never ends.
