@@ -1,0 +1,108 @@
+// Explorations of objects: freed by others, tiny, large, freed twice.
+#define WARPHEAP_SLOTS_PER_WORD 2
+
+#include "explore.cuh"
+
+namespace warpheap {
+namespace {
+
+/// Lanes hand their objects to others through a few shared places.
+struct exchange_table {
+  unsigned long long places[4] = {};
+};
+
+__global__ void hand_over(device_heap heap, ownership* owners, exchange_table* table,
+                          std::size_t size, unsigned rounds) {
+  for (unsigned r = 0; r < rounds; ++r) {
+    void* p = heap.malloc(size);
+    if (p != nullptr) owners->take(p, size);
+    // Acquire and release: who hands an object over has to synchronise, as with any memory.
+    p = reinterpret_cast<void*>(atomic::exchange<order::acq_rel>(
+        &table->places[(threadIdx.x + r) % 4], reinterpret_cast<unsigned long long>(p)));
+    if (p == nullptr) continue;
+    owners->give(p, size);
+    heap.free(p);
+  }
+}
+
+TEST(Explore, ObjectsAreFreedByOtherLanes) {
+  explore_seeds(60'000, [](const simt::explore_options& o) {
+    for (const std::size_t size : {std::size_t{128}, std::size_t{4}}) {
+      small_heap h(3);
+      h.press();
+      exchange_table table;
+      run_schedule(o, {simt::explored(1, 4, hand_over, h.device(), h.owners(), &table, size, 2u),
+                       simt::explored(1, 2, hand_over, h.device(), h.owners(), &table, size, 3u)});
+      for (unsigned long long& place : table.places) {
+        if (place == 0) continue;
+        void* p = reinterpret_cast<void*>(place);
+        alone([&] { h.device().free(p); });
+      }
+      h.close_tiny_blocks();
+      h.check_at_rest();
+    }
+  });
+}
+
+/// Tiny objects of the lane's own size; warps share the open block.
+__global__ void take_tiny(device_heap heap, ownership* owners, unsigned rounds) {
+  const unsigned sizes[] = {1, 8, 5, 3, 12, 4};
+  void* mine[2] = {};
+  for (unsigned r = 0; r < rounds; ++r) {
+    const std::size_t size = sizes[(threadIdx.x + r + blockDim.x) % 6];
+    for (void*& p : mine)
+      if ((p = heap.malloc(size)) != nullptr) owners->take(p, size);
+    for (void* p : mine) {
+      if (p == nullptr) continue;
+      owners->give(p, size);
+      heap.free(p);
+    }
+  }
+}
+
+TEST(Explore, TinyObjectsOfWarpsThatShareABlock) {
+  explore_seeds(80'000, [](const simt::explore_options& o) {
+    small_heap h(2);
+    const device_heap d = h.device_with_one_slot();
+    run_schedule(o, {simt::explored(1, 2, take_tiny, d, h.owners(), 2u),
+                     simt::explored(1, 3, take_tiny, d, h.owners(), 2u),
+                     simt::explored(1, 1, take_tiny, d, h.owners(), 3u)});
+    h.close_tiny_blocks();
+    h.check_at_rest();
+  });
+}
+
+TEST(Explore, RunsOfPagesAreTakenWholeOrNotAtAll) {
+  explore_seeds(30'000, [](const simt::explore_options& o) {
+    small_heap h(70);  // more than a word of the stock's bitmap
+    run_schedule(o,
+                 {simt::explored(1, 2, take_and_free, h.device(), h.owners(), 200'000u, 2u, 1u),
+                  simt::explored(1, 2, take_and_free, h.device(), h.owners(), 50'000u, 2u, 2u),
+                  simt::explored(1, 1, take_and_free, h.device(), h.owners(), 300'000u, 2u, 1u)});
+    h.check_at_rest();
+    exhaust(h, 70 * page_size, 1);
+    h.check_at_rest();
+  });
+}
+
+TEST(Explore, OfTwoFreesOneIsReported) {
+  explore_seeds(30'000, [](const simt::explore_options& o) {
+    for (const std::size_t size : {std::size_t{3}, std::size_t{128}, std::size_t{40000}}) {
+      small_heap h(6);
+      void* p = nullptr;
+      alone([&] { p = h.device().malloc(size); });
+      run_schedule(o, {simt::explored(1, 1, free_pointer, h.device(), p),
+                       simt::explored(1, 2, free_pointer, h.device(), p)});
+      std::uint64_t reported = 0;
+      for (unsigned kind = 0; kind + 1 < error_kinds; ++kind)
+        reported += std::exchange(h.view().state->errors[kind], 0);
+      if (reported != 2)
+        throw std::runtime_error(std::to_string(reported) + " errors for two frees too many");
+      h.close_tiny_blocks();
+      h.check_at_rest();
+    }
+  });
+}
+
+}  // namespace
+}  // namespace warpheap

@@ -1,0 +1,117 @@
+// Explorations of the refill: the service is an actor that is slow, stops, and comes back.
+#define WARPHEAP_SLOTS_PER_WORD 2
+
+#include "explore.cuh"
+
+namespace warpheap {
+namespace {
+
+TEST(Explore, TheServiceGrantsPagesToWarpsThatGiveUp) {
+  explore_seeds(10'000, [](const simt::explore_options& o) {
+    // The limit is a few steps: requests are answered before, at and after it.
+    small_heap h(1, 200 + o.seed % 16 * 150);
+    h.serve();
+    const std::vector<simt::actor> actors = {{[&] { return h.service().poll_once(); }}};
+    run_schedule(
+        o,
+        {simt::explored(1, 2, take_and_free, h.device(), h.owners(), 128u, 2u, 2u),
+         simt::explored(1, 2, take_and_free, h.device(), h.owners(), std::size_t{5} << 20, 2u, 1u),
+         simt::explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{6} << 20, 3u, 1u),
+         simt::explored(1, 1, take_and_free, h.device(), h.owners(), 50'000u, 2u, 2u)},
+        actors);
+    settle(h);
+    h.check_at_rest();
+  });
+}
+
+TEST(Explore, TheServiceClosesAMailboxBeforeItsNextRound) {
+  explore_seeds(8'000, [](const simt::explore_options& o) {
+    small_heap h(0, 100 + o.seed % 16 * 40);
+    h.serve();
+    // One mailbox for both warps: rounds that were given up are at once in the way of the next.
+    h.view().state->free_mailboxes.value = 2;
+    const std::vector<simt::actor> actors = {{[&] { return h.service().poll_once(); }}};
+    run_schedule(
+        o,
+        {simt::explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{5} << 20, 4u, 1u),
+         simt::explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{6} << 20, 4u, 1u)},
+        actors);
+    settle(h);
+    h.view().state->free_mailboxes.value |= ~std::uint64_t{1};
+    h.check_at_rest();
+  });
+}
+
+TEST(Explore, TheServiceDiesAtAnyMoment) {
+  explore_seeds(8'000, [](const simt::explore_options& o) {
+    small_heap h(1, 3'000);
+    h.serve();
+    unsigned polls = 1 + static_cast<unsigned>(o.seed % 7);
+    const std::vector<simt::actor> actors = {
+        {[&] { return polls > 0 && (--polls, h.service().poll_once()); }}};
+    const std::vector<simt::explored_kernel> kernels = {
+        simt::explored(1, 2, take_and_free, h.device(), h.owners(), 128u, 2u, 2u),
+        simt::explored(1, 2, take_and_free, h.device(), h.owners(), std::size_t{5} << 20, 2u, 1u)};
+    run_schedule(o, kernels, actors);
+    settle(h);
+    h.check_at_rest();
+    // A new service finds a heap that works.
+    polls = 1'000'000;
+    run_schedule(o, kernels, actors);
+    settle(h);
+    h.check_at_rest();
+  });
+}
+
+__global__ void malloc_one(device_heap heap, std::size_t size, void** out) {
+  *out = heap.malloc(size);
+}
+
+TEST(Explore, NobodyFailsWhileAnotherWarpReclaims) {
+  for (const std::size_t size : {std::size_t{40'000}, std::size_t{64}})
+    explore_seeds(10'000, [&](const simt::explore_options& o) {
+      small_heap h(24);
+      // All pages are in empty spans of another class.
+      std::vector<void*> all;
+      const std::function<void()> fill = [&] {
+        while (void* p = h.device().malloc(128)) all.push_back(p);
+        h.view().state->pressure.value = 0;
+        for (void* p : all) h.device().free(p);
+      };
+      alone(fill);
+      void *a = nullptr, *b = nullptr;
+      run_schedule(o, {simt::explored(1, 1, malloc_one, h.device(), size, &a),
+                       simt::explored(1, 1, malloc_one, h.device(), size, &b)});
+      if (a == nullptr || b == nullptr)
+        throw std::runtime_error("nullptr while most pages are in empty spans");
+    });
+}
+
+TEST(Explore, ADenialEndsWhenADeclinedGrantComesBack) {
+  explore_seeds(20'000, [](simt::explore_options o) {
+    o.how = simt::strategy::random;
+    small_heap h(0, 3'000);
+    h.serve();
+    unsigned calls = 0;
+    const unsigned patience = static_cast<unsigned>(o.seed % 200);
+    const simt::actor slow_service{[&] { return calls++ < patience || h.service().poll_once(); },
+                                   false};
+    void *a = nullptr, *b = nullptr, *c = nullptr;
+    run_schedule(o,
+                 {simt::explored(1, 1, malloc_one, h.device(), 700 * page_size, &a),
+                  simt::explored(1, 1, malloc_one, h.device(), 400 * page_size, &b)},
+                 {slow_service});
+    settle(h);
+    if (a != nullptr || b != nullptr) return;
+    // Nothing is live. Past every pause, memory can be had.
+    alone([] {
+      for (int i = 0; i < 30; ++i) __nanosleep(100'000);
+    });
+    simt::explore({}, {simt::explored(1, 1, malloc_one, h.device(), 400 * page_size, &c)},
+                  {slow_service});
+    if (c == nullptr) throw std::runtime_error("denied with the whole heap free");
+  });
+}
+
+}  // namespace
+}  // namespace warpheap
