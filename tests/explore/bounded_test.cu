@@ -121,6 +121,36 @@ TEST(Bounded, TwoFreesEmptyASpanThatAThirdTakesOver) {
   });
 }
 
+__global__ void claim_one(device_heap heap, core::word_index at, unsigned cls, void** out) {
+  const std::uint64_t seen = atomic::load<order::relaxed>(heap.view.word + at);
+  if (seen == 0) return;
+  if (const std::uint64_t got = core::claim_bits(heap.view, cls, at, seen, 1))
+    *out = core::slot_address(heap.view, core::page_of(at), cls, core::bit_of_rank(got, 0));
+}
+
+TEST(Bounded, AMarkComesWhileARetirementIsUndone) {
+  // One of two frees has made the word non-empty and not marked it yet, the other makes it full and
+  // retires the span, which a third undoes by a claim.
+  explore_all(bounded_by::preemptions, 3, [](const simt::explore_options& o) {
+    small_heap h(1);
+    h.press();
+    keep_one(h, 128);
+    keep_one(h, 128);
+    void *first = h.kept[0], *second = h.kept[1];
+    h.kept.clear();
+    const unsigned cls = size_to_class(128);
+    alone([&] { core::find_word(h.view(), cls); });  // cleans the marks of the empty word
+    void* taken = nullptr;
+    run_schedule(o,
+                 {explored(1, 1, free_pointer, h.device(), first),
+                  explored(1, 1, free_pointer, h.device(), second),
+                  explored(1, 1, claim_one, h.device(), core::index_of_word(1, 0), cls, &taken)});
+    if (taken != nullptr) h.kept = {taken};
+    h.check_at_rest();
+    exhaust(h, 128, taken != nullptr ? 1 : 2);
+  });
+}
+
 TEST(Bounded, LanesOfTwoWarpsTakeAndFree) {
   explore_all(bounded_by::deviations, 3, [](const simt::explore_options& o) {
     small_heap h(1);

@@ -79,9 +79,7 @@ class heap_parts {
       : memory_(make_mmap_memory()),
         arrays_(*memory_, smallest(), true),
         pages(arrays_.view().base, arrays_.view().bytes, source()),
-        owners(view()) {
-    settle_pages();
-  }
+        owners(view()) {}
 
   const heap_view& view() const { return arrays_.view(); }
 
@@ -95,7 +93,9 @@ class heap_parts {
       while (pages.is_device_page(p)) ++run.count, ++p;
       pages.give_back_device_pages(run);
     }
-    settle_pages();
+    // All arenas are the device's, and the system will be asked again for the memory of each page.
+    pages.give_back_device_pages(pages.take_device_pages(view().pages - 1, view().pages - 1));
+    pages.trim();
 
     const heap_view& h = view();
     // Pages of a grant that nobody took are above `high_page`, and were never written to.
@@ -127,11 +127,6 @@ class heap_parts {
               return refuse == nullptr || !(*refuse)();
             },
             [](void*, std::byte*, std::size_t) {}, true};
-  }
-  /// Whoever had the arenas before: all are the device's, and the source is asked again.
-  void settle_pages() {
-    pages.give_back_device_pages(pages.take_device_pages(view().pages - 1, view().pages - 1));
-    pages.trim();
   }
   template <class T>
   static void clear(T* array, std::size_t n) {

@@ -133,5 +133,26 @@ TEST(Explore, AnybodyRetiresAnythingAtAnyTime) {
   });
 }
 
+TEST(Explore, ASeedDoesTheSameWhateverCameBefore) {
+  // Each seed stands for itself: that is what replaying one relies on.
+  const auto trace_of = [](std::uint64_t seed) {
+    small_heap h(1, 2'000, seed % 2 * 100);
+    if (seed % 3 == 0) h.press();
+    h.serve();
+    simt::explore_options o;
+    o.seed = seed;
+    return simt::explore(
+               o,
+               {simt::explored(1, 3, take_and_free, h.device(), h.owners(), 64u, 2u, 2u),
+                simt::explored(1, 1, take_and_free, h.device(), h.owners(), 8u, 2u, 2u),
+                simt::explored(1, 1, take_and_free, h.device(), h.owners(), 5'000'000u, 2u, 1u)},
+               {{[&] { return h.service().poll_once(); }}})
+        .trace;
+  };
+  std::vector<std::uint64_t> traces;
+  for (std::uint64_t seed = 0; seed < 50; ++seed) traces.push_back(trace_of(seed));
+  for (std::uint64_t seed = 50; seed-- > 0;) EXPECT_EQ(trace_of(seed), traces[seed]) << seed;
+}
+
 }  // namespace
 }  // namespace warpheap
