@@ -32,7 +32,7 @@ namespace core {
 /// As device_heap::malloc, on the bound heap; nullptr when none is bound.
 [[maybe_unused]] static __device__ __forceinline__ void* device_malloc(std::size_t size) {
   return core::bound_heap.base == nullptr ? nullptr
-                                          : core::malloc(core::bound_heap, __activemask(), size);
+                                          : core::malloc(core::bound_heap, core::converged(), size);
 }
 
 /// The same for a size known at compile time.
@@ -73,7 +73,7 @@ __device__ __forceinline__ void* device_malloc() {
 
 /// As device_heap::free, on the bound heap; does nothing when none is bound.
 [[maybe_unused]] static __device__ __forceinline__ void device_free(void* p) {
-  if (core::bound_heap.base != nullptr) core::free(core::bound_heap, __activemask(), p);
+  if (core::bound_heap.base != nullptr) core::free(core::bound_heap, core::converged(), p);
 }
 
 }  // namespace WARPHEAP_BACKEND_NS

@@ -35,13 +35,13 @@ struct device_heap {
   /// when there is no memory, within a bound on the time. 0 bytes: one address for all, which free
   /// ignores. The contents are undefined.
   __device__ void* malloc(std::size_t size) const {
-    return core::malloc(view, __activemask(), size);
+    return core::malloc(view, core::converged(), size);
   }
 
   /// Frees an object of this heap, from a kernel or from the host, and reports everything else:
   /// foreign and interior pointers, objects that are free already (as long as their slot has no
   /// new owner) are counted, kept with their address for `heap::errors()`, and change nothing.
-  __device__ void free(void* p) const { core::free(view, __activemask(), p); }
+  __device__ void free(void* p) const { core::free(view, core::converged(), p); }
 
   /// malloc of a size known at compile time: one look-up and one exchange between lanes less.
   template <std::size_t Size, std::size_t Align = 1>

@@ -71,9 +71,10 @@ WARPHEAP_OUTLINED void* malloc_outlined(const heap_view& h, lane_mask group, uns
   return p != nullptr ? p : malloc_without_span(h, size);
 }
 
+/// `mask` is what converged() answered, or lanes that all call.
 __device__ __forceinline__ void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
   const unsigned route = route_of(size);
-  return malloc_routed(h, __match_any_sync(mask, route), route, size);
+  return malloc_routed(h, group_of(mask, route), route, size);
 }
 
 /// Size and alignment are constants: all lanes of the mask are one group.
@@ -113,7 +114,7 @@ __device__ __forceinline__ void free(const heap_view& h, lane_mask mask, void* p
     if (e.cls() != no_class && e.cls() < tiny_blocks)
       place = place_of(page, e, static_cast<std::uint32_t>(offset & (page_size - 1)));
   }
-  const lane_mask group = __match_any_sync(mask, place.at);
+  const lane_mask group = group_of(mask, place.at);
   if (place.at != 0)
     free_small(h, group, place);
   else if (p != nullptr && offset != 0)

@@ -22,9 +22,14 @@ WARPHEAP_SLOW_ENTRY(give_back);
 
 /// The claim of one lane of a group, for all of them.
 __device__ __forceinline__ claim broadcast(lane_mask group, claim c, unsigned lane) {
+#ifndef __CUDACC__
+  const simt::two_words both = simt::shuffle_two(group, {c.at, c.got}, lane);
+  return {static_cast<word_index>(both.first), both.second};
+#else
   return {__shfl_sync(group, c.at, static_cast<int>(lane)),
           static_cast<std::uint64_t>(
               __shfl_sync(group, static_cast<unsigned long long>(c.got), static_cast<int>(lane)))};
+#endif
 }
 
 /// Address of the slot behind a bit of a word.
