@@ -491,4 +491,56 @@ TEST_F(simt_collectives, active_mask_contains_the_caller_and_only_its_branch) {
   }
 }
 
+/// The device core's own operations: on the executor each is one collective of its own.
+__global__ void core_operations(const int* branch, const unsigned* keys, unsigned* groups,
+                                unsigned long long* ors, unsigned* ats, unsigned long long* gots) {
+  namespace core = warpheap::core;
+  const unsigned t = threadIdx.x;
+  unsigned group = 0;
+  if (branch[t] == 0)
+    group = core::group_of(core::converged(), keys[t]);
+  else if (branch[t] == 1)
+    group = core::group_of(core::converged(), keys[t]);
+  else
+    group = core::group_of(1u << t, keys[t]);
+  groups[t] = group;
+  ors[t] = core::reduce_or(group, 1ull << (2 * t % 64) | t);
+  const unsigned last = 31 - static_cast<unsigned>(__clz(static_cast<int>(group)));
+  const core::claim c = core::broadcast(group, {t * 3, ~0ull - t}, last);
+  ats[t] = c.at;
+  gots[t] = c.got;
+}
+
+TEST_F(simt_collectives, operations_of_the_device_core) {
+  shared_array<int> branch(32);
+  shared_array<unsigned> keys(32), groups(32), ats(32);
+  shared_array<unsigned long long> ors(32), gots(32);
+  std::mt19937 random(5);
+  for (int round = 0; round < 200; ++round) {
+    for (unsigned t = 0; t < 32; ++t) {
+      branch[t] = round < 20 ? 0 : static_cast<int>(random() % 3);
+      keys[t] = random() % 4;
+    }
+    warpheap::launch(1, 32, core_operations, branch.data(), keys.data(), groups.data(), ors.data(),
+                     ats.data(), gots.data());
+    warpheap::synchronize();
+    for (unsigned t = 0; t < 32; ++t) {
+      unsigned long long all = 0;
+      unsigned last = 0;
+      ASSERT_NE(groups[t] >> t & 1, 0u);
+      for (unsigned i = 0; i < 32; ++i) {
+        if ((groups[t] >> i & 1) == 0) continue;
+        ASSERT_EQ(keys[i], keys[t]) << "lanes of two keys in one group";
+        ASSERT_TRUE(i == t || branch[t] != 2);
+        ASSERT_EQ(groups[i], groups[t]);
+        all |= 1ull << (2 * i % 64) | i;
+        last = i;
+      }
+      ASSERT_EQ(ors[t], all);
+      ASSERT_EQ(ats[t], last * 3);
+      ASSERT_EQ(gots[t], ~0ull - last);
+    }
+  }
+}
+
 }  // namespace

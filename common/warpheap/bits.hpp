@@ -10,6 +10,21 @@
 
 namespace warpheap::bits {
 
+namespace detail {
+/// std::popcount, and where the processor is not known to have an instruction for it, pairs,
+/// nibbles and bytes added up in place: the compiler would call a function that looks up a table.
+constexpr int popcount(std::uint64_t x) {
+#ifdef __POPCNT__
+  return std::popcount(x);
+#else
+  x -= x >> 1 & 0x5555555555555555u;
+  x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
+  x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+  return static_cast<int>(x * 0x0101010101010101u >> 56);
+#endif
+}
+}  // namespace detail
+
 /// Number of zero bits below the lowest set bit; 64 for x == 0.
 WARPHEAP_HD constexpr int countr_zero(std::uint64_t x) {
 #ifdef __CUDA_ARCH__
@@ -33,7 +48,7 @@ WARPHEAP_HD constexpr int popcount(std::uint64_t x) {
 #ifdef __CUDA_ARCH__
   return __popcll(x);
 #else
-  return std::popcount(x);
+  return detail::popcount(x);
 #endif
 }
 

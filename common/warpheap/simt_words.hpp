@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstring>
 #include <type_traits>
+#include <warpheap/bits.hpp>
 #include <warpheap/simt_switch.hpp>
 #include <warpheap/simt_vector_types.hpp>
 
@@ -45,6 +46,7 @@ struct block_view {
 struct lane_view {
   switch_frame frame;
   std::uint64_t result = 0;  ///< of the collective it has called last
+  std::uint64_t second = 0;  ///< second operand or result of those that have two
   words::uint3 thread_index{};
   const block_view* block = nullptr;
   unsigned index = 0;  ///< in its warp
@@ -89,7 +91,10 @@ enum class operation : std::uint8_t {
   reduce_and,
   reduce_or,
   reduce_xor,
+  shfl_two,
+  reduce_or_64,
   activemask,
+  converged_match,
   syncthreads,
   syncthreads_count,
   syncthreads_and,
@@ -105,7 +110,7 @@ enum class operation : std::uint8_t {
 /// `source` is the lane to read from, for the shuffles.
 lane_view* arrive(operation op, unsigned mask, std::uint64_t value, unsigned source,
                   const char* file, unsigned line);
-lane_view* arrive_active_mask(const char* file, unsigned line);
+lane_view* arrive_active_mask(operation op, const char* file, unsigned line);
 void left();
 
 #ifdef WARPHEAP_SIMT_INLINE_SWITCH
@@ -119,9 +124,9 @@ WARPHEAP_WORD std::uint64_t collective(operation op, unsigned mask, std::uint64_
   }
   return me->result;
 }
-WARPHEAP_WORD unsigned active_mask(const char* file, unsigned line) {
+WARPHEAP_WORD unsigned active_mask(operation op, const char* file, unsigned line) {
   lane_view* me = this_thread.lane;
-  if (lane_view* next = arrive_active_mask(file, line); next != nullptr) {
+  if (lane_view* next = arrive_active_mask(op, file, line); next != nullptr) {
     switch_stacks(&me->frame, &next->frame);
     if (me->leaving) [[unlikely]]
       left();
@@ -131,7 +136,7 @@ WARPHEAP_WORD unsigned active_mask(const char* file, unsigned line) {
 #else
 std::uint64_t collective(operation op, unsigned mask, std::uint64_t value, unsigned source,
                          const char* file, unsigned line);
-unsigned active_mask(const char* file, unsigned line);
+unsigned active_mask(operation op, const char* file, unsigned line);
 #endif
 int block_barrier(operation op, bool predicate, const char* file, unsigned line);
 void sleep_lane(unsigned nanoseconds, const char* file, unsigned line);
@@ -220,7 +225,9 @@ WARPHEAP_WORD int __syncthreads_or(int predicate, WARPHEAP_SITE) {
 WARPHEAP_WORD void __syncwarp(unsigned mask = 0xffffffffu, WARPHEAP_SITE) {
   detail::collective(detail::operation::syncwarp, mask, 0, 0, file, line);
 }
-WARPHEAP_WORD unsigned __activemask(WARPHEAP_SITE) { return detail::active_mask(file, line); }
+WARPHEAP_WORD unsigned __activemask(WARPHEAP_SITE) {
+  return detail::active_mask(detail::operation::activemask, file, line);
+}
 
 WARPHEAP_WORD unsigned __ballot_sync(unsigned mask, int predicate, WARPHEAP_SITE) {
   return static_cast<unsigned>(
@@ -290,8 +297,8 @@ WARPHEAP_WORD void __threadfence() { detail::full_fence(); }
 WARPHEAP_WORD void __threadfence_block() { detail::full_fence(); }
 WARPHEAP_WORD void __threadfence_system() { detail::full_fence(); }
 
-WARPHEAP_WORD int __popc(unsigned x) { return __builtin_popcount(x); }
-WARPHEAP_WORD int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
+WARPHEAP_WORD int __popc(unsigned x) { return bits::popcount(x); }
+WARPHEAP_WORD int __popcll(unsigned long long x) { return bits::popcount(x); }
 WARPHEAP_WORD int __ffs(int x) { return __builtin_ffs(x); }
 WARPHEAP_WORD int __ffsll(long long x) { return __builtin_ffsll(x); }
 WARPHEAP_WORD int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
@@ -330,9 +337,34 @@ WARPHEAP_MIN_MAX(float)
 WARPHEAP_MIN_MAX(double)
 #undef WARPHEAP_MIN_MAX
 
+}  // namespace words
+
+// What CUDA has several instructions for and the executor can do in one collective.
+
+struct two_words {
+  std::uint64_t first;
+  std::uint64_t second;
+};
+/// __shfl_sync of two words.
+WARPHEAP_WORD two_words shuffle_two(unsigned mask, two_words value, unsigned from, WARPHEAP_SITE) {
+  detail::lane_view* me = detail::this_thread.lane;
+  me->second = value.second;
+  const std::uint64_t first =
+      detail::collective(detail::operation::shfl_two, mask, value.first, from, file, line);
+  return {first, me->second};
+}
+/// __reduce_or_sync of 64 bits.
+WARPHEAP_WORD std::uint64_t reduce_or_64(unsigned mask, std::uint64_t value, WARPHEAP_SITE) {
+  return detail::collective(detail::operation::reduce_or_64, mask, value, 0, file, line);
+}
+/// __match_any_sync(__activemask(), value).
+WARPHEAP_WORD unsigned converged_match(std::uint64_t value, WARPHEAP_SITE) {
+  detail::this_thread.lane->second = value;
+  return detail::active_mask(detail::operation::converged_match, file, line);
+}
+
 #undef WARPHEAP_SITE
 
-}  // namespace words
 }  // namespace warpheap::simt
 
 #undef WARPHEAP_WORD

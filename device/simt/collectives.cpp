@@ -46,6 +46,17 @@ void shuffle(warp& w, unsigned mask) {
   });
 }
 
+void shuffle_two(warp& w, unsigned mask) {
+  // All are read before one is written: a lane's second word is operand and result.
+  std::array<std::uint64_t, warp_lanes> second;
+  for_each_lane(mask, [&](unsigned i) { second[i] = w.lanes[i].second; });
+  shuffle(w, mask);
+  for_each_lane(mask, [&](unsigned i) {
+    const unsigned from = w.source[i];
+    w.lanes[i].second = (mask >> from & 1u) != 0 ? second[from] : undefined_value;
+  });
+}
+
 /// The result of the operations that give every lane the same.
 std::uint64_t common_result(const warp& w, operation op, unsigned mask) {
   using u32 = std::uint32_t;
@@ -67,6 +78,11 @@ std::uint64_t common_result(const warp& w, operation op, unsigned mask) {
       return reduce(w, mask, [](u32 a, u32 b) { return i32(a) < i32(b) ? b : a; });
     case operation::reduce_and: return reduce(w, mask, [](u32 a, u32 b) { return a & b; });
     case operation::reduce_or: return reduce(w, mask, [](u32 a, u32 b) { return a | b; });
+    case operation::reduce_or_64: {
+      std::uint64_t total = 0;
+      for_each_lane(mask, [&](unsigned i) { total |= w.value[i]; });
+      return total;
+    }
     case operation::reduce_xor: return reduce(w, mask, [](u32 a, u32 b) { return a ^ b; });
     default: return 0;
   }
@@ -116,6 +132,7 @@ void machine::complete(warp& w, group& g) {
     case operation::shfl_up:
     case operation::shfl_down:
     case operation::shfl_xor: shuffle(w, mask); break;
+    case operation::shfl_two: shuffle_two(w, mask); break;
     case operation::match_any: match_any(w, mask); break;
     default: {
       const std::uint64_t result = common_result(w, g.op, mask);
@@ -196,7 +213,12 @@ void machine::answer_active_mask(warp& w) {
       if (w.lanes[i].waits.same_place(place)) converged |= 1u << i;
     });
     if (choice_ != nullptr) converged = choice_->converged_part(converged);
-    for_each_lane(converged, [&](unsigned i) { w.lanes[i].result = converged; });
+    if (place.op == operation::converged_match) {
+      for_each_lane(converged, [&](unsigned i) { w.value[i] = w.lanes[i].second; });
+      match_any(w, converged);
+    } else {
+      for_each_lane(converged, [&](unsigned i) { w.lanes[i].result = converged; });
+    }
     waiting &= ~converged;
   }
 }

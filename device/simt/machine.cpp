@@ -22,13 +22,6 @@ std::uint64_t steady_ns() {
                                         .count());
 }
 
-lane& warp::next_runnable(unsigned lane_index) {
-  const unsigned start = (lane_index + 1) % warp_lanes;
-  const auto distance =
-      static_cast<unsigned>(std::countr_zero(std::rotr(runnable, static_cast<int>(start))));
-  return lanes[(start + distance) % warp_lanes];
-}
-
 machine::machine(unsigned first_warp_slot) : first_warp_slot_(first_warp_slot) {
   // The layout is the C++ ABI's for all its compilers, though no header has it.
   struct exception_state {
@@ -105,12 +98,6 @@ void machine::run(lane& first, chooser* choice) {
   };
   switch_lanes(thread_, *take_thread(&first));
   choice_ = nullptr;
-}
-
-lane* machine::take_thread(lane* next) {
-  this_thread.lane = next;
-  this_thread.countdown = next != nullptr ? next->budget : 0;
-  return next != nullptr ? next : &thread_;
 }
 
 void machine::lane_entry() {
@@ -192,10 +179,8 @@ void machine::settle(warp& w) {
   }
 }
 
-lane* machine::hand_over(lane& me) {
+lane* machine::hand_over_elsewhere(lane& me) {
   warp& w = *me.home;
-  if (choice_ == nullptr && w.runnable != 0 && (w.runnable & me.bit) == 0) [[likely]]
-    return take_thread(&w.next_runnable(me.index));
   if (w.runnable == 0) settle(w);
   lane* next = choice_ != nullptr ? choice_->choose(me) : next_lane(me);
   if (next != &me) return take_thread(next);

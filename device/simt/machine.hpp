@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -84,7 +85,12 @@ struct warp {
   std::unique_ptr<stack_pool> stacks;
 
   /// The runnable lane after `lane_index`, in a circle; there must be one.
-  lane& next_runnable(unsigned lane_index);
+  lane& next_runnable(unsigned lane_index) {
+    const unsigned start = (lane_index + 1) % warp_lanes;
+    const auto distance =
+        static_cast<unsigned>(std::countr_zero(std::rotr(runnable, static_cast<int>(start))));
+    return lanes[(start + distance) % warp_lanes];
+  }
 };
 
 struct block : block_view {
@@ -143,7 +149,12 @@ class machine {
   /// Leaves the kernel by an exception if the block has failed.
   void leave_if_aborting(lane& me);
   /// `me` cannot run now: who runs instead, with the thread made over to it; null when `me` can.
-  lane* hand_over(lane& me);
+  lane* hand_over(lane& me) {
+    warp& w = *me.home;
+    if (choice_ == nullptr && w.runnable != 0 && (w.runnable & me.bit) == 0) [[likely]]
+      return take_thread(&w.next_runnable(me.index));
+    return hand_over_elsewhere(me);
+  }
   static void switch_lanes(lane& from, lane& to) { from.context.switch_to(to.context); }
   int block_barrier(lane& me, operation op, bool predicate, const wait_site& site);
   void sleep(lane& me, unsigned nanoseconds, const wait_site& site);
@@ -173,7 +184,12 @@ class machine {
   lane* next_lane(lane& me);
   lane* next_warp_lane(block& where, unsigned after_warp);
   void idle(block& where);
-  lane* take_thread(lane* next);
+  lane* take_thread(lane* next) {
+    this_thread.lane = next;
+    this_thread.countdown = next != nullptr ? next->budget : 0;
+    return next != nullptr ? next : &thread_;
+  }
+  lane* hand_over_elsewhere(lane& me);
   void fail(block& where, const std::string& what);
 
   unsigned first_warp_slot_;

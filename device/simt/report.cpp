@@ -17,6 +17,9 @@ const char* name_of(operation op) {
     case operation::shfl_down: return "__shfl_down_sync";
     case operation::shfl_xor: return "__shfl_xor_sync";
     case operation::match_any: return "__match_any_sync";
+    case operation::shfl_two: return "shuffle_two";
+    case operation::reduce_or_64: return "reduce_or_64";
+    case operation::converged_match: return "converged_match";
     case operation::match_all: return "__match_all_sync";
     case operation::reduce_add: return "__reduce_add_sync";
     case operation::reduce_min:

@@ -27,11 +27,11 @@ lane_view* arrive(operation op, unsigned mask, std::uint64_t value, unsigned sou
   return me.home->owner->arrive(me, op, mask, value, source, file, line);
 }
 
-lane_view* arrive_active_mask(const char* file, unsigned line) {
+lane_view* arrive_active_mask(operation op, const char* file, unsigned line) {
   lane& me = running_lane();
   // The same line can stand in two places of the code, after inlining or in a template.
   const void* address = __builtin_return_address(0);
-  return me.home->owner->arrive_active_mask(me, {operation::activemask, 0, line, file, address});
+  return me.home->owner->arrive_active_mask(me, {op, 0, line, file, address});
 }
 
 void left() {
@@ -54,12 +54,12 @@ std::uint64_t collective(operation op, unsigned mask, std::uint64_t value, unsig
   return me.result;
 }
 
-unsigned active_mask(const char* file, unsigned line) {
+unsigned active_mask(operation op, const char* file, unsigned line) {
   quiet_scope quiet;
   lane& me = running_lane();
   machine& here = *me.home->owner;
   const void* address = __builtin_return_address(0);
-  const wait_site site{operation::activemask, 0, line, file, address};
+  const wait_site site{op, 0, line, file, address};
   if (lane* next = here.arrive_active_mask(me, site); next != nullptr) {
     machine::switch_lanes(me, *next);
     here.leave_if_aborting(me);

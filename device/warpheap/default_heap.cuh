@@ -32,12 +32,48 @@ namespace core {
 /// As device_heap::malloc, on the bound heap; nullptr when none is bound.
 [[maybe_unused]] static __device__ __forceinline__ void* device_malloc(std::size_t size) {
   return core::bound_heap.base == nullptr ? nullptr
-                                          : core::malloc(core::bound_heap, __activemask(), size);
+                                          : core::malloc(core::bound_heap, core::converged(), size);
+}
+
+/// The same for a size known at compile time.
+template <std::size_t Size, std::size_t Align = 1>
+__device__ __forceinline__ void* device_malloc() {
+  return core::bound_heap.base == nullptr
+             ? nullptr
+             : core::malloc_fixed<Size, Align>(core::bound_heap, __activemask());
+}
+
+/// As the members of device_heap, on the bound heap; nullptr and 0 when none is bound.
+[[maybe_unused]] static __device__ __forceinline__ unsigned device_malloc_n(std::size_t size,
+                                                                            unsigned n,
+                                                                            void** out) {
+  return core::bound_heap.base == nullptr
+             ? 0
+             : core::malloc_n_entry(*core::bound_heap.self, __activemask(), size, n, out);
+}
+[[maybe_unused]] static __device__ __forceinline__ void* device_calloc(std::size_t n,
+                                                                       std::size_t size) {
+  return core::bound_heap.base == nullptr ? nullptr
+                                          : core::calloc(core::bound_heap, __activemask(), n, size);
+}
+[[maybe_unused]] static __device__ __forceinline__ void* device_realloc(void* p, std::size_t size) {
+  return core::bound_heap.base == nullptr
+             ? nullptr
+             : core::realloc_entry(*core::bound_heap.self, __activemask(), p, size);
+}
+[[maybe_unused]] static __device__ __forceinline__ void* device_aligned_alloc(std::size_t align,
+                                                                              std::size_t size) {
+  return core::bound_heap.base == nullptr
+             ? nullptr
+             : core::aligned_alloc_entry(*core::bound_heap.self, __activemask(), align, size);
+}
+[[maybe_unused]] static __device__ __forceinline__ std::size_t device_usable_size(const void* p) {
+  return core::bound_heap.base == nullptr ? 0 : core::live_bytes_entry(*core::bound_heap.self, p);
 }
 
 /// As device_heap::free, on the bound heap; does nothing when none is bound.
 [[maybe_unused]] static __device__ __forceinline__ void device_free(void* p) {
-  if (core::bound_heap.base != nullptr) core::free(core::bound_heap, __activemask(), p);
+  if (core::bound_heap.base != nullptr) core::free(core::bound_heap, core::converged(), p);
 }
 
 }  // namespace WARPHEAP_BACKEND_NS

@@ -22,6 +22,17 @@ extern "C" __global__ void malloc_any(warpheap::device_heap heap, std::size_t si
   objects[threadIdx.x] = heap.malloc(size);
 }
 
+/// A size that is known to the compiler as such.
+extern "C" __global__ void malloc_fixed_32(warpheap::device_heap heap, void** objects) {
+  objects[threadIdx.x] = heap.malloc<32>();
+}
+
+/// Several objects at once.
+extern "C" __global__ void malloc_n_32(warpheap::device_heap heap, void** objects,
+                                       unsigned* count) {
+  count[threadIdx.x] = heap.malloc_n(32, 8, objects + 8 * threadIdx.x);
+}
+
 extern "C" __global__ void free_one(warpheap::device_heap heap, void** objects) {
   heap.free(objects[threadIdx.x]);
 }

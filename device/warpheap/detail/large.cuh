@@ -38,6 +38,50 @@ WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
   return p != 0 ? make_large(h, p, n) : nullptr;
 }
 
+/// The same with the first byte at a multiple of `align`, a power of two above a page: a longer
+/// run, whose ends go to the stock.
+WARPHEAP_SLOW_PATH void* malloc_pages_aligned(const heap_view& h, std::uint64_t size,
+                                              std::uint64_t align) {
+  if (align > h.bytes || size > h.bytes) return nullptr;
+  std::byte* const run = static_cast<std::byte*>(malloc_pages(h, size + align - page_size));
+  if (run == nullptr) return nullptr;
+  const std::uint64_t address = reinterpret_cast<std::uint64_t>(run);
+  const auto head =
+      static_cast<std::uint32_t>((bits::align_up(address, align) - address) >> page_shift);
+  const auto first =
+      static_cast<page_index>(static_cast<std::uint64_t>(run - h.base) >> page_shift);
+  const page_entry e{atomic::load<order::relaxed>(h.entry + first)};
+  const auto n = static_cast<std::uint32_t>(bits::ceil_div(size, page_size));
+  const page_index p = first + head;
+  // The caller owns the whole run, and nobody knows its address yet.
+  atomic::store<order::relaxed>(h.entry + p, page_entry::make(large_class, n).bits);
+  atomic::fetch_add<order::relaxed>(&h.state->large_pages.value, 0 - std::uint64_t{e.value() - n});
+  if (head != 0) give_pages(h, {first, head});
+  if (head + n < e.value()) give_pages(h, {p + n, e.value() - head - n});
+  return h.base + (std::uint64_t{p} << page_shift);
+}
+
+/// Makes the large object with head p and entry e one of n pages where it lies; false when the
+/// pages behind it are not free. Nothing else may use the object meanwhile.
+WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entry e,
+                                     std::uint32_t n) {
+  const std::uint32_t old = e.value();
+  if (n > old) {
+    if (h.pages - p < n || !claim_run(stock_of(h), p + old, n - old)) return false;
+    atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{n - old});
+  }
+  std::uint32_t expected = e.bits;
+  // Fails only when another thread frees the object in the middle of this call.
+  if (!atomic::compare_exchange<order::relaxed>(h.entry + p, expected,
+                                                page_entry::make(large_class, n).bits)) {
+    if (n > old) give_pages(h, {p + old, n - old});
+    return false;
+  }
+  count(h.state->large_pages, std::uint64_t{n} - old);
+  if (n < old) give_pages(h, {p + n, old - n});
+  return true;
+}
+
 /// Frees the large object whose first page is p. The entry's compare-and-swap has one winner.
 WARPHEAP_SLOW_PATH void free_large(const heap_view& h, page_index p, page_entry e,
                                    std::uint64_t address) {

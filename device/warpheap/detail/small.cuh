@@ -20,6 +20,24 @@ struct claim {
 
 WARPHEAP_SLOW_ENTRY(give_back);
 
+/// The claim of one lane of a group, for all of them.
+__device__ __forceinline__ claim broadcast(lane_mask group, claim c, unsigned lane) {
+#ifndef __CUDACC__
+  const simt::two_words both = simt::shuffle_two(group, {c.at, c.got}, lane);
+  return {static_cast<word_index>(both.first), both.second};
+#else
+  return {__shfl_sync(group, c.at, static_cast<int>(lane)),
+          static_cast<std::uint64_t>(
+              __shfl_sync(group, static_cast<unsigned long long>(c.got), static_cast<int>(lane)))};
+#endif
+}
+
+/// Address of the slot behind a bit of a word.
+__device__ __forceinline__ std::byte* address_of(const heap_view& h, unsigned cls, word_index at,
+                                                 unsigned bit) {
+  return slot_address(h, page_of(at), cls, at % words_per_page * 64 + bit);
+}
+
 /// Claims up to n slots of a word that was seen to hold `seen`; 0 when others were faster, or when
 /// the word has become another class's (it was a hint; the slots are given back then).
 __device__ __forceinline__ std::uint64_t claim_bits(const heap_view& h, unsigned cls, word_index at,
@@ -35,6 +53,12 @@ __device__ __forceinline__ std::uint64_t claim_bits(const heap_view& h, unsigned
   return 0;
 }
 
+/// The same for slow paths.
+WARPHEAP_OUTLINED std::uint64_t claim_bits_outlined(const heap_view& h, unsigned cls, word_index at,
+                                                    std::uint64_t seen, unsigned n) {
+  return claim_bits(h, cls, at, seen, n);
+}
+
 /// The way when the hint leads nowhere; `h` is the copy in device memory.
 WARPHEAP_SLOW_PATH claim claim_slow(const heap_view& h, unsigned cls, unsigned n) {
   std::uint32_t* hint = h.hint + std::size_t{cache_slot(h)} * span_classes + cls;
@@ -44,7 +68,7 @@ WARPHEAP_SLOW_PATH claim claim_slow(const heap_view& h, unsigned cls, unsigned n
     atomic::store<order::relaxed>(hint, at);
     const std::uint64_t seen = atomic::load<order::relaxed>(h.word + at);
     if (seen == 0) continue;
-    if (const std::uint64_t got = claim_bits(h, cls, at, seen, n)) return {at, got};
+    if (const std::uint64_t got = claim_bits_outlined(h, cls, at, seen, n)) return {at, got};
   }
   return {0, 0};
 }
@@ -62,23 +86,39 @@ __device__ __forceinline__ claim claim_slots(const heap_view& h, unsigned cls, u
   return claim_slow_entry(*h.self, cls, n);
 }
 
+/// The same for slow paths.
+WARPHEAP_OUTLINED claim claim_slots_outlined(const heap_view& h, unsigned cls, unsigned n) {
+  return claim_slots(h, cls, n);
+}
+
+/// The same for all lanes of a group at once; each gets the claim.
+WARPHEAP_OUTLINED claim claim_together(const heap_view& h, lane_mask group, unsigned cls,
+                                       unsigned n) {
+  claim c{0, 0};
+  if (lane_id() == leader_of(group)) c = claim_slots_outlined(h, cls, n);
+  return broadcast(group, c, leader_of(group));
+}
+
 /// One object of the class for each lane of the group; nullptr for those that found no memory.
 /// All lanes of the group call it together, with the same class.
+template <claim (&Claim)(const heap_view&, unsigned, unsigned) = claim_slots>
 __device__ __forceinline__ void* malloc_small(const heap_view& h, lane_mask group, unsigned cls) {
   for (lane_mask waiting = group;;) {
     const unsigned leader = leader_of(waiting);
     claim c{0, 0};
-    if (lane_id() == leader) c = claim_slots(h, cls, static_cast<unsigned>(__popc(waiting)));
-    const auto got = static_cast<std::uint64_t>(
-        __shfl_sync(waiting, static_cast<unsigned long long>(c.got), static_cast<int>(leader)));
-    const word_index at = __shfl_sync(waiting, c.at, static_cast<int>(leader));
-    if (got == 0) return nullptr;
-    const auto served = static_cast<unsigned>(bits::popcount(got));
+    if (lane_id() == leader) c = Claim(h, cls, static_cast<unsigned>(__popc(waiting)));
+    c = broadcast(waiting, c, leader);
+    if (c.got == 0) return nullptr;
+    const auto served = static_cast<unsigned>(bits::popcount(c.got));
     const unsigned rank = rank_in(waiting);
-    if (rank < served)
-      return slot_address(h, page_of(at), cls, at % words_per_page * 64 + bit_of_rank(got, rank));
+    if (rank < served) return address_of(h, cls, c.at, bit_of_rank(c.got, rank));
     waiting = drop_lanes(waiting, served);
   }
+}
+
+/// The same for slow paths.
+WARPHEAP_OUTLINED void* malloc_small_outlined(const heap_view& h, lane_mask group, unsigned cls) {
+  return malloc_small<claim_slots_outlined>(h, group, cls);
 }
 
 /// Word and bit of a small object's slot.

@@ -94,6 +94,22 @@ WARPHEAP_OUTLINED bool looks_empty(const heap_view& h, page_index p, span_record
   return true;
 }
 
+/// Gives back the words that a retirement took before it came to one that is not full.
+WARPHEAP_OUTLINED void undo_retire(const heap_view& h, page_index p, unsigned cls, unsigned taken) {
+  for (unsigned w = 0; w < taken; ++w) {
+    const word_index at = index_of_word(p, w);
+    const std::uint64_t old = atomic::fetch_or<order::release>(h.word + at, full_word);
+    if (old != 0)
+      report_twice(h, error_kind::late_double_free, at, cls, old);
+    else
+      mark_nonempty(h, at);
+  }
+  // Frees that saw "retiring" left the class's bit to the undo. Their marks come before this
+  // read-modify-write in the record's order and are in the value that it returns.
+  const span_record after{atomic::fetch_and<order::relaxed>(h.rec + p, ~span_record::retiring)};
+  if (after.nonempty() != 0) has_free_of(h, cls).set(p);
+}
+
 /// Gives the span's pages to the stock if no slot of it is in use. May be called by anyone at any
 /// time with any page; returns the number of pages given, 0 when the span is in use, gone, or
 /// being retired by another. Never waits.
@@ -106,8 +122,7 @@ WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
                                                 r.bits | span_record::retiring))
     return 0;
   const unsigned cls = r.cls(), words = span_words(cls), pages = span_pages(cls);
-  const summary has_free = has_free_of(h, cls);
-  has_free.clear(p);  // before the pages go: later it could be the next owner's bit
+  has_free_of(h, cls).clear(p);  // before the pages go: later it could be the next owner's bit
   unsigned taken = 0;
   for (; taken < words; ++taken) {
     std::uint64_t full = full_word;
@@ -124,18 +139,7 @@ WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
     give_pages(h, {p, pages});
     return pages;
   }
-  for (unsigned w = 0; w < taken; ++w) {
-    const word_index at = index_of_word(p, w);
-    const std::uint64_t old = atomic::fetch_or<order::release>(h.word + at, full_word);
-    if (old != 0)
-      report_twice(h, error_kind::late_double_free, at, cls, old);
-    else
-      mark_nonempty(h, at);
-  }
-  // Frees that saw "retiring" left the class's bit to the undo. Their marks come before this
-  // read-modify-write in the record's order and are in the value that it returns.
-  const span_record after{atomic::fetch_and<order::relaxed>(h.rec + p, ~span_record::retiring)};
-  if (after.nonempty() != 0) has_free.set(p);
+  undo_retire(h, p, cls, taken);
   return 0;
 }
 

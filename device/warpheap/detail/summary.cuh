@@ -53,6 +53,11 @@ class summary {
     return summary(bits, pages).next_here(from);
   }
 
+  WARPHEAP_OUTLINED static std::uint32_t next_word_in(std::uint64_t* bits, page_index pages,
+                                                      std::uint32_t w) {
+    return summary(bits, pages).next_word(w);
+  }
+
   __device__ void set_here(page_index p) const {
     if (atomic::fetch_or<order::release>(level0_ + p / 64, bit_of(p)) == 0) raise(p / 64);
   }
@@ -66,7 +71,7 @@ class summary {
     std::uint32_t w = from / 64;
     std::uint64_t here = word(w) & from_bit(from);
     while (here == 0) {
-      w = next_word(w + 1);
+      w = next_word_in(level0_, pages_, w + 1);
       if (w == 0) return 0;
       here = word(w);
       if (here == 0) {  // the summary promised too much

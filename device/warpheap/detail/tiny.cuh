@@ -141,11 +141,6 @@ WARPHEAP_SLOW_PATH void start_block(const heap_view& h, block_index b, unsigned 
   }
 }
 
-/// A fresh block for each lane of the group; all call together.
-WARPHEAP_OUTLINED void* malloc_block(const heap_view& h, lane_mask group) {
-  return malloc_small(h, group, tiny_blocks);
-}
-
 /// Objects in fresh blocks: the first lane of each block claims and starts it.
 WARPHEAP_OUTLINED void* malloc_in_blocks(const heap_view& h, lane_mask group, unsigned size) {
   const unsigned per_block = tiny_block_bytes / size;
@@ -153,7 +148,7 @@ WARPHEAP_OUTLINED void* malloc_in_blocks(const heap_view& h, lane_mask group, un
   const lane_mask claimers = __ballot_sync(group, in_block == 0);
   std::byte* block = nullptr;
   if (in_block == 0) {
-    block = static_cast<std::byte*>(malloc_block(h, claimers));
+    block = static_cast<std::byte*>(malloc_small_outlined(h, claimers, tiny_blocks));
     if (block != nullptr) {
       const unsigned left = static_cast<unsigned>(__popc(group)) - rank;
       start_block(h, static_cast<std::uint64_t>(block - h.base) / tiny_block_bytes, size,

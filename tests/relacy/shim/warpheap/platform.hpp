@@ -23,6 +23,13 @@ namespace warpheap {
 namespace simt {
 inline std::uint64_t now_ns() { return weak::the_memory.tick(); }
 inline unsigned warp_slot() { return weak::current_thread(); }
+struct two_words {
+  std::uint64_t first;
+  std::uint64_t second;
+};
+inline two_words shuffle_two(unsigned, two_words value, unsigned) { return value; }
+inline std::uint64_t reduce_or_64(unsigned, std::uint64_t value) { return value; }
+inline unsigned converged_match(std::uint64_t) { return 1; }
 }  // namespace simt
 
 inline namespace on_relacy {

@@ -1,0 +1,248 @@
+// What is built on malloc and free of single objects: sizes of live objects, calloc, realloc,
+// aligned objects, and many objects of one size for one lane.
+#pragma once
+
+#include <warpheap/detail/route.cuh>
+
+#ifndef __CUDACC__
+#include <cstring>
+#endif
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+/// Bytes that belong to the live object of a kernel that starts at p; 0 when there is none. Objects
+/// below 16 bytes lie side by side and their sizes are not kept: of one, the bytes that can belong
+/// to no other, which may be fewer than were asked for but never 0.
+WARPHEAP_SLOW_PATH std::size_t live_bytes(const heap_view& h, const void* p) {
+  const std::uint64_t offset =
+      reinterpret_cast<std::uint64_t>(p) - reinterpret_cast<std::uint64_t>(h.base);
+  if (offset >= h.bytes) return 0;
+  const auto page = static_cast<page_index>(offset >> page_shift);
+  const page_entry e{atomic::load<order::relaxed>(h.entry + page)};
+  const unsigned cls = e.cls();
+  if (cls == large_class) return offset % page_size == 0 ? std::size_t{e.value()} * page_size : 0;
+  if (cls == tiny_blocks) {
+    const block_index b = offset / tiny_block_bytes;
+    const unsigned mask = atomic::load<order::relaxed>(mask_word(h, b)) >> mask_shift(b) & 0xffff;
+    const unsigned from = mask >> (offset % tiny_block_bytes);  // bit 0: the object itself
+    if ((from & 1) == 0) return 0;
+    const unsigned next = from >> 1;
+    return next == 0 ? tiny_block_bytes - offset % tiny_block_bytes
+                     : static_cast<unsigned>(__ffs(static_cast<int>(next)));
+  }
+  if (cls == no_class || cls >= span_classes) return 0;
+  const slot_place at = place_of(page, e, static_cast<std::uint32_t>(offset & (page_size - 1)));
+  if (at.at == 0 || (atomic::load<order::relaxed>(h.word + at.at) & at.bit) != 0) return 0;
+  return class_to_size(cls);
+}
+WARPHEAP_SLOW_ENTRY(live_bytes);
+
+#ifdef __CUDACC__
+
+/// Objects from here on are filled by all lanes of a group together, one after the other.
+inline constexpr std::size_t shared_fill_bytes = 64;
+
+/// Zeroes `bytes` bytes at p for each lane of the group; 8-aligned from 16 bytes on.
+WARPHEAP_SLOW_PATH void zero_objects(lane_mask group, void* p, std::size_t bytes) {
+  const bool alone = bytes < shared_fill_bytes;
+  if (alone)
+    for (std::size_t i = 0; i < bytes; ++i) static_cast<unsigned char*>(p)[i] = 0;
+  for (lane_mask rest = __ballot_sync(group, !alone); rest != 0; rest &= rest - 1) {
+    const int lane = static_cast<int>(leader_of(rest));
+    const auto to = reinterpret_cast<unsigned long long*>(
+        __shfl_sync(group, reinterpret_cast<unsigned long long>(p), lane));
+    // Slots are multiples of 8 bytes long.
+    const std::size_t words = (__shfl_sync(group, bytes, lane) + 7) / 8;
+    for (std::size_t i = rank_in(group); i < words; i += static_cast<unsigned>(__popc(group)))
+      to[i] = 0;
+  }
+  __syncwarp(group);  // what one lane wrote for another is seen by it
+}
+
+/// Copies words that all lanes of the group name alike.
+WARPHEAP_OUTLINED void copy_together(lane_mask group, unsigned long long* to,
+                                     const unsigned long long* from, std::size_t words) {
+  for (std::size_t i = rank_in(group); i < words; i += static_cast<unsigned>(__popc(group)))
+    to[i] = from[i];
+}
+
+/// Copies `bytes` bytes for each lane of the group, likewise.
+WARPHEAP_SLOW_PATH void copy_objects(lane_mask group, void* to, const void* from,
+                                     std::size_t bytes) {
+  const bool alone = bytes < shared_fill_bytes;
+  if (alone)
+    for (std::size_t i = 0; i < bytes; ++i)
+      static_cast<unsigned char*>(to)[i] = static_cast<const unsigned char*>(from)[i];
+  __syncwarp(group);  // what a lane wrote into its object is seen by those that copy it
+  for (lane_mask rest = __ballot_sync(group, !alone); rest != 0; rest &= rest - 1) {
+    const int lane = static_cast<int>(leader_of(rest));
+    copy_together(group,
+                  reinterpret_cast<unsigned long long*>(
+                      __shfl_sync(group, reinterpret_cast<unsigned long long>(to), lane)),
+                  reinterpret_cast<const unsigned long long*>(
+                      __shfl_sync(group, reinterpret_cast<unsigned long long>(from), lane)),
+                  (__shfl_sync(group, bytes, lane) + 7) / 8);
+  }
+  __syncwarp(group);
+}
+
+#else
+
+inline void zero_objects(lane_mask, void* p, std::size_t bytes) {
+  if (bytes != 0) std::memset(p, 0, bytes);
+}
+
+/// Not watched by ThreadSanitizer below 16 bytes: of a tiny object more bytes are copied than it
+/// may have, and its neighbours' owners write theirs.
+__attribute__((no_sanitize("thread"))) inline void copy_tiny(void* to, const void* from,
+                                                             std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; ++i)
+    static_cast<volatile unsigned char*>(to)[i] =
+        static_cast<const volatile unsigned char*>(from)[i];
+}
+inline void copy_objects(lane_mask, void* to, const void* from, std::size_t bytes) {
+  if (bytes < tiny_size)
+    copy_tiny(to, from, bytes);
+  else
+    std::memcpy(to, from, bytes);
+}
+
+#endif
+WARPHEAP_SLOW_ENTRY(zero_objects);
+
+/// As C's calloc, for all lanes of the mask.
+__device__ __forceinline__ void* calloc(const heap_view& h, lane_mask mask, std::size_t n,
+                                        std::size_t size) {
+  // A product that does not fit is more than any heap has, and malloc says so.
+  const std::size_t bytes = bits::mul_overflows(n, size) ? ~std::size_t{0} : n * size;
+  void* p = malloc(h, mask, bytes);
+  zero_objects_entry(mask, p, p == nullptr ? 0 : bytes);
+  return p;
+}
+
+/// Whether an object of `old` bytes that shall have `size` can stay where it is: as long as it
+/// fills more than half of its slot, and whole pages also by giving pages back or taking those
+/// behind.
+WARPHEAP_SLOW_PATH bool stays(const heap_view& h, const void* p, std::size_t old,
+                              std::size_t size) {
+  const std::uint64_t offset =
+      reinterpret_cast<std::uint64_t>(p) - reinterpret_cast<std::uint64_t>(h.base);
+  const auto page = static_cast<page_index>(offset >> page_shift);
+  const page_entry e{atomic::load<order::relaxed>(h.entry + page)};
+  if (e.cls() != large_class || size <= max_small_size || size > h.bytes)
+    return size <= old && size > old / 2;
+  const auto n = static_cast<std::uint32_t>(bits::ceil_div(size, page_size));
+  return n == e.value() || resize_large(h, page, e, n);
+}
+
+/// As C's realloc, for all lanes of the mask, with what is no live object of a kernel reported and
+/// left as it is.
+WARPHEAP_SLOW_PATH void* realloc(const heap_view& h, lane_mask mask, void* p, std::size_t size) {
+  if (p == h.base) p = nullptr;
+  std::size_t old = p != nullptr ? live_bytes(h, p) : 0;
+  const bool wrong = p != nullptr && old == 0;
+  if (wrong) report(h, error_kind::not_allocated, reinterpret_cast<std::uint64_t>(p));
+  const bool stay = old != 0 && size != 0 && stays(h, p, old, size);
+  mask = __ballot_sync(mask, !wrong && !stay);
+  if (wrong || stay) return wrong ? nullptr : p;
+  // Of a tiny object all bytes up to the end of its block: it may have had them.
+  if (old != 0 && old < tiny_size)
+    old = tiny_block_bytes - reinterpret_cast<std::uint64_t>(p) % tiny_block_bytes;
+  const unsigned route = route_of(size);
+  void* moved = malloc_outlined(h, __match_any_sync(mask, route), route, size);
+  copy_objects(mask, moved, p, moved == nullptr ? 0 : old < size ? old : size);
+  free_outlined(h, mask, moved == nullptr ? nullptr : p);
+  return moved;
+}
+WARPHEAP_SLOW_ENTRY(realloc);
+
+/// `size` bytes at a multiple of `align` for each lane of the mask.
+WARPHEAP_SLOW_PATH void* aligned_alloc(const heap_view& h, lane_mask mask, std::size_t align,
+                                       std::size_t size) {
+  const unsigned route = aligned_route(align, size);
+  const lane_mask group = __match_any_sync(mask, route);
+  if (route < span_classes) return malloc_outlined(h, group, route, class_to_size(route));
+  if (route != route_pages) return malloc_outlined(h, group, route, route - route_tiny);
+  void* p = nullptr;
+  if (bits::is_power_of_two(align))
+    p = align <= page_size ? malloc_pages(h, size == 0 ? 1 : size)
+                           : malloc_pages_aligned(h, size == 0 ? 1 : size, align);
+  if (p == nullptr) report_out_of_memory(h, 1);
+  return p;
+}
+WARPHEAP_SLOW_ENTRY(aligned_alloc);
+
+/// Writes the addresses of the first n slots of a claim.
+WARPHEAP_OUTLINED void write_addresses(const heap_view& h, unsigned cls, claim c, unsigned n,
+                                       void** out) {
+  for (unsigned i = 0; i < n; ++i, c.got &= c.got - 1)
+    out[i] = address_of(h, cls, c.at, static_cast<unsigned>(bits::countr_zero(c.got)));
+}
+
+/// What the lanes of a group want, each up to 64: the sum of those below the calling one, and of
+/// all.
+struct wishes {
+  unsigned before;
+  unsigned total;
+};
+WARPHEAP_OUTLINED wishes add_wishes(lane_mask group, unsigned want) {
+  wishes w{0, 0};
+  for (unsigned b = 0; b < 7; ++b) {
+    const lane_mask with = __ballot_sync(group, (want >> b & 1) != 0);
+    w.before += rank_in(with) << b;
+    w.total += static_cast<unsigned>(__popc(with)) << b;
+  }
+  return w;
+}
+
+/// Slots of one class for lanes that want several: their wishes are added up, and one operation
+/// claims up to a whole word for all of them. Returns how many the calling lane got.
+WARPHEAP_SLOW_PATH unsigned malloc_n_small(const heap_view& h, lane_mask waiting, unsigned cls,
+                                           unsigned n, void** out) {
+  unsigned have = 0;
+  while (have < n) {
+    const unsigned want = n - have < 64 ? n - have : 64;
+    const wishes w = add_wishes(waiting, want);
+    claim c = claim_together(h, waiting, cls, w.total < 64 ? w.total : 64);
+    if (c.got == 0) break;
+    const auto served = static_cast<unsigned>(bits::popcount(c.got));
+    if (w.before < served) {
+      const unsigned mine = served - w.before < want ? served - w.before : want;
+      c.got &= ~lowest_bits(c.got, w.before);
+      write_addresses(h, cls, c, mine, out + have);
+      have += mine;
+    }
+    waiting = __ballot_sync(waiting, have < n);
+  }
+  while (have < n) {
+    void* p = malloc_without_span(h, class_to_size(cls));
+    if (p == nullptr) break;
+    out[have++] = p;
+  }
+  return have;
+}
+
+/// Up to n objects of `size` bytes for each lane of the mask, their addresses in out[0..]; returns
+/// how many.
+WARPHEAP_SLOW_PATH unsigned malloc_n(const heap_view& h, lane_mask mask, std::size_t size,
+                                     unsigned n, void** out) {
+  mask = __ballot_sync(mask, n != 0);
+  if (n == 0) return 0;
+  const unsigned route = route_of(size);
+  lane_mask group = __match_any_sync(mask, route);
+  if (route < span_classes) return malloc_n_small(h, group, route, n, out);
+  for (unsigned have = 0;;) {
+    void* p = malloc_outlined(h, group, route, size);
+    if (p != nullptr) out[have++] = p;
+    const bool on = p != nullptr && have < n;
+    group = __ballot_sync(group, on);
+    if (!on) return have;
+  }
+}
+WARPHEAP_SLOW_ENTRY(malloc_n);
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

@@ -1,0 +1,131 @@
+// malloc and free of objects of every size: which of the ways in small, tiny and large.cuh a
+// request or a pointer takes.
+#pragma once
+
+#include <warpheap/detail/large.cuh>
+#include <warpheap/detail/small.cuh>
+#include <warpheap/detail/tiny.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+/// How a request is served: its class for small ones, else one of these.
+inline constexpr unsigned route_tiny = 128;  ///< plus the size: lanes of one size work together
+inline constexpr unsigned route_pages = 254;
+inline constexpr unsigned route_zero = 255;
+
+WARPHEAP_HD constexpr unsigned route_of(std::size_t size) {
+  if (size - tiny_size <= max_small_size - tiny_size) return size_to_class(size);
+  if (size > max_small_size) return route_pages;
+  return size == 0 ? route_zero : route_tiny + static_cast<unsigned>(size);
+}
+
+/// The same for an address that is a multiple of `align`. What is no power of two, or above a page,
+/// takes the way of whole pages.
+WARPHEAP_HD constexpr unsigned aligned_route(std::size_t align, std::size_t size) {
+  if (!bits::is_power_of_two(align) || align > page_size || size > max_small_size)
+    return route_pages;
+  // Not the address of 0-byte objects, which is aligned as the heap is.
+  const std::size_t rounded = bits::align_up(size == 0 ? 1 : size, align);
+  if (rounded > max_small_size) return route_pages;
+  if (rounded < tiny_size) return route_tiny + static_cast<unsigned>(rounded);
+  // Slots lie at multiples of their size in a span that starts with a page.
+  unsigned cls = size_to_class(rounded);
+  while (class_to_size(cls) % align != 0) ++cls;
+  return cls;
+}
+
+/// Everything but small objects.
+WARPHEAP_SLOW_PATH void* malloc_other(const heap_view& h, lane_mask group, std::size_t size) {
+  if (size == 0) return h.base;
+  void* p =
+      size < tiny_size ? malloc_tiny(h, group, static_cast<unsigned>(size)) : malloc_pages(h, size);
+  if (p == nullptr) report_out_of_memory(h, 1);
+  return p;
+}
+WARPHEAP_SLOW_ENTRY(malloc_other);
+
+/// No span of the class can be had. A large slot may still be cut from pages that are too few for
+/// a span; whatever needs less than half a page has failed.
+WARPHEAP_SLOW_PATH void* malloc_without_span(const heap_view& h, std::size_t size) {
+  void* p = size > page_size / 2 ? malloc_pages(h, size) : nullptr;
+  if (p == nullptr) report_out_of_memory(h, 1);
+  return p;
+}
+WARPHEAP_SLOW_ENTRY(malloc_without_span);
+
+/// One object for each lane of a group whose lanes have one route.
+__device__ __forceinline__ void* malloc_routed(const heap_view& h, lane_mask group, unsigned route,
+                                               std::size_t size) {
+  if (route >= span_classes) return malloc_other_entry(*h.self, group, size);
+  void* p = malloc_small(h, group, route);
+  return p != nullptr ? p : malloc_without_span_entry(*h.self, size);
+}
+
+/// The same for slow paths.
+WARPHEAP_OUTLINED void* malloc_outlined(const heap_view& h, lane_mask group, unsigned route,
+                                        std::size_t size) {
+  if (route >= span_classes) return malloc_other(h, group, size);
+  void* p = malloc_small_outlined(h, group, route);
+  return p != nullptr ? p : malloc_without_span(h, size);
+}
+
+/// `mask` is what converged() answered, or lanes that all call.
+__device__ __forceinline__ void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
+  const unsigned route = route_of(size);
+  return malloc_routed(h, group_of(mask, route), route, size);
+}
+
+/// Size and alignment are constants: all lanes of the mask are one group.
+template <std::size_t Size, std::size_t Align>
+__device__ __forceinline__ void* malloc_fixed(const heap_view& h, lane_mask mask) {
+  static_assert(bits::is_power_of_two(Align) && Align <= page_size);
+  if constexpr (Size == 0) return h.base;
+  constexpr unsigned route = aligned_route(Align, Size);
+  constexpr std::size_t size = route < span_classes   ? class_to_size(route)
+                               : route == route_pages ? Size
+                                                      : route - route_tiny;
+  return malloc_routed(h, mask, route, size);
+}
+
+/// Frees of everything but small objects.
+WARPHEAP_SLOW_PATH void free_other(const heap_view& h, std::uint64_t offset, page_entry e) {
+  const std::uint64_t address = reinterpret_cast<std::uint64_t>(h.base) + offset;
+  if (offset >= h.bytes) return report(h, error_kind::foreign_pointer, address);
+  const auto page = static_cast<page_index>(offset >> page_shift);
+  if (e.cls() == no_class) return free_host_object(h, offset);
+  if (e.cls() == tiny_blocks) return free_tiny(h, offset);
+  if (e.cls() == stock_class) return report(h, error_kind::not_allocated, address);
+  if (e.cls() == large_class && offset % page_size == 0) return free_large(h, page, e, address);
+  report(h, error_kind::interior_pointer, address);
+}
+WARPHEAP_SLOW_ENTRY(free_other);
+
+__device__ __forceinline__ void free(const heap_view& h, lane_mask mask, void* p) {
+  // One comparison for null, the zero-size object, and addresses below and above the heap.
+  const std::uint64_t offset =
+      reinterpret_cast<std::uint64_t>(p) - reinterpret_cast<std::uint64_t>(h.base);
+  page_entry e{};
+  slot_place place{0, 0};
+  if (offset < h.bytes) {
+    const auto page = static_cast<page_index>(offset >> page_shift);
+    e.bits = atomic::load<order::relaxed>(h.entry + page);
+    if (e.cls() != no_class && e.cls() < tiny_blocks)
+      place = place_of(page, e, static_cast<std::uint32_t>(offset & (page_size - 1)));
+  }
+  const lane_mask group = group_of(mask, place.at);
+  if (place.at != 0)
+    free_small(h, group, place);
+  else if (p != nullptr && offset != 0)
+    free_other_entry(*h.self, offset, e);
+}
+
+/// The same for slow paths.
+WARPHEAP_OUTLINED void free_outlined(const heap_view& h, lane_mask mask, void* p) {
+  free(h, mask, p);
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap
