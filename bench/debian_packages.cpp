@@ -112,19 +112,8 @@ std::uint32_t package_reader::vertex(std::string_view name) {
 }
 
 package_graph package_reader::finish() {
-  std::sort(edges_.begin(), edges_.end());
-  edges_.erase(std::unique(edges_.begin(), edges_.end()), edges_.end());
-
-  package_graph out;
+  package_graph out{rows_from_edges(names_.size(), std::move(edges_)), packages_};
   out.names = std::move(names_);
-  out.packages = packages_;
-  out.offsets.assign(out.names.size() + 1, 0);
-  out.targets.reserve(edges_.size());
-  for (const auto& [source, target] : edges_) {
-    ++out.offsets[source + 1];
-    out.targets.push_back(target);
-  }
-  for (std::size_t v = 0; v < out.names.size(); ++v) out.offsets[v + 1] += out.offsets[v];
   *this = package_reader(max_packages_);
   return out;
 }

@@ -9,19 +9,13 @@
 #include <utility>
 #include <vector>
 
+#include "bench/graph_rows.hpp"
+
 namespace warpheap::bench {
 
-/// A directed graph in compressed rows: the edges of vertex v are
-/// targets[offsets[v] .. offsets[v + 1]), ascending, without repetitions.
-struct package_graph {
-  std::vector<std::string> names;  // package or virtual package of each vertex
-  std::vector<std::uint32_t> offsets;
-  std::vector<std::uint32_t> targets;
-  std::size_t packages = 0;          // stanzas that were read
-  std::vector<std::string> sources;  // files that were read
-
-  std::size_t vertices() const { return names.size(); }
-  std::size_t edges() const { return targets.size(); }
+/// The vertices are packages and virtual packages.
+struct package_graph : graph_rows {
+  std::size_t packages = 0;  // stanzas that were read
 };
 
 /// Reads the control format of apt's package lists and of dpkg's status file, in pieces of any

@@ -14,7 +14,7 @@ std::uint32_t below(std::mt19937_64& random, std::size_t bound) {
 
 }  // namespace
 
-reference_graph::reference_graph(const package_graph& from)
+reference_graph::reference_graph(const graph_rows& from)
     : rows_(from.vertices()), edges_(from.edges()) {
   for (std::size_t v = 0; v < rows_.size(); ++v)
     rows_[v].assign(from.targets.begin() + from.offsets[v],

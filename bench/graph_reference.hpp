@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "bench/debian_packages.hpp"
+#include "bench/graph_rows.hpp"
 
 namespace warpheap::bench {
 
@@ -20,7 +20,7 @@ struct edge {
 /// Adjacency as sorted vectors.
 class reference_graph {
  public:
-  explicit reference_graph(const package_graph& from);
+  explicit reference_graph(const graph_rows& from);
 
   bool insert(edge one);  // false: it was there
   bool erase(edge one);   // false: it was not there

@@ -73,6 +73,12 @@ std::size_t default_reserve(const backend_hooks& hooks, bool quick) {
   return std::clamp(hooks.available_bytes() / 2, probe_reserve, most);
 }
 
+std::size_t longest_name(const std::vector<bench_case>& cases) {
+  std::size_t longest = 0;
+  for (const auto& one : cases) longest = std::max(longest, one.name.size());
+  return longest;
+}
+
 result run_case(const bench_case& one, const run_context& run) {
   result out;
   try {
@@ -111,7 +117,7 @@ int run(const options& wanted) {
   checked.validate();
   report results({backend.name, backend.device, backend.reason, WARPHEAP_REVISION, reserve, threads,
                   describe_environment()},
-                 wanted, std::cout);
+                 wanted, std::cout, longest_name(cases));
   install_interrupt_handler();
   progress line;
   bool interrupted_run = false;

@@ -79,10 +79,11 @@ constexpr std::array<column, 14> columns = {{{"workload", 16, true},
                                              {"check", 7, true},
                                              {"params", 6, true}}};
 
-void print_row(std::ostream& out, const std::array<std::string, columns.size()>& cells) {
+void print_row(std::ostream& out, std::size_t name_width,
+               const std::array<std::string, columns.size()>& cells) {
   std::string line;
   for (std::size_t i = 0; i < columns.size(); ++i) {
-    const std::size_t width = static_cast<std::size_t>(columns[i].width);
+    const auto width = i == 0 ? name_width : static_cast<std::size_t>(columns[i].width);
     const std::size_t gap = cells[i].size() < width ? width - cells[i].size() : 0;
     if (i != 0) line += "  ";
     if (!columns[i].left) line.append(gap, ' ');
@@ -173,15 +174,18 @@ std::string format_number(double number) {
   return printed(std::fabs(number) < 9'999'999.5 ? "%.0f" : "%.1e", number);
 }
 
+table::table(std::ostream& out, std::size_t name_width)
+    : out_(out), name_width_(std::max<std::size_t>(name_width, 8)) {}
+
 void table::header() {
   std::array<std::string, columns.size()> titles;
   std::array<std::string, columns.size()> lines;
   for (std::size_t i = 0; i < columns.size(); ++i) {
     titles[i] = columns[i].title;
-    lines[i] = std::string(static_cast<std::size_t>(columns[i].width), '-');
+    lines[i] = std::string(i == 0 ? name_width_ : static_cast<std::size_t>(columns[i].width), '-');
   }
-  print_row(out_, titles);
-  print_row(out_, lines);
+  print_row(out_, name_width_, titles);
+  print_row(out_, name_width_, lines);
   out_.flush();
 }
 
@@ -215,7 +219,7 @@ void table::rows(const result& one, std::string_view backend) {
       cells[13] = fields_text(timed->at) + (first && !one.params.empty() ? "; " : "")
                   + (first ? fields_text(one.params) : "");
     cells[12] = check_name(one.check);
-    print_row(out_, cells);
+    print_row(out_, name_width_, cells);
     first = false;
   };
   for (const auto& timed : one.operations) row(&timed);
@@ -236,11 +240,11 @@ report::target report::open_target(const std::string& name, const char* option) 
   return {name, std::filesystem::is_regular_file(name, ignored)};
 }
 
-report::report(machine where, options wanted, std::ostream& out)
+report::report(machine where, options wanted, std::ostream& out, std::size_t name_width)
     : where_(std::move(where)),
       wanted_(std::move(wanted)),
       out_(out),
-      table_(out),
+      table_(out, name_width),
       json_(open_target(wanted_.json_file, "--json")),
       csv_(open_target(wanted_.csv_file, "--csv")) {
   out_ << "warpheap_bench " << where_.revision << '\n'

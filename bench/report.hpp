@@ -77,19 +77,21 @@ std::string format_number(double number);
 /// Prints the rows of results as they come.
 class table {
  public:
-  explicit table(std::ostream& out) : out_(out) {}
+  /// `name_width`: of the column of names.
+  table(std::ostream& out, std::size_t name_width);
   void header();
   void rows(const result& one, std::string_view backend);
 
  private:
   std::ostream& out_;
+  std::size_t name_width_;
 };
 
 /// Collects results and keeps the JSON and CSV files up to date: complete after every add().
 class report {
  public:
   /// Throws usage_error if a file that is asked for can't be written.
-  report(machine where, options wanted, std::ostream& out);
+  report(machine where, options wanted, std::ostream& out, std::size_t name_width = 16);
 
   void add(result one);
   /// Prints the summary and writes the files for the last time.

@@ -3,79 +3,17 @@
 // A kernel that only allocates, one that only frees, timed apart; and "pairs", where each lane
 // frees what it allocated at once.
 #include <algorithm>
-#include <array>
-#include <cstdio>
 
 #include <warpheap/device_heap.cuh>
 #include <warpheap/heap.hpp>
 
 #include "bench/device_tools.cuh"
 #include "bench/measure.hpp"
+#include "bench/objects.cuh"
 #include "bench/registry.hpp"
 
 namespace warpheap::bench {
 namespace {
-
-WARPHEAP_HD constexpr std::uint64_t mixed(std::uint64_t x) {
-  x ^= x >> 32;
-  x *= 0xd6e8feb86659fd93u;
-  x ^= x >> 32;
-  x *= 0xd6e8feb86659fd93u;
-  return x ^ x >> 32;
-}
-
-/// Sizes of the objects: all the same, or uniform in a range.
-struct size_plan {
-  std::uint32_t least;
-  std::uint32_t most;
-
-  WARPHEAP_HD std::uint32_t size(std::uint64_t index) const {
-    return least == most ? least
-                         : least + static_cast<std::uint32_t>(mixed(index) % (most - least + 1));
-  }
-  WARPHEAP_HD std::uint32_t alignment(std::uint32_t bytes) const {
-    const std::uint32_t low_bit = bytes & (0u - bytes);
-    return bytes == low_bit ? (low_bit < 128 ? low_bit : 128) : low_bit < 8 ? low_bit : 8;
-  }
-};
-
-enum class fault_kind : std::uint32_t { none, denied, misaligned, content };
-
-/// The first object found wrong, and how many there are.
-struct fault {
-  unsigned long long count;
-  unsigned long long index;
-  unsigned long long address;
-  unsigned long long expected;
-  unsigned long long found;
-  std::uint32_t offset;
-  std::uint32_t bytes;
-  fault_kind kind;
-
-  __device__ void report(fault_kind what, std::uint64_t i, const void* p, std::uint32_t size,
-                         std::uint32_t at, std::uint64_t wanted, std::uint64_t got) {
-    if (atomicAdd(&count, 1ull) != 0) return;
-    index = i;
-    address = reinterpret_cast<std::uintptr_t>(p);
-    expected = wanted;
-    found = got;
-    offset = at;
-    bytes = size;
-    kind = what;
-  }
-};
-
-/// What stands at `offset` of an object: depends on its number and on where it lies, so that two
-/// objects which overlap can't both be right.
-struct pattern {
-  std::uint64_t seed;
-  __device__ pattern(std::uint64_t index, const void* p)
-      : seed(mixed(index ^ reinterpret_cast<std::uintptr_t>(p) * 0x9e3779b97f4a7c15u)) {}
-  template <class Word>
-  __device__ Word at(std::uint32_t offset) const {
-    return static_cast<Word>((seed + offset * 0x9e3779b97f4a7c15u) >> (64 - 8 * sizeof(Word)));
-  }
-};
 
 __global__ void malloc_kernel(device_heap heap, void** objects, std::size_t count, size_plan plan) {
   const std::size_t i = global_thread();
@@ -85,62 +23,6 @@ __global__ void malloc_kernel(device_heap heap, void** objects, std::size_t coun
 __global__ void free_kernel(device_heap heap, void** objects, std::size_t count) {
   const std::size_t i = global_thread();
   if (i < count) heap.free(objects[i]);
-}
-
-template <class Word>
-__device__ void write_words(void* p, std::uint32_t size, pattern content) {
-  for (std::uint32_t at = 0; at < size; at += sizeof(Word))
-    *reinterpret_cast<Word*>(static_cast<char*>(p) + at) = content.at<Word>(at);
-}
-
-template <class Word>
-__device__ void verify_words(const void* p, std::uint32_t size, pattern content, std::uint64_t i,
-                             fault* first) {
-  for (std::uint32_t at = 0; at < size; at += sizeof(Word)) {
-    const Word found = *reinterpret_cast<const Word*>(static_cast<const char*>(p) + at);
-    if (found != content.at<Word>(at)) {
-      first->report(fault_kind::content, i, p, size, at, content.at<Word>(at), found);
-      return;
-    }
-  }
-}
-
-__global__ void write_kernel(void** objects, std::size_t count, size_plan plan, fault* first) {
-  const std::size_t i = global_thread();
-  if (i >= count) return;
-  void* p = objects[i];
-  const std::uint32_t size = plan.size(i);
-  if (p == nullptr) {
-    first->report(fault_kind::denied, i, p, size, 0, 0, 0);
-    return;
-  }
-  const std::uint32_t alignment = plan.alignment(size);
-  if (const auto rest = reinterpret_cast<std::uintptr_t>(p) % alignment; rest != 0) {
-    first->report(fault_kind::misaligned, i, p, size, 0, alignment, rest);
-    return;
-  }
-  const pattern content(i, p);
-  if (alignment >= 8)
-    write_words<std::uint64_t>(p, size, content);
-  else if (alignment == 4)
-    write_words<std::uint32_t>(p, size, content);
-  else
-    write_words<std::uint8_t>(p, size, content);
-}
-
-__global__ void verify_kernel(void** objects, std::size_t count, size_plan plan, fault* first) {
-  const std::size_t i = global_thread();
-  if (i >= count || objects[i] == nullptr) return;
-  const void* p = objects[i];
-  const std::uint32_t size = plan.size(i);
-  const std::uint32_t alignment = plan.alignment(size);
-  const pattern content(i, p);
-  if (alignment >= 8)
-    verify_words<std::uint64_t>(p, size, content, i, first);
-  else if (alignment == 4)
-    verify_words<std::uint32_t>(p, size, content, i, first);
-  else
-    verify_words<std::uint8_t>(p, size, content, i, first);
 }
 
 /// Each lane allocates, marks and frees `rounds` objects, one after the other.
@@ -167,32 +49,6 @@ __global__ void pairs_kernel(device_heap heap, std::size_t count, unsigned round
   }
 }
 
-std::string in_hex(unsigned long long value) {
-  std::array<char, 24> text{};
-  std::snprintf(text.data(), text.size(), "0x%llx", value);
-  return text.data();
-}
-
-void require_sound(const device_array<fault>& faults) {
-  const fault first = faults.to_host().front();
-  if (first.count == 0) return;
-  const std::string object = "object " + std::to_string(first.index) + " of "
-                             + std::to_string(first.bytes) + " bytes at " + in_hex(first.address);
-  std::string text;
-  switch (first.kind) {
-    case fault_kind::denied: text = object + ": expected memory, found a null pointer"; break;
-    case fault_kind::misaligned:
-      text = object + ": expected an address divisible by " + std::to_string(first.expected)
-             + ", found a remainder of " + std::to_string(first.found);
-      break;
-    default:
-      text = object + ", offset " + std::to_string(first.offset) + ": expected "
-             + in_hex(first.expected) + ", found " + in_hex(first.found);
-  }
-  if (first.count > 1) text += " (and " + std::to_string(first.count - 1) + " more objects)";
-  throw integrity_error(text);
-}
-
 /// As many objects as the backend can be kept busy with, in at most two thirds of the heap.
 std::size_t object_count(const run_context& run, size_plan plan) {
   const bool gpu = run.backend == backend_kind::cuda;
@@ -206,18 +62,6 @@ std::size_t object_count(const run_context& run, size_plan plan) {
   const std::size_t each = std::max<std::size_t>(16, (plan.least + plan.most) / 2 * 9 / 8);
   const std::size_t count = std::clamp<std::size_t>(bytes / each, 1, most);
   return count < block_threads ? count : count / block_threads * block_threads;
-}
-
-fields plan_params(size_plan plan) {
-  if (plan.least == plan.most) return {{"size_bytes", std::uint64_t{plan.least}}};
-  return {{"min_size_bytes", std::uint64_t{plan.least}},
-          {"max_size_bytes", std::uint64_t{plan.most}}};
-}
-
-std::uint64_t payload_of(size_plan plan, std::size_t count) {
-  std::uint64_t bytes = 0;
-  for (std::size_t i = 0; i < count; ++i) bytes += plan.size(i);
-  return bytes;
 }
 
 result run_throughput(const run_context& run, size_plan plan) {
@@ -244,8 +88,8 @@ result run_throughput(const run_context& run, size_plan plan) {
     run.step("repetition " + std::to_string(i + 1) + " of " + std::to_string(repetitions));
     mallocs.add(time_ns([&] { launch(grid, block_threads, malloc_kernel, dev, all, count, plan); }),
                 count);
-    launch(grid, block_threads, write_kernel, all, count, plan, first);
-    launch(grid, block_threads, verify_kernel, all, count, plan, first);
+    launch(grid, block_threads, write_kernel<size_plan>, all, count, plan, false, first);
+    launch(grid, block_threads, verify_kernel<size_plan>, all, count, plan, first);
     synchronize();
     require_sound(faults);
     full = snapshot(tested);

@@ -1,0 +1,9 @@
+// Free lists behind a spin lock in every workload.
+#include "bench/baselines.cuh"
+#include "bench/workloads.cuh"
+
+namespace warpheap::bench {
+namespace {
+const workloads_of<spin_locked_list> registered;
+}  // namespace
+}  // namespace warpheap::bench

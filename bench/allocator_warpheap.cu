@@ -1,0 +1,8 @@
+// This heap in every workload that it shares with others.
+#include "bench/workloads.cuh"
+
+namespace warpheap::bench {
+namespace {
+const workloads_of<warpheap_adapter> registered;
+}  // namespace
+}  // namespace warpheap::bench

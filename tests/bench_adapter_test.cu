@@ -1,0 +1,134 @@
+// Other allocators in the benchmark: the baselines work, and one that is broken is found out.
+#include <gtest/gtest.h>
+
+#include "bench/baselines.cuh"
+#include "bench/rounds.cuh"
+#include "bench/survey_manager.cuh"
+#include "bench/survey_space.cuh"
+#include "device_fixture.cuh"
+
+namespace warpheap::bench {
+namespace {
+
+constexpr std::size_t little = std::size_t{64} << 20;
+
+class BenchAdapter : public ::testing::Test {
+ protected:
+  void SetUp() override {
+#ifdef __CUDACC__
+    if (const std::string why = why_no_cuda(); !why.empty()) GTEST_SKIP() << why;
+#endif
+    wanted_.quick = true;
+    wanted_.repeat = 2;
+  }
+
+  run_context run() { return {wanted_, line_, this_backend, little, 1}; }
+  static std::vector<point> points() {
+    return {{{64, 64}, 1000, granularity::thread, {}}, {{4, 300}, 500, granularity::warp, {}}};
+  }
+  template <class A>
+  std::string complaint() {
+    try {
+      run_points<A>(run(), points());
+    } catch (const integrity_error& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  options wanted_;
+  progress line_;
+};
+
+TEST_F(BenchAdapter, EveryAllocatorOfTheProjectIsSound) {
+  EXPECT_EQ(complaint<warpheap_adapter>(), "");
+  EXPECT_EQ(complaint<bump_pointer>(), "");
+  EXPECT_EQ(complaint<spin_locked_list>(), "");
+}
+
+TEST_F(BenchAdapter, PointsHaveOperationsForWhatTheAllocatorDoes) {
+  const result list = run_points<spin_locked_list>(run(), points());
+  ASSERT_EQ(list.operations.size(), 6u);
+  EXPECT_EQ(list.operations[2].name, "free");
+  EXPECT_TRUE(list.operations[0].cold_ns_per_op.has_value());
+  // A bump pointer frees nothing, so nothing is said about its free.
+  EXPECT_EQ(run_points<bump_pointer>(run(), points()).operations.size(), 4u);
+  const std::vector<point> too_large = {{{8192, 8192}, 1u << 20, granularity::thread, {}}};
+  EXPECT_THROW(run_points<bump_pointer>(run(), too_large), no_input);
+}
+
+/// A bump pointer over a few bytes, with mistakes.
+template <unsigned step, unsigned shift>
+struct broken {
+  static constexpr const char* name = "broken";
+  static constexpr bool frees = false;
+  struct handle {
+    std::byte* base;
+    unsigned* used;
+    __device__ void* malloc(std::size_t) const {
+      return base + atomicAdd(used, step) % (1u << 20) + shift;
+    }
+    __device__ void free(void*) const {}
+  };
+  explicit broken(std::size_t bytes) : memory(bytes), used(1) {}
+  handle device() { return {memory.data(), used.data()}; }
+  void rest() { used.clear(); }
+  untouched_memory memory;
+  device_array<unsigned> used;
+};
+
+TEST_F(BenchAdapter, OverlappingObjectsAreFound) {
+  using overlapping = broken<32, 0>;  // objects of 64 bytes every 32
+  EXPECT_NE(complaint<overlapping>().find("expected 0x"), std::string::npos);
+  using one_for_all = broken<0, 0>;
+  EXPECT_NE(complaint<one_for_all>().find("expected 0x"), std::string::npos);
+}
+
+TEST_F(BenchAdapter, BadAddressesAreFound) {
+  using odd = broken<512, 8>;
+  EXPECT_NE(complaint<odd>().find("expected an address divisible by 16"), std::string::npos);
+}
+
+TEST_F(BenchAdapter, RunningOutIsNoErrorAndIsCounted) {
+  wanted_.filter = "";
+  const result full = survey::run_out_of_memory<bump_pointer>(run());
+  const series& curve = full.curves.front();
+  ASSERT_FALSE(curve.points.empty());
+  for (const auto& [size, part] : curve.points) {
+    EXPECT_GT(part, 0.99) << size;
+    EXPECT_LE(part, 1.0) << size;
+  }
+}
+
+/// What the survey's harness derives from, as its interface is described.
+class MemoryManagerBase {
+ public:
+  explicit MemoryManagerBase(std::size_t bytes) : size(bytes) {}
+  virtual ~MemoryManagerBase() = default;
+  virtual void init() = 0;
+  virtual __device__ void* malloc(std::size_t bytes) = 0;
+  virtual __device__ void free(void* p) = 0;
+  std::size_t size;
+};
+using manager = survey_manager<MemoryManagerBase>;
+
+__global__ void use_manager_kernel(manager mm, unsigned* sum) {
+  auto* p = static_cast<unsigned*>(mm.malloc(sizeof(unsigned)));
+  if (p == nullptr) return;
+  *p = threadIdx.x;
+  atomicAdd(sum, *p);
+  mm.free(p);
+}
+
+TEST_F(BenchAdapter, HeapFitsTheSurveysInterface) {
+  manager made(little);
+  made.init();
+  EXPECT_EQ(made.size, little);
+  const device_array<unsigned> sum(1);
+  for (int i = 0; i < 2; ++i) launch(1, 64, use_manager_kernel, made, sum.data());
+  synchronize();
+  EXPECT_EQ(sum.to_host().front(), 2u * 63 * 64 / 2);
+}
+
+}  // namespace
+}  // namespace warpheap::bench
