@@ -104,7 +104,7 @@ class mcentral_set {
       taken = late_;
       n = std::exchange(late_size_, 0);
     }
-    return {taken.begin(), taken.begin() + static_cast<std::ptrdiff_t>(n)};
+    return std::vector<void*>(taken.begin(), taken.begin() + static_cast<std::ptrdiff_t>(n));
   }
 
   /// All locks of the set, before a fork and after it.
