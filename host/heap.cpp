@@ -159,8 +159,9 @@ struct heap::impl {
                     + (said == most ? " (further errors are counted, see heap::errors())" : ""));
   }
 
-  /// Takes over what kernels have recorded since the last time.
-  void surface_device_errors() {
+  /// Takes over what kernels have recorded, and what the host found out late, since the last time.
+  void surface_errors() {
+    for (void* p : objects.take_late_double_frees()) note_error(error_kind::double_free, p);
     if (operations == nullptr) return;
     const device_state state = read_state();
     std::vector<std::string> lines;
@@ -184,8 +185,12 @@ struct heap::impl {
 
   // --- frees between the sides -------------------------------------------------------------------
 
-  void free(void* p) {
-    const free_status status = objects.free(p);
+  [[gnu::noinline]] void free_tiny(void* p) noexcept {
+    if (!objects.free_tiny(p)) free(p);
+  }
+  /// A free that is not only setting a bit in one of this thread's spans.
+  [[gnu::noinline]] void free(void* p) noexcept {
+    const free_status status = objects.free_slow(p);
     if (status == free_status::device_page) return free_device_object(p);
     after_free(p, status);
   }
@@ -267,7 +272,7 @@ struct heap::impl {
 
   /// Waits for kernels and applies the frees of both sides.
   void synchronize() {
-    if (operations == nullptr) return;
+    if (operations == nullptr) return surface_errors();
     wrong_frees wrong;
     {
       const std::lock_guard lock(device_mutex);
@@ -279,7 +284,7 @@ struct heap::impl {
       wrong = collect_host_frees();
     }
     report(wrong);
-    surface_device_errors();
+    surface_errors();
   }
 
   // --- statistics --------------------------------------------------------------------------------
@@ -433,7 +438,15 @@ void* heap::realloc(void* p, std::size_t size) noexcept {
   return moved;
 }
 
-void heap::free(void* p) noexcept { impl_->free(p); }
+void heap::free(void* p) noexcept {
+  // Each other way is a call in tail position: the common one needs no frame.
+  impl& self = *impl_;
+  const host_heap::fast_free done = self.objects.free_fast(p);
+  if (done == host_heap::fast_free::done) [[likely]]
+    return;
+  if (done == host_heap::fast_free::tiny) return self.free_tiny(p);
+  self.free(p);
+}
 std::size_t heap::usable_size(const void* p) const noexcept {
   return impl_->objects.usable_size(p);
 }

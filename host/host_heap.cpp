@@ -48,16 +48,9 @@ std::uint64_t register_heap(host_heap* h) {
   return ++r.last_id;
 }
 
-/// The cache that the thread used last. Trivial, so that reading it costs no check for construction
-/// and works at any time in a thread's life.
-struct last_cache {
-  std::uint64_t heap_id = 0;
-  mcache* cache = nullptr;
-  bool thread_ended = false;
-};
-constinit thread_local last_cache last;
-
 }  // namespace
+
+constinit thread_local last_cache last_used;
 
 /// A thread's caches, one for each heap it used.
 class thread_caches {
@@ -95,7 +88,7 @@ class thread_caches {
   void add(std::uint64_t heap_id, mcache* c) { (void)entries_.push_back({heap_id, c}); }
 
   ~thread_caches() {
-    last = {0, nullptr, true};
+    last_used = {0, nullptr, true};
     heap_registry& r = registry();
     // Held throughout: a heap does not go while its cache is given back to it.
     const std::scoped_lock lock(r.mutex);
@@ -132,7 +125,7 @@ void host_heap::before_fork() {
   r.mutex.lock();
   for (const auto& [id, heap] : r.heaps) {
     heap->caches_mutex_.lock();
-    for (unsigned sc = 0; sc < host_span_classes; ++sc) heap->central_[sc].lock();
+    heap->central_.lock();
     heap->pages_.lock();
   }
   sys_pool::lock();
@@ -145,7 +138,7 @@ void host_heap::after_fork() {
   heap_registry& r = registry();
   for (const auto& [id, heap] : r.heaps) {
     heap->pages_.unlock();
-    for (unsigned sc = 0; sc < host_span_classes; ++sc) heap->central_[sc].unlock();
+    heap->central_.unlock();
     heap->caches_mutex_.unlock();
   }
   r.mutex.unlock();
@@ -155,9 +148,9 @@ void host_heap::after_fork() {
 // ---------------------------------------------------------------------------------------
 
 mcache* host_heap::cache() {
-  if (last.heap_id == id_) [[likely]]
-    return last.cache;
-  if (last.thread_ended) return nullptr;
+  if (last_used.heap_id == id_) [[likely]]
+    return last_used.cache;
+  if (last_used.thread_ended) return nullptr;
   thread_caches* const mine = thread_caches::mine();
   if (mine == nullptr) return nullptr;
   mcache* c = mine->find(id_);
@@ -167,8 +160,8 @@ mcache* host_heap::cache() {
     if (c == nullptr) return nullptr;
     mine->add(id_, c);
   }
-  last.heap_id = id_;
-  last.cache = c;
+  last_used.heap_id = id_;
+  last_used.cache = c;
   return c;
 }
 
@@ -224,16 +217,18 @@ void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind) {
   void* p = c.alloc(sc);
   if (p == nullptr) [[unlikely]]
     p = or_reclaim(c, [&] { return c.alloc(sc); });
-  if (p != nullptr) c.counters.mallocs[size_class].add(1);
+  if (p != nullptr) c.counters.mallocs[size_class].increment();
   return p;
 }
 
 mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind) {
   const std::size_t npages = bits::ceil_div(n, page_size);
-  mspan* s = or_reclaim(c, [&] {
-    return pages_.alloc_large(npages, align_pages,
-                              make_span_class(0, kind == contents::no_pointers), c.stock());
-  });
+  const unsigned span_class = make_span_class(0, kind == contents::no_pointers);
+  mspan* s = align_pages == 1 ? c.take_large(npages, span_class) : nullptr;
+  if (s == nullptr) {
+    s = or_reclaim(c,
+                   [&] { return pages_.alloc_large(npages, align_pages, span_class, c.stock()); });
+  }
   if (s == nullptr) return nullptr;
   c.counters.mallocs[0].add(1);
   c.counters.large_bytes_taken.add(s->elemsize());
@@ -241,7 +236,8 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
 }
 
 void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
-  if (n < tiny_size && kind == contents::no_pointers) {
+  // 8 bytes lie as densely in slots of their own, and need no mask.
+  if (n < tiny_size && n != 8 && kind == contents::no_pointers) {
     return or_reclaim(c, [&] { return c.alloc_tiny(static_cast<unsigned>(n)); });
   }
   if (n <= max_small_size) return alloc_class(c, size_to_class(n), kind);
@@ -249,7 +245,24 @@ void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
   return s == nullptr ? nullptr : s->base();
 }
 
-void* host_heap::malloc(std::size_t n, contents kind) {
+void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
+  if (kind == contents::no_pointers && last_used.heap_id == id_) [[likely]] {
+    mcache* c = last_used.cache;
+    void* p = nullptr;
+    if (n > detail::fine_limit && n <= max_small_size) {
+      p = c->take(size_to_class(n));
+    } else if (n == 8) {
+      p = c->take(1);
+    } else if (n - 1 < tiny_size - 1) {
+      p = c->alloc_tiny(static_cast<unsigned>(n));
+    }
+    if (p != nullptr) [[likely]]
+      return p;
+  }
+  return malloc_any(n, kind);
+}
+
+void* host_heap::malloc_any(std::size_t n, contents kind) noexcept {
   if (n == 0) return base();
   return with_cache([&](mcache& c) { return alloc(c, n, kind); });
 }
@@ -303,74 +316,106 @@ void* host_heap::aligned_alloc(std::size_t align, std::size_t n, contents kind) 
 // --- free
 // -----------------------------------------------------------------------------------------
 
-free_status host_heap::free(void* p) {
+free_status host_heap::free_slow(void* p) noexcept {
   if (mcache* c = cache(); c != nullptr) [[likely]] {
-    const free_status status = free_object(p, c->counters);
-    c->counters.frees_by_status[static_cast<unsigned>(status)].add(1);
+    const free_status status = free_object(p, c, c->counters);
+    if (status != free_status::ok) c->counters.wrong_frees[static_cast<unsigned>(status)].add(1);
     return status;
   }
   // The thread has ended: counted where ended threads are.
   alloc_counters counters;
-  const free_status status = free_object(p, counters);
-  counters.frees_by_status[static_cast<unsigned>(status)].add(1);
+  const free_status status = free_object(p, nullptr, counters);
+  if (status != free_status::ok) counters.wrong_frees[static_cast<unsigned>(status)].add(1);
   const std::scoped_lock lock(caches_mutex_);
   retired_.add(counters);
   return status;
 }
 
-free_status host_heap::free_object(void* p, alloc_counters& counters) {
+free_status host_heap::free_object(void* p, mcache* c, alloc_counters& counters) {
   if (p == nullptr) return free_status::null;
-  // Below the base it wraps to more than any reservation.
   const std::size_t offset =
       reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
   if (offset >= reserve_bytes()) return free_status::foreign;
   if (offset == 0) return free_status::zero_size;
-  const page_owner owner = pages_.owner(offset >> page_shift);
-  if (!owner.is_span()) return classify_without_span(owner, offset % page_size);
+  for (;;) {
+    const page_owner owner = pages_.owner(offset >> page_shift);
+    if (!owner.is_span()) return classify_without_span(owner, offset % page_size);
+    mspan* s = owner.span();
+    const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base());
+    if (s->size_class() == 0) return free_large(s, in_span, c, counters);
+    const unsigned slot = s->slot_of(in_span);
+    if (slot >= s->nelems()) return free_status::interior;  // the tail
+    const auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
+    if (in_slot != 0 && !s->is_tiny()) return free_status::interior;
 
-  mspan* s = owner.span();
-  const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base());
-  const unsigned size_class = s->size_class();
-  if (size_class == 0) {
-    if (in_span != 0) return free_status::interior;
-    if ((s->give(0) & 1) != 0) return free_status::double_free;
-    counters.frees[0].add(1);
-    counters.large_bytes_freed.add(s->elemsize());
-    pages_.free_span(s);
+    const span_status seen = s->status();
+    if (seen.place() == span_place::full) {
+      // Nobody's: it becomes this thread's. Then all is looked at again: the record may have become
+      // another span's meanwhile, if the pointer is stale.
+      if (c != nullptr) {
+        c->adopt(s, seen);
+      } else {
+        central_[seen.span_class()].take_full(s);
+      }
+      continue;
+    }
+    const bool own = c != nullptr && seen.is_owned_by(c);
+    if (own && seen.is_pending()) c->collect(s);
+    if (s->is_tiny()) return free_tiny_object(s, p, own, c, counters);
+    if (own) return c->free_own_slot(s, slot) ? free_status::ok : free_status::double_free;
+    const unsigned nelems = s->nelems();
+    const unsigned size_class = s->size_class();
+    const remote_free done = s->free_remote(slot);
+    if (done == remote_free::was_free) return free_status::double_free;
+    counters.frees[size_class].increment();
+    after_remote_free(s, nelems, done, c);
     return free_status::ok;
   }
-  const unsigned slot = s->slot_of(in_span);
-  if (slot >= s->nelems()) return free_status::interior;  // the tail
-  const auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
-  if (s->span_class() == tiny_span_class) return free_tiny(s, slot, in_slot, counters);
-  if (in_slot != 0) return free_status::interior;
-  if (!central_.free_slot(s, slot)) return free_status::double_free;
-  counters.frees[size_class].add(1);
+}
+
+/// A slot of a span of others was freed. The slot pinned the span until then; now the record may be
+/// another's, and only its atomic words may be looked at.
+void host_heap::after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c) {
+  const span_status now = s->status();
+  if (done == remote_free::left_full) {
+    if (c != nullptr) return c->take_left(s);
+    if (now.place() == span_place::full) central_[now.span_class()].take_full(s);
+  } else if (now.place() == span_place::partial && s->may_be_empty(nelems)) {
+    central_[now.span_class()].became_empty(s);
+  }
+}
+
+free_status host_heap::free_large(mspan* s, std::size_t in_span, mcache* c,
+                                  alloc_counters& counters) {
+  if (in_span != 0) return s->is_free(0) ? free_status::not_allocated : free_status::interior;
+  if (s->free_large()) return free_status::double_free;
+  counters.frees[0].increment();
+  counters.large_bytes_freed.add(s->elemsize());
+  c != nullptr ? c->keep_large(s) : pages_.free_span(s);
   return free_status::ok;
 }
 
-free_status host_heap::free_tiny(mspan* s, unsigned slot, unsigned offset,
-                                 alloc_counters& counters) {
+free_status host_heap::free_tiny_object(mspan* s, void* p, bool own, mcache* c,
+                                        alloc_counters& counters) {
   auto* masks = s->tiny_masks.load(std::memory_order_relaxed);  // published with the page's owner
-  if (masks == nullptr || offset >= tiny_size) return free_status::not_allocated;
-  std::atomic<std::uint32_t>& mask = masks->mask[slot];
-  std::uint32_t old = mask.load(std::memory_order_relaxed);
-  std::uint32_t rest = 0;
-  do {
-    if (!tiny_mask::is_live(old, offset)) {
-      return (old & tiny_mask::started(offset)) != 0 ? free_status::double_free
-                                                     : free_status::interior;
-    }
-    rest = old & ~tiny_mask::live(offset);
-    // acq_rel: of all frees of the block, the last one is after the others.
-  } while (
-      !mask.compare_exchange_weak(old, rest, std::memory_order_acq_rel, std::memory_order_relaxed));
-  counters.tiny_frees.add(1);
-  if (tiny_mask::holds_nothing(rest)) {
-    counters.tiny_blocks_freed.add(1);
-    // Can fail only for a stale pointer that met masks of another span's.
-    if (!central_.free_slot(s, slot)) return free_status::double_free;
+  if (masks == nullptr) return free_status::not_allocated;
+  const std::size_t at = reinterpret_cast<std::uintptr_t>(p) % page_size;  // spans of one page
+  const auto slot = static_cast<unsigned>(at / tiny_size);
+  const unsigned offset = at % tiny_size;
+  // First what others have freed, then what the owner knows: see "what tells a double free".
+  const std::uint32_t freed = masks->freed[slot].load(std::memory_order_acquire);
+  const std::uint32_t mask = masks->mask[slot].load(std::memory_order_relaxed);
+  if ((freed & tiny_mask::live(offset)) != 0) return free_status::double_free;
+  if (!tiny_mask::is_live(mask, offset)) {
+    return (mask & tiny_mask::started(offset)) != 0 ? free_status::double_free
+                                                    : free_status::interior;
   }
+  if (own) return c->free_own_tiny(s, p) ? free_status::ok : free_status::double_free;
+  const unsigned nelems = s->nelems();
+  const remote_free done = s->free_remote_tiny(*masks, slot, offset);
+  if (done == remote_free::was_free) return free_status::double_free;
+  counters.tiny_frees.increment();
+  after_remote_free(s, nelems, done, c);
   return free_status::ok;
 }
 
@@ -384,8 +429,9 @@ free_status host_heap::classify_without_span(page_owner owner, std::size_t offse
   const unsigned c = span_class_size_class(span_class);
   if (c == 0) return in_span == 0 ? free_status::double_free : free_status::not_allocated;
   const std::size_t slot = in_span / class_to_size(c);
-  return in_span % class_to_size(c) == 0 && slot < class_to_objects(c) ? free_status::double_free
-                                                                       : free_status::not_allocated;
+  return in_span % class_to_size(c) == 0 && slot < host_span_objects(c)
+             ? free_status::double_free
+             : free_status::not_allocated;
 }
 
 std::size_t host_heap::usable_size(const void* p) const {
@@ -403,7 +449,7 @@ std::size_t host_heap::usable_size(const void* p) const {
   if (s->span_class() == tiny_span_class) {
     const auto* masks = s->tiny_masks.load(std::memory_order_relaxed);
     if (masks == nullptr || in_slot >= tiny_size) return 0;
-    const std::uint32_t mask = masks->mask[slot].load(std::memory_order_relaxed);
+    const std::uint32_t mask = masks->current(slot);
     return tiny_mask::is_live(mask, in_slot) ? tiny_mask::extent(mask, in_slot) : 0;
   }
   return in_slot == 0 ? s->elemsize() : 0;
@@ -415,6 +461,7 @@ std::size_t host_heap::usable_size(const void* p) const {
 page_run host_heap::take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages) {
   const page_run run = pages_.take_device_pages(min_pages, want_pages);
   if (run.count != 0) return run;
+  if (last_used.heap_id == id_) last_used.cache->flush();
   for (unsigned sc = 0; sc < host_span_classes; ++sc) central_[sc].release_empty();
   return pages_.take_device_pages(min_pages, want_pages);
 }
@@ -429,18 +476,20 @@ std::size_t host_heap::trim() {
 
 void host_heap::count_reset(const mspan& s) {
   const unsigned live = s.nelems() - s.count_free();
-  if (s.span_class() == tiny_span_class) {
-    const auto* masks = s.tiny_masks.load(std::memory_order_relaxed);
-    for (unsigned i = 0; i < s.nelems(); ++i) {
-      if (s.is_free(i)) continue;
-      const std::uint32_t mask = masks->mask[i].load(std::memory_order_relaxed);
-      retired_.tiny_frees.add(static_cast<std::uint64_t>(bits::popcount(mask & mask >> 16)));
-    }
-    retired_.tiny_blocks_freed.add(live);
+  if (!s.is_tiny()) {
+    retired_.frees[s.size_class()].add(live);
+    retired_.freed_by_reset.add(live);
+    if (s.size_class() == 0) retired_.large_bytes_freed.add(live * s.elemsize());
     return;
   }
-  retired_.frees[s.size_class()].add(live);
-  if (s.size_class() == 0) retired_.large_bytes_freed.add(live * s.elemsize());
+  const auto* masks = s.tiny_masks.load(std::memory_order_relaxed);
+  s.for_each_taken([&](unsigned i) {
+    const std::uint32_t mask = masks->current(i);
+    const auto objects = static_cast<std::uint64_t>(bits::popcount(mask & mask >> 16));
+    retired_.tiny_frees.add(objects);
+    retired_.freed_by_reset.add(objects);
+  });
+  retired_.tiny_blocks_freed.add(live);
 }
 
 void host_heap::reset() {
@@ -462,6 +511,7 @@ void host_heap::reset() {
 
 host_heap_stats host_heap::stats() const {
   host_heap_stats st;
+  std::uint64_t freed_by_reset = 0;
   const auto sum = [&](const alloc_counters& a) {
     for (unsigned c = 0; c < num_classes; ++c) {
       st.by_class[c].mallocs += a.mallocs[c].get();
@@ -474,9 +524,8 @@ host_heap_stats host_heap::stats() const {
     st.out_of_memory += a.out_of_memory.get();
     st.refused += a.refused.get();
     st.cache_refills += a.refills.get();
-    for (unsigned i = 0; i < free_statuses; ++i) {
-      st.frees_by_status[i] += a.frees_by_status[i].get();
-    }
+    freed_by_reset += a.freed_by_reset.get();
+    for (unsigned i = 0; i < free_statuses; ++i) st.frees_by_status[i] += a.wrong_frees[i].get();
   };
   {
     const std::scoped_lock lock(caches_mutex_);
@@ -484,6 +533,17 @@ host_heap_stats host_heap::stats() const {
     for (const mcache* c : caches_) sum(c->counters);
     st.thread_caches = caches_.size();
   }
+  st.tiny_blocks -= central_.tiny_blocks_freed.load(std::memory_order_relaxed);
+  // Of two frees at once, both were counted.
+  const mcentral_set::late_counts late = central_.late_double_frees();
+  std::uint64_t late_sum = 0;
+  for (unsigned c = 0; c < num_classes; ++c) {
+    st.by_class[c].frees -= late[c];
+    late_sum += late[c];
+  }
+  st.tiny_frees -= late[num_classes];
+  late_sum += late[num_classes];
+  st.frees_by_status[static_cast<unsigned>(free_status::double_free)] += late_sum;
   st.mallocs = st.tiny_mallocs;
   st.frees = st.tiny_frees;
   st.live_bytes += st.tiny_blocks * tiny_size;
@@ -495,6 +555,7 @@ host_heap_stats host_heap::stats() const {
     st.live_bytes += k.live * class_to_size(c);
   }
   st.live_objects = st.mallocs - st.frees;
+  st.frees_by_status[static_cast<unsigned>(free_status::ok)] = st.frees - freed_by_reset;
 
   const mheap_stats h = pages_.stats();
   st.spans = h.spans;

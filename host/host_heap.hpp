@@ -17,6 +17,7 @@
 #include "host/mcentral.hpp"
 #include "host/mheap.hpp"
 #include "host/mspan.hpp"
+#include "host/thread_cache.hpp"
 
 namespace warpheap {
 
@@ -75,9 +76,11 @@ struct host_heap_stats {
 ///
 /// Thread-safe: any thread allocates, and any thread frees any object. A thread has a cache of
 /// spans for each heap it uses, given back when the thread ends; a heap may go while threads that
-/// used it still run. Method: the Go runtime's (mcache, mcentral, mheap) with a free bit a slot
-/// that frees set atomically, by which wrong frees are told exactly, as long as the slot has no new
-/// owner.
+/// used it still run. Method: the Go runtime's (mcache, mcentral, mheap) with free bits of two
+/// kinds, those of the span's owner and those of all others, so that a thread allocates and frees
+/// in its own spans without lock and atomic read-modify-write. By these bits wrong frees are told,
+/// as long as the slot has no new owner; of two frees of one object that run at the same time, the
+/// second may be told later, when the owner collects (take_late_double_frees).
 class host_heap {
  public:
   /// Page 0 is reserved: base is the address of all objects of size 0. base must be aligned to
@@ -91,13 +94,56 @@ class host_heap {
 
   /// n bytes, indeterminate; nullptr when there is no room. n == 0: base. Aligned to the largest
   /// power of two that divides the slot size, hence to what any type of n bytes needs.
-  void* malloc(std::size_t n, contents kind = contents::no_pointers);
+  void* malloc(std::size_t n, contents kind = contents::no_pointers) {
+    if (kind == contents::no_pointers) {
+      if (void* p = malloc_fast(n); p != nullptr) [[likely]]
+        return p;
+    }
+    return malloc_slow(n, kind);
+  }
+  /// malloc where it is only taking a slot of the thread's current span; else nullptr.
+  void* malloc_fast(std::size_t n) {
+    if (last_used.heap_id != id_) [[unlikely]]
+      return nullptr;
+    mcache* c = last_used.cache;
+    // Not tiny, and found in the fine table of classes.
+    return n - tiny_size <= detail::fine_limit - tiny_size ? c->take(c->fine_class(n)) : nullptr;
+  }
+  void* malloc_slow(std::size_t n, contents kind) noexcept;
   /// n * m zeroed bytes; nullptr also when n * m overflows.
   void* calloc(std::size_t n, std::size_t m, contents kind = contents::no_pointers);
   /// n bytes aligned to align; nullptr also when align is no power of two.
   void* aligned_alloc(std::size_t align, std::size_t n, contents kind = contents::no_pointers);
   /// Never damages the heap, whatever p is, unless p is an object that was allocated anew.
-  free_status free(void* p);
+  free_status free(void* p) {
+    return free_fast(p) == fast_free::done ? free_status::ok : free_slow(p);
+  }
+  enum class fast_free : std::uint8_t { done, tiny, refused };
+  /// free where p is a small object in a span of this thread's cache. Otherwise nothing was done;
+  /// tiny: free_tiny may do it.
+  fast_free free_fast(void* p) {
+    // Below the base it wraps to more than any reservation.
+    const std::size_t offset =
+        reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
+    if (offset >= pages_.reserve_bytes()) return fast_free::refused;
+    const page_owner owner = pages_.owner(offset >> page_shift);
+    if (!owner.is_span()) return fast_free::refused;
+    // The span's being this thread's says that the cache is of this heap.
+    mcache* c = last_used.cache;
+    mspan* s = owner.span();
+    if (s->is_own(c)) [[likely]]
+      return c->free_own(s, p) ? fast_free::done : fast_free::refused;
+    return s->is_own_tiny(c) ? fast_free::tiny : fast_free::refused;
+  }
+  /// free where free_fast answered tiny; false: nothing was done.
+  bool free_tiny(void* p) {
+    const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(p) - base());
+    return last_used.cache->free_own_tiny(pages_.owner(offset >> page_shift).span(), p);
+  }
+  free_status free_slow(void* p) noexcept;
+  /// Pointers of double frees that were answered "ok" since the last call, because they ran beside
+  /// the first free of the object. A bounded number; stats counts all of them.
+  std::vector<void*> take_late_double_frees() { return central_.take_late_double_frees(); }
   /// Bytes that may be used at p, at least those asked for; 0 if p is no live object.
   std::size_t usable_size(const void* p) const;
 
@@ -125,7 +171,7 @@ class host_heap {
   void for_each_live(F&& f) const;
 
   std::byte* base() const { return pages_.base(); }
-  std::size_t reserve_bytes() const { return pages_.reserve_pages() * page_size; }
+  std::size_t reserve_bytes() const { return pages_.reserve_bytes(); }
 
  private:
   friend class thread_caches;  // of host_heap.cpp: a thread's caches, given back when it ends
@@ -136,13 +182,16 @@ class host_heap {
   template <class F>
   void* with_cache(F&& f);
 
+  [[gnu::noinline]] void* malloc_any(std::size_t n, contents kind) noexcept;
   void* alloc(mcache& c, std::size_t n, contents kind);
   void* alloc_class(mcache& c, unsigned size_class, contents kind);
   mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind);
   template <class F>
   auto or_reclaim(mcache& c, F&& attempt);
-  free_status free_object(void* p, alloc_counters& counters);
-  free_status free_tiny(mspan* s, unsigned slot, unsigned offset, alloc_counters& counters);
+  free_status free_object(void* p, mcache* c, alloc_counters& counters);
+  free_status free_large(mspan* s, std::size_t in_span, mcache* c, alloc_counters& counters);
+  free_status free_tiny_object(mspan* s, void* p, bool own, mcache* c, alloc_counters& counters);
+  void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c);
   static free_status classify_without_span(page_owner owner, std::size_t offset);
   void count_reset(const mspan& s);
 
@@ -161,19 +210,18 @@ template <class F>
 void host_heap::for_each_live(F&& f) const {
   pages_.for_each_span([&](const mspan& s) {
     const auto* masks = s.tiny_masks.load(std::memory_order_relaxed);
-    for (unsigned i = 0; i < s.nelems(); ++i) {
-      if (s.is_free(i)) continue;
+    s.for_each_taken([&](unsigned i) {
       if (masks == nullptr) {
         f(static_cast<void*>(s.slot_address(i)), s.elemsize());
-        continue;
+        return;
       }
-      const std::uint32_t mask = masks->mask[i].load(std::memory_order_relaxed);
+      const std::uint32_t mask = masks->current(i);
       for (unsigned offset = 0; offset < tiny_size; ++offset) {
         if (!tiny_mask::is_live(mask, offset)) continue;
         f(static_cast<void*>(s.slot_address(i) + offset),
           std::size_t{tiny_mask::extent(mask, offset)});
       }
-    }
+    });
   });
 }
 

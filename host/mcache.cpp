@@ -1,5 +1,7 @@
 #include "host/mcache.hpp"
 
+#include <algorithm>
+
 namespace warpheap {
 
 namespace {
@@ -7,123 +9,271 @@ namespace {
 // Stands for "no span": it has no slots and is never written, so no look-up tests for null.
 constinit mspan no_span;
 
+// Pages that a cache keeps beyond what is in use, at most; less in a small heap. It is what the
+// page allocator and its lock are spared.
+constexpr std::size_t max_kept_pages = 2048;
+constexpr std::size_t max_large_pages = 4096;
+constexpr std::size_t max_large_spans = 32;
+constexpr std::size_t kept_part = 128;
+// Pages of spans with free slots that it has in one class.
+constexpr std::size_t max_other_pages = 1024;
+
 }  // namespace
 
-void alloc_counters::add(const alloc_counters& other) {
-  for (unsigned c = 0; c < num_classes; ++c) {
-    mallocs[c].add(other.mallocs[c].get());
-    frees[c].add(other.frees[c].get());
-  }
-  for (unsigned i = 0; i < frees_by_status.size(); ++i) {
-    frees_by_status[i].add(other.frees_by_status[i].get());
-  }
-  for (owned_counter alloc_counters::*const figure :
-       {&alloc_counters::tiny_mallocs, &alloc_counters::tiny_frees,
-        &alloc_counters::tiny_blocks_taken, &alloc_counters::tiny_blocks_freed,
-        &alloc_counters::large_bytes_taken, &alloc_counters::large_bytes_freed,
-        &alloc_counters::out_of_memory, &alloc_counters::refused, &alloc_counters::refills}) {
-    (this->*figure).add((other.*figure).get());
-  }
-}
-
 mcache::mcache(mheap& heap, mcentral_set& central) : heap_(&heap), central_(&central) {
-  spans_.fill(&no_span);
+  current_.fill(&no_span);
+  for (std::size_t i = 0; i < fine_class_.size(); ++i) {
+    fine_class_[i] = static_cast<std::uint8_t>(size_to_class(i * 8));
+  }
 }
 
-unsigned mcache::next_free(unsigned span_class) {
-  do {
-    mspan* s = spans_[span_class];
-    const unsigned i = s->next_free_index();
-    if (i != s->nelems()) return i;
-  } while (refill(span_class));
-  return mspan::no_index;
-}
+// --- spans
+// ----------------------------------------------------------------------------------------
 
-bool mcache::refill(unsigned span_class) {
-  mspan* s = spans_[span_class];
+/// The current span lacks slots in its word: goes on in it, or in another. Null when there is none.
+mspan* mcache::refill(unsigned span_class) {
+  mspan* s = current(span_class);
   if (s != &no_span) {
-    // Slots that were freed behind the cursor come first.
-    if (s->any_free()) {
-      s->rewind();
-      return true;
+    if (s->advance()) return s;
+    if (!let_go_full(s)) {
+      make_current(s);
+      return s;
     }
-    spans_[span_class] = &no_span;
-    (*central_)[span_class].uncache_span(s);
+    current(span_class) = &no_span;
   }
-  s = (*central_)[span_class].cache_span();
-  if (s == nullptr) {
-    s = heap_->alloc_span(class_to_pages(host_span_size_class(span_class)), span_class,
-                          span_place::cached, stock_);
-    if (s == nullptr) return false;
-    s->set_phase(heap_->sweepgen(), sweep_phase::cached);
+  s = next_span(span_class);
+  if (s == nullptr) return nullptr;
+  make_current(s);
+  return s;
+}
+
+void mcache::make_current(mspan* s) {
+  if (!s->enter()) fatal("s.allocCount != s.nelems && freeIndex == s.nelems");
+  current(s->span_class()) = s;
+}
+
+/// A span of this cache with free slots, in none of its lists.
+mspan* mcache::next_span(unsigned span_class) {
+  span_list& mine = others(span_class);
+  for (;;) {
+    mspan* s = mine.pop_front();
+    if (s != nullptr) {
+      if (s->is_kept) {
+        s->is_kept = false;
+        kept_pages_ -= s->npages();
+      }
+    } else {
+      s = (*central_)[span_class].cache_span(this);
+      if (s == nullptr) break;
+      counters.refills.add(1);
+    }
+    if (s->has_free() || !let_go_full(s)) return s;
   }
+  mspan* s = heap_->alloc_span(host_span_pages(host_span_size_class(span_class)), span_class,
+                               span_status::of(this, span_class), stock_);
+  if (s == nullptr) return nullptr;
+  s->set_phase(heap_->sweepgen(), sweep_phase::cached);
   counters.refills.add(1);
-  spans_[span_class] = s;
+  return s;
+}
+
+/// s has no free slot, as far as is known, and is in no list: makes it nobody's, unless others have
+/// freed slots meanwhile.
+bool mcache::let_go_full(mspan* s) {
+  if (s == tiny_span_) {
+    close_tiny();
+    if (s->has_free()) return false;
+  }
+  s->leave();
+  s->set_phase(heap_->sweepgen(), sweep_phase::swept);
+  const span_status full = span_status::in(span_place::full, s->span_class());
+  for (;;) {
+    span_status seen = span_status::of(this, s->span_class());
+    if (s->exchange_status(seen, full)) return true;
+    collect(s);
+    if (s->has_free()) {
+      s->set_phase(heap_->sweepgen(), sweep_phase::cached);
+      return false;
+    }
+  }
+}
+
+bool mcache::adopt(mspan* s, span_status seen) {
+  // The class as the status says it: the record is this cache's after the exchange only.
+  if (!s->exchange_status(seen, span_status::of(this, seen.span_class()))) return false;
+  s->set_phase(heap_->sweepgen(), sweep_phase::cached);
+  if (seen.is_pending()) collect(s);
+  add_other(s);
   return true;
 }
 
-void* mcache::alloc_tiny(unsigned n) {
-  if (const unsigned at = tiny_.place(n); at != tiny_rule::none) {
-    auto& mask =
-        tiny_block_.span->tiny_masks.load(std::memory_order_relaxed)->mask[tiny_block_.index];
-    std::uint32_t old = mask.load(std::memory_order_relaxed);
-    // Frees of the block's other objects may come in between. Release: the last free of the block
-    // sees, through the chain of exchanges, all that happened to it.
-    while (!mask.compare_exchange_weak(old, tiny_mask::with_object(old, at, n),
-                                       std::memory_order_acq_rel, std::memory_order_relaxed)) {
-    }
-    counters.tiny_mallocs.add(1);
-    return static_cast<std::byte*>(tiny_block_.address()) + at;
+void mcache::take_left(mspan* s) {
+  for (;;) {
+    const span_status seen = s->status();
+    // Another has it now, and the mark with it; or the record is another's.
+    if (seen.place() != span_place::full || !seen.is_pending()) return;
+    if (adopt(s, seen)) break;
   }
-  const slot_ref fresh = take(tiny_span_class);
+  if (s->has_free()) return note_free(s);
+  others(s->span_class()).remove(s);
+  if (!let_go_full(s)) add_other(s);
+}
+
+void mcache::add_other(mspan* s) {
+  span_list& list = others(s->span_class());
+  list.insert_front(s);
+  if (list.size() * s->npages() <= max_other_pages) return;
+  mspan* last = list.last();
+  if (last == s) return;
+  list.remove(last);
+  hand_over(last);
+}
+
+/// Gives a span of this cache, in no list, to mcentral.
+void mcache::hand_over(mspan* s) {
+  if (s->is_kept) {
+    s->is_kept = false;
+    kept_pages_ -= s->npages();
+  }
+  s->leave();
+  if (s->status().is_pending()) collect(s);
+  (*central_)[s->span_class()].uncache_span(s);
+}
+
+bool mcache::free_own_slot(mspan* s, unsigned i) {
+  if (!s->free_own_slot(i)) return false;
+  counters.frees[s->size_class()].increment();
+  if (s != current(s->span_class())) note_free(s);
+  return true;
+}
+
+/// After a free in a span of this cache that is not current: if nothing lives in it, it is kept as
+/// it is, or its pages go back.
+void mcache::note_free(mspan* s) {
+  if (!s->may_be_empty(s->nelems())) return;
+  if (!s->has_all_free()) {
+    collect(s);
+    if (!s->has_all_free()) return;
+  }
+  span_list& list = others(s->span_class());
+  list.remove(s);
+  if (kept_pages_ + s->npages() <= std::min(max_kept_pages, heap_->reserve_pages() / kept_part)) {
+    s->is_kept = true;
+    kept_pages_ += s->npages();
+    list.insert_back(s);  // those with objects are to fill up first
+    return;
+  }
+  span_status seen = span_status::of(this, s->span_class());
+  while (!s->exchange_status(seen, span_status::in(span_place::none, s->span_class()))) {
+    collect(s);
+    seen = span_status::of(this, s->span_class());
+  }
+  heap_->free_span(s);
+}
+
+void mcache::collect(mspan* s) { counters.tiny_blocks_freed.add(central_->collect(s)); }
+
+// --- tiny objects
+// -----------------------------------------------------------------------------------
+
+void* mcache::alloc_tiny_block(unsigned n) {
+  const slot_ref fresh = take_slot(tiny_span_class);
   if (fresh.span == nullptr) return nullptr;
-  const bool had_open = tiny_.has_block() && tiny_.offset() < tiny_size;
+  const bool had_open = tiny_span_ != nullptr && tiny_.offset() < tiny_size;
   const bool keep = tiny_.keep_new(n);
+  const unsigned i =
+      fresh.span->slot_of(static_cast<std::size_t>(fresh.address - fresh.span->base()));
+  auto& mask = fresh.span->tiny_masks.load(std::memory_order_relaxed)->mask[i];
   // Relaxed: nobody else knows of the block yet.
-  fresh.span->tiny_masks.load(std::memory_order_relaxed)
-      ->mask[fresh.index]
-      .store(tiny_mask::live(0) | tiny_mask::started(0) | (keep ? tiny_mask::frontier(n) : 0),
+  mask.store(tiny_mask::live(0) | tiny_mask::started(0) | (keep ? tiny_mask::frontier(n) : 0),
              std::memory_order_relaxed);
   if (keep) {
+    const tiny_rule rule = tiny_;
     if (had_open) close_tiny();
-    tiny_block_ = fresh;
+    tiny_ = rule;
+    tiny_block_ = fresh.address;
+    tiny_mask_ = &mask;
+    tiny_span_ = fresh.span;
   }
-  counters.tiny_mallocs.add(1);
-  counters.tiny_blocks_taken.add(1);
-  return fresh.address();
+  counters.tiny_mallocs.increment();
+  counters.tiny_blocks_taken.increment();
+  return fresh.address;
 }
 
 /// Takes the frontier off the open block, which pinned it; frees the block if no object is left.
 void mcache::close_tiny() {
-  auto& mask =
-      tiny_block_.span->tiny_masks.load(std::memory_order_relaxed)->mask[tiny_block_.index];
-  std::uint32_t old = mask.load(std::memory_order_relaxed);
-  std::uint32_t closed = 0;
-  do {
-    closed = old & ~tiny_mask::frontier_of(old);
-    // acq_rel: whatever happened to its objects happened before the block is free.
-  } while (!mask.compare_exchange_weak(old, closed, std::memory_order_acq_rel,
-                                       std::memory_order_relaxed));
-  if (tiny_mask::holds_nothing(closed)) {
-    counters.tiny_blocks_freed.add(1);
-    if (!central_->free_slot(tiny_block_.span, tiny_block_.index)) fatal("open tiny block is free");
+  mspan* s = tiny_span_;
+  tiny_span_ = nullptr;
+  tiny_.forget();
+  const std::uint32_t old = tiny_mask_->load(std::memory_order_relaxed);
+  const std::uint32_t closed = old & ~tiny_mask::frontier_of(old);
+  tiny_mask_->store(closed, std::memory_order_relaxed);
+  // Without a frontier it was full, and its slot has gone with its last object.
+  if (tiny_mask::holds_nothing(closed) && !tiny_mask::holds_nothing(old)) {
+    free_tiny_block(s, s->slot_of(static_cast<std::size_t>(tiny_block_ - s->base())));
   }
 }
 
-void mcache::flush() {
-  if (tiny_.has_block() && tiny_.offset() < tiny_size) close_tiny();
-  tiny_.forget();
-  for (unsigned sc = 0; sc < host_span_classes; ++sc) {
-    if (spans_[sc] == &no_span) continue;
-    (*central_)[sc].uncache_span(spans_[sc]);
-    spans_[sc] = &no_span;
+void mcache::free_tiny_block(mspan* s, unsigned block) {
+  counters.tiny_blocks_freed.increment();
+  if (!s->free_own_slot(block)) fatal("tiny block with objects is free");
+  if (s != current(tiny_span_class)) note_free(s);
+}
+
+// --- large objects
+// ----------------------------------------------------------------------------------
+
+mspan* mcache::take_large(std::size_t npages, unsigned span_class) {
+  for (mspan* s = large_.first(); s != nullptr; s = span_list::next(s)) {
+    if (s->npages() != npages || s->span_class() != span_class) continue;
+    large_.remove(s);
+    large_pages_ -= npages;
+    s->take_large();
+    return s;
   }
+  return nullptr;
+}
+
+void mcache::keep_large(mspan* s) {
+  const std::size_t most = std::min(max_large_pages, heap_->reserve_pages() / kept_part);
+  if (s->npages() > most) return heap_->free_span(s);
+  s->needzero = true;
+  large_.insert_front(s);
+  large_pages_ += s->npages();
+  while (large_pages_ > most || large_.size() > max_large_spans) {
+    mspan* last = large_.last();
+    large_.remove(last);
+    large_pages_ -= last->npages();
+    heap_->free_span(last);
+  }
+}
+
+// --- giving back
+// ------------------------------------------------------------------------------------
+
+void mcache::flush() {
+  if (tiny_span_ != nullptr) close_tiny();
+  tiny_.forget();
+  for (mspan*& s : current_) {
+    if (s == &no_span) continue;
+    hand_over(s);
+    s = &no_span;
+  }
+  for (span_list& list : others_) {
+    while (mspan* s = list.pop_front()) hand_over(s);
+  }
+  while (mspan* s = large_.pop_front()) heap_->free_span(s);
+  large_pages_ = 0;
   heap_->flush(stock_);
 }
 
 void mcache::forget_spans() {
   tiny_.forget();
-  spans_.fill(&no_span);
+  tiny_span_ = nullptr;
+  current_.fill(&no_span);
+  for (span_list& list : others_) list.clear();
+  large_.clear();
+  large_pages_ = kept_pages_ = 0;
 }
 
 }  // namespace warpheap

@@ -1,87 +1,99 @@
 #pragma once
 
-// One thread's spans: allocation without a lock. (Go: mcache.)
+// One thread's spans: allocation and freeing without a lock. (Go: mcache.)
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 #include <warpheap/size_classes.hpp>
 
+#include "host/alloc_counters.hpp"
 #include "host/mcentral.hpp"
 #include "host/mheap.hpp"
 #include "host/mspan.hpp"
+#include "host/span_list.hpp"
+#include "host/tiny_mask.hpp"
 
 namespace warpheap {
 
-/// A figure that one thread writes and others read.
-class owned_counter {
- public:
-  void add(std::uint64_t n) {
-    // Relaxed, load and store: there is no other writer, and nothing is published by it.
-    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-  }
-  std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<std::uint64_t> value_{0};
-};
-
-/// What a thread did. Sums over threads are figures of the heap; see host_heap_stats.
-struct alloc_counters {
-  std::array<owned_counter, num_classes> mallocs;
-  std::array<owned_counter, num_classes> frees;
-  owned_counter tiny_mallocs, tiny_frees, tiny_blocks_taken, tiny_blocks_freed;
-  owned_counter large_bytes_taken, large_bytes_freed;
-  owned_counter out_of_memory, refused, refills;
-  std::array<owned_counter, 8> frees_by_status;
-
-  void add(const alloc_counters& other);
-};
-
-/// Where the next object of less than 16 bytes goes. (Go: the tiny allocator.)
-class tiny_rule {
- public:
-  static constexpr unsigned none = ~0u;
-
-  /// Offset for n bytes in the open block, aligned to what n may need; none if they do not fit.
-  unsigned place(unsigned n) {
-    const unsigned align = (n & 7) == 0 ? 8 : (n & 3) == 0 ? 4 : (n & 1) == 0 ? 2 : 1;
-    const unsigned at = (offset_ + align - 1) & ~(align - 1);
-    if (!open_ || at + n > tiny_size) return none;
-    offset_ = at + n;
-    return at;
-  }
-  /// An object of n bytes got a new block: whether that one has more room than the open one, and is
-  /// the open one from now on.
-  bool keep_new(unsigned n) {
-    if (open_ && n >= offset_) return false;
-    open_ = true;
-    offset_ = n;
-    return true;
-  }
-  void forget() {
-    open_ = false;
-    offset_ = 0;
-  }
-  bool has_block() const { return open_; }
-  unsigned offset() const { return offset_; }
-
- private:
-  bool open_ = false;
-  unsigned offset_ = 0;
-};
-
 /// Belongs to one thread; figures may be read by all.
-class mcache {
+///
+/// For each span class it has the current span, from which it takes slots, and others with free
+/// slots. A current span without any is nobody's; who first frees an object in it becomes its owner
+/// (adopt): this thread again as a rule, else the one that takes over the objects. So the frees of
+/// one thread are in its own spans, but for those in spans that another still takes slots from.
+class alignas(64) mcache {
  public:
   mcache(mheap& heap, mcentral_set& central);
 
+  // --- small objects ----------------------------------------------------------------------------
+
+  /// A slot of a small-object class without pointers, from the current span; null when that has
+  /// none in its current word.
+  void* take(unsigned size_class) {
+    void* p = current_[size_class]->take();
+    if (p == nullptr) [[unlikely]]
+      return nullptr;
+    counters.mallocs[size_class].increment();
+    return p;
+  }
+  /// Class for 1 <= n <= fine_limit.
+  unsigned fine_class(std::size_t n) const { return fine_class_[(n + 7) >> 3]; }
+
   /// A slot of a small-object class; nullptr when there is no room.
-  void* alloc(unsigned span_class) { return take(span_class).address(); }
+  void* alloc(unsigned span_class) { return take_slot(span_class).address; }
   /// n bytes, 1 <= n < tiny_size, without pointers; nullptr when there is no room.
-  void* alloc_tiny(unsigned n);
+  void* alloc_tiny(unsigned n) {
+    if (const unsigned at = tiny_.place(n); at != tiny_rule::none) {
+      // The span is this cache's, and so are the masks, as long as a block of it is open.
+      const std::uint32_t old = tiny_mask_->load(std::memory_order_relaxed);
+      tiny_mask_->store(tiny_mask::with_object(old, at, n), std::memory_order_relaxed);
+      counters.tiny_mallocs.increment();
+      return tiny_block_ + at;
+    }
+    return alloc_tiny_block(n);
+  }
+
+  /// Frees the object at p in s, which is_own; false, and nothing done, when that needs a closer
+  /// look.
+  bool free_own(mspan* s, const void* p) {
+    if (!s->free_own(p)) [[unlikely]]
+      return false;
+    counters.frees[s->size_class()].increment();
+    return true;
+  }
+  /// Frees slot i of a span of this cache, with that closer look; false if it is free already.
+  bool free_own_slot(mspan* s, unsigned i);
+  /// The same for a span of tiny blocks.
+  bool free_own_tiny(mspan* s, const void* p) {
+    const auto at = static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base());
+    auto& mask = s->tiny_masks.load(std::memory_order_relaxed)->mask[at / tiny_size];
+    const std::uint32_t old = mask.load(std::memory_order_relaxed);
+    if (!tiny_mask::is_live(old, at % tiny_size)) [[unlikely]]
+      return false;
+    const std::uint32_t rest = old & ~tiny_mask::live(at % tiny_size);
+    mask.store(rest, std::memory_order_relaxed);
+    counters.tiny_frees.increment();
+    if (tiny_mask::holds_nothing(rest)) free_tiny_block(s, at / tiny_size);
+    return true;
+  }
+
+  /// Becomes the owner of a span without one, if its status is still `seen`: full.
+  bool adopt(mspan* s, span_status seen);
+  /// s is this cache's: takes over what others have freed in it.
+  void collect(mspan* s);
+  /// A free by this thread left a span full and marked: takes it over, unless another did.
+  void take_left(mspan* s);
+
+  // --- large objects ----------------------------------------------------------------------------
+
+  /// A kept span of so many pages, its object taken; nullptr when there is none.
+  mspan* take_large(std::size_t npages, unsigned span_class);
+  /// Keeps a large object's span, all free, or gives it back to the heap.
+  void keep_large(mspan* s);
+
+  // ----------------------------------------------------------------------------------------------
 
   /// Gives all spans, the open tiny block, pages and records back.
   void flush();
@@ -94,30 +106,53 @@ class mcache {
  private:
   struct slot_ref {
     mspan* span = nullptr;
-    unsigned index = 0;
-    void* address() const { return span == nullptr ? nullptr : span->slot_address(index); }
+    std::byte* address = nullptr;
   };
 
-  slot_ref take(unsigned span_class) {
-    mspan* s = spans_[span_class];
-    unsigned i = s->next_free_fast();
-    if (i == mspan::no_index) {
-      i = next_free(span_class);
-      if (i == mspan::no_index) return {};
-      s = spans_[span_class];
-    }
-    s->take(i);
-    return {s, i};
+  // Spans by class, those without pointers first: so that the class alone is their index.
+  static constexpr unsigned index_of(unsigned span_class) {
+    return span_class == tiny_span_class ? tiny_span_class
+                                         : (span_class & 1 ? 0 : num_classes) + (span_class >> 1);
   }
-  unsigned next_free(unsigned span_class);
-  bool refill(unsigned span_class);
-  void close_tiny();
+  mspan*& current(unsigned span_class) { return current_[index_of(span_class)]; }
+  span_list& others(unsigned span_class) { return others_[index_of(span_class)]; }
 
+  slot_ref take_slot(unsigned span_class) {
+    mspan* s = current(span_class);
+    std::byte* p = s->take();
+    if (p == nullptr) [[unlikely]] {
+      s = refill(span_class);
+      if (s == nullptr) return {};
+      p = s->take();
+    }
+    return {s, p};
+  }
+  mspan* refill(unsigned span_class);
+  mspan* next_span(unsigned span_class);
+  bool let_go_full(mspan* s);
+  void make_current(mspan* s);
+  void note_free(mspan* s);
+  void add_other(mspan* s);
+  void hand_over(mspan* s);
+  void* alloc_tiny_block(unsigned n);
+  void close_tiny();
+  void free_tiny_block(mspan* s, unsigned block);
+
+  std::array<std::uint8_t, 128> fine_class_;  // a copy, which a malloc finds without a further load
+  std::array<mspan*, host_span_classes> current_;  // see index_of
+  std::array<span_list, host_span_classes> others_;
+
+  tiny_rule tiny_;
+  // The open block, while tiny_ has one with room. Its span is this cache's.
+  std::byte* tiny_block_ = nullptr;
+  std::atomic<std::uint32_t>* tiny_mask_ = nullptr;
+  mspan* tiny_span_ = nullptr;
+
+  span_list large_;  // kept
+  std::size_t large_pages_ = 0;
+  std::size_t kept_pages_ = 0;  // of small-object spans without objects
   mheap* heap_;
   mcentral_set* central_;
-  std::array<mspan*, host_span_classes> spans_;
-  tiny_rule tiny_;
-  slot_ref tiny_block_;  // the open block, while tiny_ has one with room
   page_stock stock_;
 };
 

@@ -4,48 +4,56 @@
 
 namespace warpheap {
 
-void mcentral::init(mheap& heap, unsigned span_class) {
+void mcentral::init(mheap& heap, mcentral_set& all, unsigned span_class) {
   heap_ = &heap;
+  all_ = &all;
   span_class_ = span_class;
 }
 
-mspan* mcentral::cache_span() {
-  mspan* s = nullptr;
-  {
-    const std::scoped_lock lock(mutex_);
-    s = partial_.pop_front();
-    if (s == nullptr) s = empty_.pop_front();
-    if (s == nullptr) return nullptr;
-    s->set_phase(heap_->sweepgen(), sweep_phase::cached);
-    s->set_place(span_place::cached);
+/// Changes the status of a span whose place only this thread can change; the mark stays.
+mspan* mcentral::move_to(mspan* s, span_status to) {
+  span_status seen = s->status();
+  while (!s->exchange_status(
+      seen, span_status(to.bits() | (seen.is_pending() ? span_status::pending : 0)))) {
   }
-  s->rewind();
   return s;
+}
+
+mspan* mcentral::cache_span(const void* cache) {
+  const std::scoped_lock lock(mutex_);
+  mspan* s = partial_.pop_front();
+  if (s == nullptr) s = empty_.pop_front();
+  if (s == nullptr) return nullptr;
+  s->set_phase(heap_->sweepgen(), sweep_phase::cached);
+  return move_to(s, span_status::of(cache, span_class_));
 }
 
 /// Keeps a span without objects, or returns false: it is nobody's then and its pages are to be
 /// freed.
 bool mcentral::keep_or_drop(mspan* s) {
-  if ((empty_.size() + 1) * s->npages() <= max_empty_pages) {
-    s->set_place(span_place::empty);
-    empty_.insert_back(s);
-    return true;
+  const bool keep = (empty_.size() + 1) * s->npages() <= max_empty_pages;
+  move_to(s, span_status::in(keep ? span_place::empty : span_place::none, span_class_));
+  if (!s->has_all_free()) {
+    all_->tiny_blocks_freed.fetch_add(all_->collect(s), std::memory_order_relaxed);
   }
-  s->set_place(span_place::none);
-  return false;
+  if (keep) empty_.insert_back(s);
+  return keep;
 }
 
 void mcentral::uncache_span(mspan* s) {
   {
     const std::scoped_lock lock(mutex_);
     s->set_phase(heap_->sweepgen(), sweep_phase::swept);
-    s->set_place(span_place::full);
-    if (!s->any_free()) {
-      full_.insert_back(s);
-      return;
+    if (!s->has_free()) {
+      // Full, unless a free comes first: then it goes on below.
+      span_status seen = s->status();
+      if (!seen.is_pending()
+          && s->exchange_status(seen, span_status::in(span_place::full, span_class_))) {
+        return;
+      }
     }
-    s->set_place(span_place::partial);
-    if (!s->all_free()) {
+    move_to(s, span_status::in(span_place::partial, span_class_));
+    if (!s->is_empty()) {
       partial_.insert_back(s);
       return;
     }
@@ -54,22 +62,30 @@ void mcentral::uncache_span(mspan* s) {
   heap_->free_span(s);
 }
 
-void mcentral::slot_freed(mspan* s) {
+void mcentral::became_empty(mspan* s) {
   {
     const std::scoped_lock lock(mutex_);
-    if (s->packed_place() == mspan::pack_place(span_place::full, span_class_) && s->any_free()) {
-      full_.remove(s);
-      s->set_place(span_place::partial);
-      partial_.insert_back(s);
-    }
-    if (s->packed_place() != mspan::pack_place(span_place::partial, span_class_)
-        || !s->all_free()) {
+    const span_status seen = s->status();
+    if (seen.place() != span_place::partial || seen.span_class() != span_class_ || !s->is_empty()) {
       return;
     }
     partial_.remove(s);
     if (keep_or_drop(s)) return;
   }
   heap_->free_span(s);
+}
+
+void mcentral::take_full(mspan* s) {
+  const std::scoped_lock lock(mutex_);
+  const span_status full = span_status::in(span_place::full, span_class_);
+  const span_status partial = span_status::in(span_place::partial, span_class_);
+  for (const auto mark : {std::uintptr_t{0}, span_status::pending}) {
+    span_status seen(full.bits() | mark);
+    if (!s->exchange_status(seen, span_status(partial.bits() | mark))) continue;
+    if (!s->is_empty()) return partial_.insert_back(s);
+    if (!keep_or_drop(s)) heap_->free_span(s);
+    return;
+  }
 }
 
 std::size_t mcentral::release_empty() {
@@ -80,7 +96,7 @@ std::size_t mcentral::release_empty() {
       const std::scoped_lock lock(mutex_);
       s = empty_.pop_front();
       if (s == nullptr) return pages;
-      s->set_place(span_place::none);
+      move_to(s, span_status::in(span_place::none, span_class_));
     }
     pages += s->npages();
     heap_->free_span(s);
@@ -89,15 +105,53 @@ std::size_t mcentral::release_empty() {
 
 void mcentral::forget_all() {
   const std::scoped_lock lock(mutex_);
-  for (span_list* list : {&partial_, &full_, &empty_}) {
-    while (list->pop_front() != nullptr) {
-    }
-  }
+  partial_.clear();
+  empty_.clear();
 }
 
 mcentral::sizes mcentral::set_sizes() const {
   const std::scoped_lock lock(mutex_);
-  return {partial_.size(), full_.size(), empty_.size()};
+  return {partial_.size(), empty_.size()};
+}
+
+unsigned mcentral_set::collect(mspan* s) {
+  unsigned tiny_blocks = 0;
+  s->collect([&](unsigned i) { note_double_free(s->slot_address(i), s->size_class()); },
+             [&](unsigned block) {
+               auto& masks = *s->tiny_masks.load(std::memory_order_relaxed);
+               // Acquire: what happened to the objects happened before the block is free.
+               const std::uint32_t freed = masks.freed[block].load(std::memory_order_acquire);
+               if (freed == 0) return;
+               const std::uint32_t old = masks.mask[block].load(std::memory_order_relaxed);
+               const std::uint32_t rest = old & ~freed;
+               masks.mask[block].store(rest, std::memory_order_relaxed);
+               // Release, after the store above: see "what tells a double free" in mspan.hpp.
+               masks.freed[block].fetch_and(static_cast<std::uint16_t>(~freed),
+                                            std::memory_order_release);
+               for (std::uint32_t twice = freed & ~old; twice != 0; twice &= twice - 1) {
+                 note_double_free(s->slot_address(block) + bits::countr_zero(twice), num_classes);
+               }
+               if (!tiny_mask::holds_nothing(rest) || tiny_mask::holds_nothing(old)) return;
+               ++tiny_blocks;
+               if (!s->free_own_slot(block)) fatal("tiny block with objects is free");
+             });
+  return tiny_blocks;
+}
+
+void mcentral_set::note_double_free(void* p, unsigned kind) {
+  const std::scoped_lock lock(late_mutex_);
+  ++late_counts_[kind];
+  if (late_size_ < max_late) late_[late_size_++] = p;
+}
+
+void mcentral_set::lock() {
+  for (mcentral& c : central_) c.lock();
+  late_mutex_.lock();
+}
+
+void mcentral_set::unlock() {
+  late_mutex_.unlock();
+  for (mcentral& c : central_) c.unlock();
 }
 
 }  // namespace warpheap

@@ -23,10 +23,10 @@ std::size_t checked_pages(const std::byte* base, std::size_t reserve_bytes) {
 
 mheap::mheap(std::byte* base, std::size_t reserve_bytes, const page_source& source)
     : base_(base),
-      reserve_pages_(checked_pages(base, reserve_bytes)),
+      reserve_bytes_(checked_pages(base, reserve_bytes) * page_size),
       source_(source),
-      arenas_(reserve_pages_),
-      owners_(reserve_pages_) {
+      arenas_(reserve_pages()),
+      owners_(reserve_pages()) {
   static_assert(class_to_objects(tiny_class) == page_size / tiny_size);
   span_alloc_.init(
       metadata_, sizeof(mspan), alignof(mspan), span_sys_,
@@ -78,7 +78,7 @@ void mheap::abandon(std::size_t first, std::size_t n) {
   arenas_.free(first, n, /*scavenged=*/true);
 }
 
-mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class, span_place place,
+mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class, span_status status,
                         page_stock& stock) {
   mspan* s = commit(got, n) ? take_record(stock) : nullptr;
   tiny_mask_block* masks = nullptr;
@@ -100,10 +100,8 @@ mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class,
   s->needzero = source_.needzero_after_decommit || got.scavenged != n;
   // Relaxed: set_owner publishes it.
   s->tiny_masks.store(masks, std::memory_order_relaxed);
-  if (masks != nullptr) {
-    for (auto& mask : masks->mask) mask.store(0, std::memory_order_relaxed);
-  }
-  s->set_place(place);
+  if (masks != nullptr) masks->clear();
+  s->set_status(status);
   set_owner(got.first, n, page_owner::of(s));
   spans_.fetch_add(1, std::memory_order_relaxed);
   pages_in_use_.fetch_add(n, std::memory_order_relaxed);
@@ -122,7 +120,8 @@ page_allocation mheap::alloc_host_pages(std::size_t n, page_stock& stock) {
   return got;
 }
 
-mspan* mheap::alloc_span(std::size_t n, unsigned span_class, span_place place, page_stock& stock) {
+mspan* mheap::alloc_span(std::size_t n, unsigned span_class, span_status status,
+                         page_stock& stock) {
   page_allocation got = stock.pages.alloc(n);
   if (!got) {
     const std::scoped_lock lock(mutex_);
@@ -133,12 +132,12 @@ mspan* mheap::alloc_span(std::size_t n, unsigned span_class, span_place place, p
     if (!got) got = alloc_host_pages(n, stock);
     if (!got) return nullptr;
   }
-  return make_span(got, n, span_class, place, stock);
+  return make_span(got, n, span_class, status, stock);
 }
 
 mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class,
                           page_stock& stock) {
-  if (n > reserve_pages_ || align_pages > reserve_pages_) return nullptr;
+  if (n > reserve_pages() || align_pages > reserve_pages()) return nullptr;
   page_allocation got;
   const std::size_t slack = align_pages - 1;
   const std::size_t longer = n + slack;
@@ -163,7 +162,7 @@ mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_
     // Fresh in all its pages, or else treated as used.
     got = {got.first + head, got.scavenged == longer ? n : 0};
   }
-  return make_span(got, n, span_class, span_place::large, stock);
+  return make_span(got, n, span_class, span_status::in(span_place::large, span_class), stock);
 }
 
 void mheap::free_span(mspan* s) {

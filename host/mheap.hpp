@@ -16,6 +16,7 @@
 #include "host/heap_arenas.hpp"
 #include "host/mspan.hpp"
 #include "host/persistentalloc.hpp"
+#include "host/span_list.hpp"
 #include "host/sys_vector.hpp"
 
 namespace warpheap {
@@ -32,7 +33,7 @@ struct page_source {
   bool needzero_after_decommit = true;
 };
 
-/// What a page belongs to, in one word.
+/// What a page belongs to, in one word: a span's address, which is positive, or something negative.
 class page_owner {
  public:
   constexpr page_owner() = default;
@@ -41,19 +42,20 @@ class page_owner {
   static constexpr page_owner device() { return page_owner(device_bits); }
   /// Page `index` of a span that is gone: pointers that its objects had can still be told.
   static constexpr page_owner gone(unsigned span_class, std::size_t index) {
-    return page_owner(1 | std::uintptr_t{span_class} << 2 | std::uintptr_t{index} << 16);
+    return page_owner(gone_bit | std::uintptr_t{span_class} | std::uintptr_t{index} << 8);
   }
 
   constexpr std::uintptr_t bits() const { return bits_; }
-  constexpr bool is_span() const { return bits_ != 0 && (bits_ & 3) == 0; }
+  constexpr bool is_span() const { return static_cast<std::intptr_t>(bits_) > 0; }
   mspan* span() const { return reinterpret_cast<mspan*>(bits_); }
   constexpr bool is_device() const { return bits_ == device_bits; }
-  constexpr bool is_gone() const { return (bits_ & 3) == 1; }
-  constexpr unsigned gone_class() const { return static_cast<unsigned>(bits_ >> 2 & 0xff); }
-  constexpr std::size_t gone_index() const { return bits_ >> 16; }
+  constexpr bool is_gone() const { return bits_ >= gone_bit && !is_device(); }
+  constexpr unsigned gone_class() const { return static_cast<unsigned>(bits_ & 0xff); }
+  constexpr std::size_t gone_index() const { return (bits_ & ~gone_bit) >> 8; }
 
  private:
-  static constexpr std::uintptr_t device_bits = 3;
+  static constexpr std::uintptr_t gone_bit = ~(~std::uintptr_t{0} >> 1);
+  static constexpr std::uintptr_t device_bits = ~std::uintptr_t{0};
   std::uintptr_t bits_ = 0;  // never used
 };
 
@@ -80,7 +82,8 @@ class mheap {
   mheap(std::byte* base, std::size_t reserve_bytes, const page_source& source);
 
   std::byte* base() const { return base_; }
-  std::size_t reserve_pages() const { return reserve_pages_; }
+  std::size_t reserve_pages() const { return reserve_bytes_ / page_size; }
+  std::size_t reserve_bytes() const { return reserve_bytes_; }
   persistentalloc& metadata() { return metadata_; }
 
   /// What a page below reserve_pages belongs to. Acquire: a span's record is complete.
@@ -89,12 +92,12 @@ class mheap {
                           .load(std::memory_order_acquire));
   }
   bool is_device_page(std::size_t page) const {
-    return page < reserve_pages_ && owner(page).is_device();
+    return page < reserve_pages() && owner(page).is_device();
   }
 
-  /// A span of n pages with all slots free, or with its one object taken (class 0). Its place is
-  /// `place`. nullptr when there is no room.
-  mspan* alloc_span(std::size_t n, unsigned span_class, span_place place, page_stock& stock);
+  /// A span of n pages with all slots free, or with its one object taken (class 0). nullptr when
+  /// there is no room.
+  mspan* alloc_span(std::size_t n, unsigned span_class, span_status status, page_stock& stock);
   /// A large object's span, its address aligned to align_pages (a power of two) pages.
   mspan* alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class,
                      page_stock& stock);
@@ -153,12 +156,12 @@ class mheap {
   bool commit(page_allocation got, std::size_t n);
   // Frees pages for which there is no memory, whichever of them had some.
   void abandon(std::size_t first, std::size_t n);
-  mspan* make_span(page_allocation got, std::size_t n, unsigned span_class, span_place place,
+  mspan* make_span(page_allocation got, std::size_t n, unsigned span_class, span_status status,
                    page_stock& stock);
   void note_peak();
 
   std::byte* const base_;
-  const std::size_t reserve_pages_;
+  const std::size_t reserve_bytes_;  // whole pages
   const page_source source_;
 
   mutable std::mutex mutex_;  // guards what follows up to the figures; the innermost lock

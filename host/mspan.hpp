@@ -1,6 +1,35 @@
 #pragma once
 
-// A span: a run of pages cut into slots of one size, with a bit for each free slot. (Go: mspan.)
+// A span: a run of pages cut into slots of one size, with bits for its free slots. (Go: mspan.)
+//
+// Who frees what. A free slot has its bit in one of three sets of words. `ready` and `free` are
+// written by the span's owner only, with plain loads and stores: the thread whose cache has the
+// span takes slots from `ready` and frees them to `free`, without an atomic read-modify-write, and
+// so that an allocation does not wait for the store of the free before it; when a word of `ready`
+// is used up, `free` refills it (advance). Every other thread frees by setting the slot's bit in
+// `remote`, with one atomic. The owner moves these bits to `free`, in batches (collect), when it
+// runs out of slots or meets the mark `pending`, which a remote free leaves in the status.
+//
+// Ownership is the status word, and changes by compare-exchange on it alone. Who owns a span was
+// ordered after all that the owner before did with it, by that exchange (release, acquire).
+//
+// No remote free is lost. It sets its bit, then loads the status, and sets `pending` if that is not
+// there. A collector clears `pending`, and loads the bits then. These are sequentially consistent:
+// a free that still finds `pending` set has its bit set before the collector looks. A free that
+// sets `pending` learns from the old status, in the same step, whose span it is: an owner's, who
+// will find the mark; one in mcentral, where it is found as it is; or a full one, which nobody
+// looks for: then this thread takes it over (mcache::adopt). An owner that lets go of a full span
+// does so by an exchange that fails on `pending`.
+//
+// What tells a double free. Bits move from `remote` to `free` to `ready`, set in the one before
+// they are cleared in the other (release). A remote free looks at the three in this order
+// (acquire), before it sets its bit: if the slot had been freed before, by whomever, the bit is in
+// what it sees of one, or its having gone from there is, and then what it sees of the next has it.
+// The owner looks at `free` and `ready` alone: a remote free that came before has left `pending`,
+// and the owner collects first. So a second free is told at once, provided that the first one
+// happened before it, and that the slot has no new owner. Two frees of one object at the same time,
+// of which one is the owner's, may both be answered "ok" (without a fence in the owner's, neither
+// can see the other); then the collector finds the slot free already and tells it.
 
 #include <atomic>
 #include <cstddef>
@@ -9,7 +38,8 @@
 #include <warpheap/bits.hpp>
 #include <warpheap/size_classes.hpp>
 
-#include "host/persistentalloc.hpp"
+#include "host/free_cursor.hpp"
+#include "host/tiny_mask.hpp"
 
 namespace warpheap {
 
@@ -22,6 +52,24 @@ constexpr unsigned host_span_size_class(unsigned span_class) {
   return span_class == tiny_span_class ? tiny_class : span_class_size_class(span_class);
 }
 
+// Pages and slots of a host span. Those of the size class, if they are many slots; else a multiple,
+// for 32 KiB or 64 slots, and 8 slots at least. With one slot to a span, as the class table has it
+// for 8 KiB, allocating and freeing in turn a thousand objects took 120 ns each, most of it for
+// making spans; with 8 slots it is a fifth. Pages that no object was put on cost no memory.
+constexpr unsigned host_span_pages(unsigned size_class) {
+  const unsigned pages = class_to_pages(size_class), slots = class_to_objects(size_class);
+  if (slots == 0) return 0;
+  const unsigned for_bytes = (4 + pages - 1) / pages, for_slots = (64 + slots - 1) / slots;
+  const unsigned least = (8 + slots - 1) / slots;
+  const unsigned wanted = for_bytes < for_slots ? for_bytes : for_slots;
+  return pages * (wanted > least ? wanted : least);
+}
+constexpr unsigned host_span_objects(unsigned size_class) {
+  return size_class == 0 ? 0
+                         : static_cast<unsigned>(host_span_pages(size_class) * page_size
+                                                 / class_to_size(size_class));
+}
+
 /// What a span's pages are used for.
 enum class span_state : std::uint8_t {
   dead,    ///< no pages: the record is in the pool
@@ -31,74 +79,78 @@ enum class span_state : std::uint8_t {
 
 /// Who may take slots from a span.
 enum class span_place : std::uint8_t {
+  cached,   ///< its owner, a thread's cache
   none,     ///< dead, or in nobody's hands during a transition
-  cached,   ///< a thread's cache: that thread only
   partial,  ///< mcentral, with free slots
-  full,     ///< mcentral, without
+  full,     ///< nobody: it has none. The first to free one becomes its owner
   empty,    ///< mcentral, all slots free, kept for reuse
   large,    ///< one large object: nobody
+};
+
+/// Status of a span in one word: its owner, or its place and span class; and marks.
+class span_status {
+ public:
+  static constexpr std::uintptr_t pending = 1;  ///< others have freed slots
+  static constexpr std::uintptr_t tiny = 2;     ///< with an owner: a span of tiny blocks
+
+  constexpr explicit span_status(std::uintptr_t bits) : bits_(bits) {}
+  static constexpr span_status in(span_place p, unsigned span_class) {
+    return span_status(static_cast<std::uintptr_t>(p) << 2 | std::uintptr_t{span_class} << 8);
+  }
+  /// cache: an address aligned to 64 at least.
+  static span_status of(const void* cache, unsigned span_class) {
+    return span_status(reinterpret_cast<std::uintptr_t>(cache)
+                       | (span_class == tiny_span_class ? tiny : 0));
+  }
+
+  constexpr std::uintptr_t bits() const { return bits_; }
+  constexpr bool is_pending() const { return (bits_ & pending) != 0; }
+  constexpr bool is_cached() const { return bits_ >= std::uintptr_t{1} << 16; }
+  bool is_owned_by(const void* cache) const {
+    return (bits_ & ~(pending | tiny)) == reinterpret_cast<std::uintptr_t>(cache);
+  }
+  constexpr span_place place() const {
+    return is_cached() ? span_place::cached : static_cast<span_place>(bits_ >> 2 & 0x3f);
+  }
+  /// Of a span without owner.
+  constexpr unsigned span_class() const { return static_cast<unsigned>(bits_ >> 8); }
+  constexpr span_status without_pending() const { return span_status(bits_ & ~pending); }
+
+ private:
+  std::uintptr_t bits_;
 };
 
 /// How far a span is in the sweep cycle of its heap, see sweep_phase.
 enum class sweep_phase : std::uint8_t { unswept, sweeping, swept, stale_cached, cached };
 
-/// The mask of a tiny block, 32 bits: the low half says which offsets hold live objects, the high
-/// half at which offsets objects ever started. An offset that is "live" without having started is
-/// the frontier: the block is open, and its next object goes there or above. A block whose low half
-/// is 0 holds nothing, and its slot is free; a mask of 0 is a block that never was.
-namespace tiny_mask {
-constexpr std::uint32_t live(unsigned offset) { return 1u << offset; }
-constexpr std::uint32_t started(unsigned offset) { return 1u << (16 + offset); }
-constexpr std::uint32_t frontier(unsigned offset) { return offset < 16 ? live(offset) : 0; }
-constexpr std::uint32_t frontier_of(std::uint32_t mask) { return mask & 0xffff & ~(mask >> 16); }
-constexpr bool holds_nothing(std::uint32_t mask) { return (mask & 0xffff) == 0; }
-constexpr bool is_live(std::uint32_t mask, unsigned offset) {
-  return (mask >> offset & mask >> (16 + offset) & 1) != 0;
-}
-/// Bytes that belong to the object at an offset: up to the next one, the frontier, or the end.
-constexpr unsigned extent(std::uint32_t mask, unsigned offset) {
-  const std::uint32_t ends = (mask | mask >> 16) & 0xffff & ~bits::low_mask(offset + 1);
-  return (ends != 0 ? static_cast<unsigned>(bits::countr_zero(ends)) : 16) - offset;
-}
-/// The mask after an object of n bytes was put at an offset at or above the frontier.
-constexpr std::uint32_t with_object(std::uint32_t mask, unsigned offset, unsigned n) {
-  return (mask & ~frontier_of(mask)) | live(offset) | started(offset) | frontier(offset + n);
-}
-}  // namespace tiny_mask
+/// What a free by a thread that does not own the span came to.
+enum class remote_free : std::uint8_t { done, was_free, left_full };
 
-/// The masks of a span of tiny blocks. The word in front is the free list's: a free of a stale
-/// pointer that comes late meets masks.
-struct tiny_mask_block {
-  void* link = nullptr;
-  std::atomic<std::uint32_t> mask[page_size / tiny_size]{};
-};
-
-/// Record of a span. The pages' owner changes the geometry; free words are shared by all threads.
+/// Record of a span. Type-stable: a free of a stale pointer may meet it at any time.
 class alignas(64) mspan {
  public:
   static constexpr unsigned max_words = max_objects_per_span / 64;
-  static constexpr unsigned no_index = ~0u;
 
   /// Takes over pages for span_class; class 0: one object. All slots are free (class 0: taken).
   void init(std::byte* base, std::size_t npages, unsigned span_class) {
     const unsigned c = host_span_size_class(span_class);
     size_class_ = static_cast<std::uint8_t>(c);
     span_class_ = static_cast<std::uint8_t>(span_class);
-    magic_ = class_to_magic(c);
     set_slots(base, npages, c == 0 ? npages * page_size : class_to_size(c),
-              c == 0 ? 1 : class_to_objects(c));
-    for (unsigned w = 0; w * 64 < nelems_; ++w) {
-      free_[w].store(c == 0 ? 0 : full_word(w), std::memory_order_relaxed);
-    }
-    rewind();
+              c == 0 ? 1 : host_span_objects(c));
+    divisor_ = c == 0 ? 0 : divisor(class_to_size(c));
+    free_all();
+    if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
+    is_kept = false;
   }
 
   /// The slots alone; the free words stay.
   void set_slots(std::byte* base, std::size_t npages, std::size_t elemsize, unsigned nelems) {
     base_ = base;
-    npages_ = npages;
+    npages_ = static_cast<std::uint32_t>(npages);
     elemsize_ = elemsize;
     nelems_ = static_cast<std::uint16_t>(nelems);
+    leave();
   }
 
   std::byte* base() const { return base_; }
@@ -108,130 +160,242 @@ class alignas(64) mspan {
   std::size_t elemsize() const { return elemsize_; }
   unsigned size_class() const { return size_class_; }
   unsigned span_class() const { return span_class_; }
+  bool is_tiny() const { return span_class_ == tiny_span_class; }
   unsigned words() const { return (nelems_ + 63u) / 64; }
 
-  /// Slot that holds a byte of a small-object span; may be past nelems in the tail.
+  /// Slot that holds a byte of a small-object span; may be nelems, in the tail.
   unsigned slot_of(std::size_t offset) const {
-    return slot_index(static_cast<std::uint32_t>(offset), magic_);
+    __extension__ using uint128 = unsigned __int128;
+    return static_cast<unsigned>(uint128{offset} * divisor_ >> 64);
   }
   std::byte* slot_address(unsigned i) const { return base_ + std::size_t{i} * elemsize_; }
 
-  // --- the cursor of the thread that has the span cached (V: next_free)
-  // ---------------------------
+  // --- the owner's side ------------------------------------------------------------------------
 
-  unsigned freeindex() const { return freeindex_; }
-  std::uint64_t alloc_cache() const { return alloc_cache_; }
+  // Bits past nelems are set in `free` for good, and never in `ready`: a pointer into the tail
+  // shows as free, and a word is all free when it is all ones.
 
-  /// Starts the search for free slots over.
-  void rewind() {
-    freeindex_ = 0;
-    refill_alloc_cache(0);
+  /// Takes the lowest slot of the current word of `ready`; null when there is none.
+  std::byte* take() {
+    const std::uint64_t ready = current_->load(std::memory_order_relaxed);
+    if (ready == 0) [[unlikely]]
+      return nullptr;
+    // Relaxed: the owner alone writes the word, and whoever comes to own the span is ordered after.
+    current_->store(ready & (ready - 1), std::memory_order_relaxed);
+    std::byte* p = current_base_ + bits::lowest_bit(ready) * current_size_;
+    if (p == nullptr) __builtin_unreachable();  // spares the caller's test
+    return p;
   }
 
-  /// Next free slot from the cached word; no_index when that is used up, or when the slot after it
-  /// would need another word.
-  unsigned next_free_fast() {
-    if (alloc_cache_ == 0) return no_index;
-    const auto skip = static_cast<unsigned>(bits::countr_zero(alloc_cache_));
-    const unsigned i = freeindex_ + skip;
-    const unsigned next = i + 1;
-    if (i >= nelems_ || (next % 64 == 0 && next != nelems_)) return no_index;
-    alloc_cache_ = alloc_cache_ >> skip >> 1;
-    freeindex_ = static_cast<std::uint16_t>(next);
-    return i;
-  }
-
-  /// Next free slot at or after freeindex, loading words as needed; nelems when there is none.
-  unsigned next_free_index() {
-    if (freeindex_ > nelems_) fatal("s.freeindex > s.nelems");
-    unsigned at = freeindex_;
-    if (at == nelems_) return at;
-    while (alloc_cache_ == 0) {
-      at = (at / 64 + 1) * 64;
-      if (at >= nelems_) {
-        freeindex_ = nelems_;
-        return nelems_;
+  /// Goes on to a word with a free slot, this one again if it can be; false when there is none.
+  bool advance() {
+    const unsigned n = words();
+    unsigned w = static_cast<unsigned>(current_ - words_);
+    for (unsigned k = 0; k < n; ++k) {
+      if (make_ready(w)) {
+        enter(w);
+        return true;
       }
-      refill_alloc_cache(at / 64);
-    }
-    const auto skip = static_cast<unsigned>(bits::countr_zero(alloc_cache_));
-    const unsigned i = at + skip;
-    if (i >= nelems_) {
-      freeindex_ = nelems_;
-      return nelems_;
-    }
-    alloc_cache_ = alloc_cache_ >> skip >> 1;
-    freeindex_ = static_cast<std::uint16_t>(i + 1);
-    if (freeindex_ % 64 == 0 && freeindex_ != nelems_) refill_alloc_cache(freeindex_ / 64u);
-    return i;
-  }
-
-  // --- free words (bit = 1: free)
-  // -----------------------------------------------------------------
-
-  static constexpr std::uint64_t full_word(unsigned nelems, unsigned w) {
-    return bits::low_mask(nelems - w * 64u);
-  }
-  std::uint64_t full_word(unsigned w) const { return full_word(nelems_, w); }
-  std::uint64_t free_word(unsigned w) const { return free_[w].load(std::memory_order_acquire); }
-  /// For tests: any pattern, also of bits past nelems.
-  void set_free_word(unsigned w, std::uint64_t x) { free_[w].store(x, std::memory_order_relaxed); }
-  bool is_free(unsigned i) const { return (free_word(i / 64) >> (i % 64) & 1) != 0; }
-
-  /// Takes slot i, found free in the cursor. Only the thread that has the span cached takes slots,
-  /// and the cursor holds no slot twice, hence the bit must be set. Acquire: what the last owner
-  /// did with the slot happened before its release in give.
-  void take(unsigned i) {
-    const std::uint64_t bit = std::uint64_t{1} << (i % 64);
-    const std::uint64_t old = free_[i / 64].fetch_and(~bit, std::memory_order_acquire);
-    if ((old & bit) == 0) fatal("freeIndex is not valid");
-  }
-
-  /// Frees slot i; returns the word as it was, whose bit tells whether i was free already.
-  /// seq_cst: a release for the slot's contents, and ordered before the load of the place that
-  /// follows (see mcentral).
-  std::uint64_t give(unsigned i) {
-    return free_[i / 64].fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_seq_cst);
-  }
-
-  bool any_free() const {
-    for (unsigned w = 0; w < words(); ++w) {
-      if (free_[w].load(std::memory_order_seq_cst) != 0) return true;
+      w = w + 1 < n ? w + 1 : 0;
     }
     return false;
   }
-  bool all_free() const { return all_free(nelems_); }
-  bool all_free(unsigned nelems) const {
-    for (unsigned w = 0; w * 64 < nelems; ++w) {
-      if (free_[w].load(std::memory_order_seq_cst) != full_word(nelems, w)) return false;
+
+  /// Makes this the span from which its owner takes slots: take and advance then find them, and its
+  /// becoming empty is not told. False when there is no free slot.
+  bool enter() {
+    empty_word_ = 0;
+    enter(0);
+    return advance();
+  }
+  /// The contrary of enter.
+  void leave() {
+    empty_word_ = ~std::uint64_t{0};
+    enter(0);
+  }
+
+  /// Frees the object at p, which lies in the pages of this small-object span. False, and nothing
+  /// done, when no object starts there, when it is free, or when a word of a span that is not
+  /// entered becomes all free: all these are for a slower look.
+  bool free_own(const void* p) {
+    // Quotient above, remainder below: with divisor_ = ceil(2^64 / elemsize), the low half of the
+    // product is below divisor_ for multiples of elemsize alone (mspan_test tries every offset).
+    __extension__ using uint128 = unsigned __int128;
+    const uint128 product =
+        uint128{static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base_)} * divisor_;
+    if (static_cast<std::uint64_t>(product) >= divisor_) return false;
+    const auto slot = static_cast<std::uint64_t>(product >> 64);
+    word* words = words_ + slot / 64;
+    const std::uint64_t old = words[max_words].load(std::memory_order_relaxed);  // its free_at
+    const std::uint64_t ready = words[0].load(std::memory_order_relaxed);
+    if (((old | ready) >> (slot & 63) & 1) != 0) return false;
+    const std::uint64_t now = old | std::uint64_t{1} << (slot & 63);
+    if (now == empty_word_) return false;
+    words[max_words].store(now, std::memory_order_relaxed);
+    return true;
+  }
+  /// The same for a slot; false if it is free already.
+  bool free_own_slot(unsigned i) {
+    const std::uint64_t bit = std::uint64_t{1} << (i % 64);
+    const std::uint64_t old = free_at(i / 64).load(std::memory_order_relaxed);
+    free_at(i / 64).store(old | bit, std::memory_order_relaxed);
+    return ((old | ready_at(i / 64).load(std::memory_order_relaxed)) & bit) == 0;
+  }
+
+  /// Takes over what others have freed; f(slot) for each slot that was free already. In a span of
+  /// tiny blocks, on_block(slot) for each whose objects others have freed.
+  template <class Twice, class Block>
+  void collect(Twice&& f, Block&& on_block) {
+    status_.fetch_and(~span_status::pending, std::memory_order_seq_cst);
+    for (unsigned w = 0; w < words(); ++w) {
+      const std::uint64_t freed = remote_at(w).load(std::memory_order_seq_cst);
+      if (freed == 0) continue;
+      std::uint64_t twice = 0;
+      if (!is_tiny()) {
+        const std::uint64_t old = free_at(w).load(std::memory_order_relaxed);
+        free_at(w).store(old | freed, std::memory_order_relaxed);
+        twice = (old | ready_at(w).load(std::memory_order_relaxed)) & freed;
+      }
+      // Acquire: what the others did with the slots happened before they are taken again. Release:
+      // who finds the bits gone from here finds them above.
+      remote_at(w).fetch_and(~freed, std::memory_order_seq_cst);
+      for_each_bit(w, twice, f);
+      if (is_tiny()) for_each_bit(w, freed, on_block);
+    }
+  }
+
+  /// For the owner: all slots are free without a collect.
+  bool has_all_free() const {
+    for (unsigned w = 0; w < words(); ++w) {
+      if ((free_at(w).load(std::memory_order_relaxed) | ready_at(w).load(std::memory_order_relaxed))
+          != ~std::uint64_t{0}) {
+        return false;
+      }
     }
     return true;
   }
+  /// For the owner: slots that it could take without a collect.
+  bool has_free() const {
+    for (unsigned w = 0; w < words(); ++w) {
+      if (free_at(w).load(std::memory_order_relaxed) != past_end(w)
+          || ready_at(w).load(std::memory_order_relaxed) != 0) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // --- the others' side ------------------------------------------------------------------------
+
+  /// Frees slot i. After `done`, the span may be gone and the record another's.
+  remote_free free_remote(unsigned i) {
+    const std::uint64_t bit = std::uint64_t{1} << (i % 64);
+    if ((free_word(i / 64) & bit) != 0) return remote_free::was_free;
+    if ((remote_at(i / 64).fetch_or(bit, std::memory_order_seq_cst) & bit) != 0) {
+      return remote_free::was_free;
+    }
+    return mark_pending();
+  }
+
+  /// Frees the tiny object at an offset of block i that is live in the owner's mask.
+  remote_free free_remote_tiny(tiny_mask_block& masks, unsigned i, unsigned offset) {
+    const auto bit = static_cast<std::uint16_t>(tiny_mask::live(offset));
+    // seq_cst as above; the collector takes the bit of the block first, the offsets then.
+    const std::uint16_t old = masks.freed[i].fetch_or(bit, std::memory_order_seq_cst);
+    if ((old & bit) != 0) return remote_free::was_free;
+    remote_at(i / 64).fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_seq_cst);
+    return mark_pending();
+  }
+
+  // --- all slots --------------------------------------------------------------------------------
+
+  bool is_free(unsigned i) const { return (free_word(i / 64) >> (i % 64) & 1) != 0; }
+  /// Bits of the slots that are free, whoever freed them; those past nelems are set.
+  std::uint64_t free_word(unsigned w) const {
+    // In this order, see "what tells a double free".
+    std::uint64_t free = is_tiny() ? 0 : remote_at(w).load(std::memory_order_seq_cst);
+    free |= free_at(w).load(std::memory_order_seq_cst);
+    return free | ready_at(w).load(std::memory_order_seq_cst);
+  }
+  /// For tests: any pattern, also of bits past nelems.
+  void set_free_word(unsigned w, std::uint64_t x) {
+    free_at(w).store(x, std::memory_order_relaxed);
+  }
+
+  /// Nothing lives in the span, or may live: what a look at nelems slots tells without the masks of
+  /// tiny blocks. Reads only what is atomic.
+  bool may_be_empty(unsigned nelems) const {
+    for (unsigned w = 0; w * 64 < nelems; ++w) {
+      if ((remote_at(w).load(std::memory_order_seq_cst) | free_at(w).load(std::memory_order_seq_cst)
+           | ready_at(w).load(std::memory_order_seq_cst))
+          != ~std::uint64_t{0}) {
+        return false;
+      }
+    }
+    return true;
+  }
+  /// Nothing lives in the span, which is in the hands of the caller.
+  bool is_empty() const {
+    if (!may_be_empty(nelems_)) return false;
+    if (!is_tiny()) return true;
+    const auto* masks = tiny_masks.load(std::memory_order_relaxed);
+    bool empty = true;
+    for_each_taken([&](unsigned i) { empty &= tiny_mask::holds_nothing(masks->current(i)); });
+    return empty;
+  }
+  bool any_free() const {
+    for (unsigned w = 0; w < words(); ++w) {
+      if (free_word(w) != past_end(w)) return true;
+    }
+    return false;
+  }
   unsigned count_free() const {
-    int n = 0;
-    for (unsigned w = 0; w < words(); ++w) n += bits::popcount(free_word(w) & full_word(w));
-    return static_cast<unsigned>(n);
+    unsigned n = 0;
+    for (unsigned w = 0; w < words(); ++w) {
+      n += static_cast<unsigned>(bits::popcount(free_word(w) & ~past_end(w)));
+    }
+    return n;
   }
+  /// Makes all slots free; nobody else uses the span.
   void free_all() {
-    for (unsigned w = 0; w < words(); ++w) free_[w].store(full_word(w), std::memory_order_release);
+    for (unsigned w = 0; w < max_words; ++w) {
+      free_at(w).store(~std::uint64_t{0}, std::memory_order_release);
+      ready_at(w).store(0, std::memory_order_relaxed);
+      remote_at(w).store(0, std::memory_order_relaxed);
+    }
+  }
+  /// A large object's slot: taken by its new owner, freed by anyone; what the bit was.
+  void take_large() { free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed); }
+  bool free_large() { return (free_at(0).fetch_or(1, std::memory_order_acq_rel) & 1) != 0; }
+
+  /// f(i) for each slot that is not free, in order.
+  template <class F>
+  void for_each_taken(F&& f) const {
+    free_cursor cursor(nelems_, [this](unsigned w) { return ~free_word(w); });
+    for (unsigned i = cursor.next(); i < nelems_; i = cursor.next()) f(i);
   }
 
-  // --- place and state
-  // ----------------------------------------------------------------------------
+  // --- status and state -------------------------------------------------------------------------
 
-  /// Place and span class in one word, so that whoever holds an mcentral's lock can tell in one
-  /// load that a span is in that mcentral, whatever became of its record meanwhile.
-  static constexpr std::uint32_t pack_place(span_place p, unsigned span_class) {
-    return static_cast<std::uint32_t>(p) | span_class << 8;
+  span_status status() const { return span_status(status_.load(std::memory_order_seq_cst)); }
+  /// The quick look of an owner, which alone makes the status its own and unmakes it.
+  bool is_own(const void* cache) const {
+    return status_.load(std::memory_order_relaxed) == reinterpret_cast<std::uintptr_t>(cache);
   }
-  static constexpr span_place place_of(std::uint32_t packed) {
-    return static_cast<span_place>(packed & 0xff);
+  bool is_own_tiny(const void* cache) const {
+    return status_.load(std::memory_order_relaxed)
+           == (reinterpret_cast<std::uintptr_t>(cache) | span_status::tiny);
   }
-  static constexpr unsigned span_class_of(std::uint32_t packed) { return packed >> 8; }
-  std::uint32_t packed_place() const { return place_.load(std::memory_order_seq_cst); }
-  span_place place() const { return place_of(packed_place()); }
-  void set_place(span_place p) {
-    place_.store(pack_place(p, span_class_), std::memory_order_seq_cst);
+  span_place place() const { return status().place(); }
+  /// Where no other thread can change the owner.
+  void set_status(span_status s) { status_.store(s.bits(), std::memory_order_seq_cst); }
+  void set_place(span_place p) { set_status(span_status::in(p, span_class_)); }
+  /// Changes hands: from `expected`, which is updated on failure.
+  bool exchange_status(span_status& expected, span_status to) {
+    std::uintptr_t bits = expected.bits();
+    const bool done = status_.compare_exchange_strong(bits, to.bits(), std::memory_order_seq_cst);
+    expected = span_status(bits);
+    return done;
   }
 
   span_state state() const { return state_; }
@@ -268,71 +432,79 @@ class alignas(64) mspan {
   /// A new span is swept.
   void reset_phase(std::uint32_t h) { sweepgen_ = h; }
 
-  // --- masks of tiny blocks
-  // -----------------------------------------------------------------------
-
   /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of
   /// stale pointers, which may meet a record at any time.
   std::atomic<tiny_mask_block*> tiny_masks{nullptr};
   /// The pages may hold old contents.
   bool needzero = true;
+  /// The owner keeps it without objects (mcache).
+  bool is_kept = false;
 
  private:
   friend class span_list;
 
-  void refill_alloc_cache(unsigned w) { alloc_cache_ = free_word(w); }
+  using word = std::atomic<std::uint64_t>;
+  word& ready_at(unsigned w) { return words_[w]; }
+  word& free_at(unsigned w) { return words_[max_words + w]; }
+  word& remote_at(unsigned w) { return words_[2 * max_words + w]; }
+  const word& ready_at(unsigned w) const { return words_[w]; }
+  const word& free_at(unsigned w) const { return words_[max_words + w]; }
+  const word& remote_at(unsigned w) const { return words_[2 * max_words + w]; }
 
+  static constexpr std::uint64_t divisor(std::size_t elemsize) {
+    return ~std::uint64_t{0} / elemsize + 1;
+  }
+  std::uint64_t past_end(unsigned w) const { return ~bits::low_mask(nelems_ - w * 64u); }
+  void enter(unsigned w) {
+    current_ = &ready_at(w);
+    current_base_ = base_ + std::size_t{w} * 64 * elemsize_;
+    current_size_ = elemsize_;
+  }
+  /// Moves a word's free slots to `ready`; false when there is none in either.
+  bool make_ready(unsigned w) {
+    const std::uint64_t ready = ready_at(w).load(std::memory_order_relaxed);
+    const std::uint64_t free = free_at(w).load(std::memory_order_relaxed) & ~past_end(w);
+    if (free == 0) return ready != 0;
+    ready_at(w).store(ready | free, std::memory_order_relaxed);
+    // Release: who finds the bits gone from here finds them there.
+    free_at(w).store(past_end(w), std::memory_order_release);
+    return true;
+  }
+  template <class F>
+  static void for_each_bit(unsigned w, std::uint64_t word, F&& f) {
+    for (; word != 0; word &= word - 1) {
+      f(w * 64 + bits::lowest_bit(word));
+    }
+  }
+  remote_free mark_pending() {
+    if (status().is_pending()) return remote_free::done;
+    const span_status old(status_.fetch_or(span_status::pending, std::memory_order_seq_cst));
+    return !old.is_pending() && old.place() == span_place::full ? remote_free::left_full
+                                                                : remote_free::done;
+  }
+
+  // Read by all frees, written when the span changes hands: a line of its own.
+  std::atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
   std::byte* base_ = nullptr;
-  std::size_t npages_ = 0;
-  std::size_t elemsize_ = 0;
-  std::uint32_t magic_ = 0;
+  std::uint64_t empty_word_ = ~std::uint64_t{0};  // tells an own free to look: all free, or never
+  std::uint64_t divisor_ = 0;                     // rounded up
   std::uint16_t nelems_ = 0;
   std::uint8_t size_class_ = 0;
   std::uint8_t span_class_ = 0;
+  std::uint32_t npages_ = 0;
+  std::size_t elemsize_ = 0;
 
-  span_state state_ = span_state::dead;
-  std::uint16_t freeindex_ = 0;
-  std::uint32_t sweepgen_ = 0;
-  std::uint64_t alloc_cache_ = 0;
-
-  std::atomic<std::uint32_t> place_{0};
+  // The owner's.
+  alignas(64) std::atomic<std::uint64_t>* current_ = words_;
+  std::byte* current_base_ = nullptr;
+  std::size_t current_size_ = 0;
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
-  std::atomic<std::uint64_t> free_[max_words]{};
-};
+  std::uint32_t sweepgen_ = 0;
+  span_state state_ = span_state::dead;
 
-/// Doubly linked list through the spans. A span is in one list at most. (Go: mSpanList.)
-class span_list {
- public:
-  bool empty() const { return first_ == nullptr; }
-  mspan* first() const { return first_; }
-  static mspan* next(const mspan* s) { return s->next_; }
-  std::size_t size() const { return size_; }
-
-  void insert_back(mspan* s) {
-    if (s->next_ != nullptr || s->prev_ != nullptr || first_ == s) fatal("span is in a list");
-    s->prev_ = last_;
-    (last_ != nullptr ? last_->next_ : first_) = s;
-    last_ = s;
-    ++size_;
-  }
-  void remove(mspan* s) {
-    if (s->prev_ == nullptr && first_ != s) fatal("span is not in this list");
-    (s->prev_ != nullptr ? s->prev_->next_ : first_) = s->next_;
-    (s->next_ != nullptr ? s->next_->prev_ : last_) = s->prev_;
-    s->next_ = s->prev_ = nullptr;
-    --size_;
-  }
-  mspan* pop_front() {
-    mspan* s = first_;
-    if (s != nullptr) remove(s);
-    return s;
-  }
-
- private:
-  mspan* first_ = nullptr;
-  mspan* last_ = nullptr;
-  std::size_t size_ = 0;
+  // The sets of bits: ready, free, remote, in this order, so that one address leads to all.
+  alignas(64) std::atomic<std::uint64_t> words_[3 * max_words]{};
 };
 
 }  // namespace warpheap

@@ -1,6 +1,8 @@
 #include "host/host_heap.hpp"
 
 #include <gtest/gtest.h>
+#include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -12,6 +14,7 @@
 #include <vector>
 
 #include "tests/host_region.hpp"
+#include "tests/test_scale.hpp"
 
 namespace {
 
@@ -180,6 +183,7 @@ TEST(host_threads, of_many_frees_of_one_object_one_succeeds) {
   for (const std::size_t size : {std::size_t{6}, std::size_t{64}, std::size_t{50000}}) {
     std::vector<void*> all;
     for (int i = 0; i < 400; ++i) all.push_back(heap.malloc(size));
+    const host_heap_stats before = heap.stats();
     std::atomic<unsigned> ok{0}, twice{0};
     run_threads(n, [&](unsigned) {
       for (void* p : all) {
@@ -188,10 +192,82 @@ TEST(host_threads, of_many_frees_of_one_object_one_succeeds) {
         twice += s == free_status::double_free;
       }
     });
-    EXPECT_EQ(ok, all.size());
-    EXPECT_EQ(twice, (n - 1) * all.size());
+    heap.trim();  // this thread's spans are collected, those of the others have been
+    // Frees at the same time may both be answered "ok"; then one is told now.
+    const std::size_t late = heap.take_late_double_frees().size();
+    EXPECT_EQ(ok, all.size() + late);
+    EXPECT_EQ(ok + twice, n * all.size());
+    const host_heap_stats after = heap.stats();
+    EXPECT_EQ(after.frees - before.frees, all.size());
+    const auto told = static_cast<unsigned>(free_status::double_free);
+    EXPECT_EQ(after.frees_by_status[told] - before.frees_by_status[told], (n - 1) * all.size());
+    EXPECT_EQ(after.live_objects, 0u);
   }
+}
+
+TEST(host_threads, second_free_by_another_thread_is_told_at_once) {
+  // One thread at a time, in an order that each knows of; whose span it is varies.
+  test::host_region region(std::size_t{64} << 20);
+  host_heap heap(region.base(), region.bytes(), region.source());
+  for (const std::size_t size : {std::size_t{6}, std::size_t{64}, std::size_t{3000}}) {
+    std::vector<void*> all;
+    for (int i = 0; i < 3000; ++i) all.push_back(heap.malloc(size));
+    const auto expect = [&](std::size_t from, free_status want) {
+      for (std::size_t i = from; i < all.size(); i += 3) ASSERT_EQ(heap.free(all[i]), want) << i;
+    };
+    run_threads(1, [&](unsigned) { expect(0, free_status::ok); });
+    expect(1, free_status::ok);
+    expect(0, free_status::double_free);
+    run_threads(1, [&](unsigned) {
+      expect(0, free_status::double_free);
+      expect(1, free_status::double_free);
+      expect(2, free_status::ok);
+    });
+    for (std::size_t from : {0u, 1u, 2u}) expect(from, free_status::double_free);
+  }
+  EXPECT_TRUE(heap.take_late_double_frees().empty());
   EXPECT_EQ(heap.stats().live_objects, 0u);
+}
+
+TEST(host_threads, spans_change_hands_while_others_free_in_them) {
+  // Two threads swap objects at every step, so that spans run full, are freed in and adopted at the
+  // same time; threads end with live objects, which others free.
+  test::host_region region(std::size_t{64} << 20);
+  host_heap heap(region.base(), region.bytes(), region.source());
+  for (const std::size_t size : {std::size_t{8192}, std::size_t{1000}, std::size_t{100},
+                                 std::size_t{9}, std::size_t{20000}}) {
+    constexpr std::size_t places = 64;
+    std::array<std::atomic<void*>, places> slots{};
+    std::atomic<unsigned> wrong{0};
+    const int steps = warpheap::testing::scaled(20000);
+    for (int generation = 0; generation < 4; ++generation) {
+      run_threads(2, [&](unsigned me) {
+        std::mt19937 random(me + static_cast<unsigned>(generation) * 10);
+        for (int i = 0; i < steps; ++i) {
+          auto* p = static_cast<unsigned char*>(heap.malloc(size));
+          if (p != nullptr) {
+            p[0] = static_cast<unsigned char>(reinterpret_cast<std::uintptr_t>(p) >> 3);
+            p[size - 1] = p[0];
+          }
+          auto* old = static_cast<unsigned char*>(slots[random() % places].exchange(p));
+          if (old == nullptr) continue;
+          wrong += old[0] != static_cast<unsigned char>(reinterpret_cast<std::uintptr_t>(old) >> 3);
+          wrong += old[0] != old[size - 1];
+          wrong += heap.free(old) != free_status::ok;
+        }
+      });
+    }
+    for (auto& slot : slots) {
+      if (void* p = slot.exchange(nullptr); p != nullptr) wrong += heap.free(p) != free_status::ok;
+    }
+    EXPECT_EQ(wrong, 0u) << size;
+    heap.trim();
+    const host_heap_stats st = heap.stats();
+    EXPECT_EQ(st.live_objects, 0u) << size;
+    EXPECT_EQ(st.live_bytes, 0u) << size;
+    EXPECT_EQ(st.pages_in_use, 0u) << size;  // no slot and no span was lost
+  }
+  EXPECT_TRUE(heap.take_late_double_frees().empty());
 }
 
 TEST(host_threads, figures_may_be_read_at_any_time) {

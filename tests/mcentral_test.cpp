@@ -16,20 +16,27 @@ struct mcentral_test : testing::Test {
   mheap heap{region.base(), region.bytes(), region.source()};
   mcentral_set central{heap};
   page_stock stock;
+  alignas(64) char owner[64];
 
   mspan* new_span(unsigned sc) {
-    mspan* s =
-        heap.alloc_span(class_to_pages(host_span_size_class(sc)), sc, span_place::cached, stock);
+    mspan* s = heap.alloc_span(host_span_pages(host_span_size_class(sc)), sc,
+                               span_status::of(owner, sc), stock);
     if (s != nullptr) s->set_phase(heap.sweepgen(), sweep_phase::cached);
     return s;
   }
-  static void take_all(mspan* s) {
-    for (unsigned i = 0; i < s->nelems(); ++i) s->take(i);
+  static void take(mspan* s, unsigned n) {
+    ASSERT_TRUE(s->enter());
+    while (n-- > 0) {
+      if (s->take() == nullptr) {
+        ASSERT_TRUE(s->advance());
+        ++n;
+      }
+    }
+    s->leave();
   }
-  void expect_sets(unsigned sc, std::size_t partial, std::size_t full, std::size_t empty) {
+  void expect_sets(unsigned sc, std::size_t partial, std::size_t empty) {
     const auto sizes = central[sc].set_sizes();
     EXPECT_EQ(sizes.partial, partial);
-    EXPECT_EQ(sizes.full, full);
     EXPECT_EQ(sizes.empty, empty);
   }
 };
@@ -39,90 +46,103 @@ const unsigned sc64 = make_span_class(6, true);  // 128 slots of 64 bytes in a p
 TEST_F(mcentral_test, has_nothing_at_first_and_shares_no_cache_line) {
   static_assert(alignof(mcentral) == 64 && sizeof(mcentral) % 64 == 0);
   for (unsigned sc = 0; sc < host_span_classes; ++sc) {
-    EXPECT_EQ(central[sc].cache_span(), nullptr);
-    expect_sets(sc, 0, 0, 0);
+    EXPECT_EQ(central[sc].cache_span(owner), nullptr);
+    expect_sets(sc, 0, 0);
   }
 }
 
 TEST_F(mcentral_test, hands_a_partial_span_out_once) {
   mspan* s = new_span(sc64);
-  s->take(5);
+  take(s, 5);
   central[sc64].uncache_span(s);
-  expect_sets(sc64, 1, 0, 0);
+  expect_sets(sc64, 1, 0);
+  EXPECT_EQ(s->place(), span_place::partial);
   EXPECT_EQ(s->phase(heap.sweepgen()), sweep_phase::swept);
-  EXPECT_EQ(central[sc64].cache_span(), s);
+  EXPECT_EQ(central[sc64].cache_span(owner), s);
   EXPECT_EQ(s->phase(heap.sweepgen()), sweep_phase::cached);
-  EXPECT_EQ(s->place(), span_place::cached);
-  EXPECT_EQ(central[sc64].cache_span(), nullptr);
-  EXPECT_EQ(s->next_free_fast(), 0u);
+  EXPECT_TRUE(s->is_own(owner));
+  EXPECT_EQ(central[sc64].cache_span(owner), nullptr);
+  ASSERT_TRUE(s->enter());
+  EXPECT_EQ(s->take(), s->slot_address(5));
 }
 
-TEST_F(mcentral_test, full_span_becomes_partial_then_empty_then_goes) {
+TEST_F(mcentral_test, full_span_is_nobodys_then_partial_then_empty_then_goes) {
   mspan* s = new_span(sc64);
-  take_all(s);
+  take(s, s->nelems());
   central[sc64].uncache_span(s);
-  expect_sets(sc64, 0, 1, 0);
-  EXPECT_EQ(central[sc64].cache_span(), nullptr);
-  EXPECT_TRUE(central.free_slot(s, 70));
-  expect_sets(sc64, 1, 0, 0);
-  EXPECT_FALSE(central.free_slot(s, 70));
+  expect_sets(sc64, 0, 0);
+  EXPECT_EQ(s->place(), span_place::full);
+  EXPECT_EQ(central[sc64].cache_span(owner), nullptr);
+  EXPECT_EQ(s->free_remote(70), remote_free::left_full);
+  central[sc64].take_full(s);
+  expect_sets(sc64, 1, 0);
+  EXPECT_EQ(s->free_remote(70), remote_free::was_free);
   for (unsigned i = 0; i < s->nelems(); ++i) {
-    EXPECT_EQ(central.free_slot(s, i), i != 70);
+    central[sc64].became_empty(s);  // not yet
+    EXPECT_EQ(s->free_remote(i), i == 70 ? remote_free::was_free : remote_free::done);
   }
-  expect_sets(sc64, 0, 0, 1);
+  expect_sets(sc64, 1, 0);
+  central[sc64].became_empty(s);
+  expect_sets(sc64, 0, 1);
   EXPECT_EQ(heap.stats().spans, 1u);
   EXPECT_EQ(central[sc64].release_empty(), 1u);
   EXPECT_EQ(heap.stats().spans, 0u);
   EXPECT_EQ(heap.stats().pages_in_use, 0u);
   EXPECT_EQ(s->state(), span_state::dead);
-  EXPECT_FALSE(central.free_slot(s, 70));  // a stale pointer
+  EXPECT_EQ(s->free_remote(70), remote_free::was_free);  // a stale pointer
 }
 
-TEST_F(mcentral_test, span_of_one_slot_goes_from_full_to_empty_at_once) {
-  const unsigned sc = make_span_class(51, false);  // 8192 bytes
-  mspan* s = new_span(sc);
-  ASSERT_EQ(s->nelems(), 1u);
-  s->take(0);
-  central[sc].uncache_span(s);
-  expect_sets(sc, 0, 1, 0);
-  EXPECT_TRUE(central.free_slot(s, 0));
-  expect_sets(sc, 0, 0, 1);
+TEST_F(mcentral_test, span_marked_while_it_is_given_up_is_partial) {
+  mspan* s = new_span(sc64);
+  take(s, s->nelems());
+  EXPECT_EQ(s->free_remote(7), remote_free::done);
+  central[sc64].uncache_span(s);
+  expect_sets(sc64, 1, 0);
+  EXPECT_EQ(central[sc64].cache_span(owner), s);
+  EXPECT_TRUE(s->status().is_pending());
+  EXPECT_FALSE(s->has_free());
+  EXPECT_EQ(central.collect(s), 0u);
+  EXPECT_TRUE(s->has_free());
 }
 
 TEST_F(mcentral_test, keeps_few_empty_spans) {
   std::vector<mspan*> spans;
   for (int i = 0; i < 40; ++i) spans.push_back(new_span(sc64));
   for (mspan* s : spans) central[sc64].uncache_span(s);
-  expect_sets(sc64, 0, 0, mcentral::max_empty_pages);
+  expect_sets(sc64, 0, mcentral::max_empty_pages);
   EXPECT_EQ(heap.stats().spans, mcentral::max_empty_pages);
   for (std::size_t i = 0; i < mcentral::max_empty_pages; ++i) {
-    EXPECT_NE(central[sc64].cache_span(), nullptr);
+    EXPECT_NE(central[sc64].cache_span(owner), nullptr);
   }
-  EXPECT_EQ(central[sc64].cache_span(), nullptr);
+  EXPECT_EQ(central[sc64].cache_span(owner), nullptr);
 }
 
 TEST_F(mcentral_test, late_call_for_a_span_of_another_class_changes_nothing) {
   mspan* s = new_span(sc64);
-  s->take(0);
+  take(s, 1);
   central[sc64].uncache_span(s);
+  EXPECT_EQ(s->free_remote(0), remote_free::done);
   for (unsigned sc = 0; sc < host_span_classes; ++sc) {
-    if (sc != sc64) central[sc].slot_freed(s);
+    if (sc == sc64) continue;
+    central[sc].became_empty(s);
+    central[sc].take_full(s);
   }
-  expect_sets(sc64, 1, 0, 0);
-  mspan* cached = central[sc64].cache_span();
-  central[sc64].slot_freed(cached);
+  expect_sets(sc64, 1, 0);
+  mspan* cached = central[sc64].cache_span(owner);
+  central[sc64].became_empty(cached);
+  central[sc64].take_full(cached);
   EXPECT_EQ(cached->place(), span_place::cached);
-  expect_sets(sc64, 0, 0, 0);
+  expect_sets(sc64, 0, 0);
 }
 
 TEST_F(mcentral_test, refills_a_cache_as_often_as_spans_are_needed) {
   mcache cache(heap, central);
-  const unsigned n = class_to_objects(6);
+  const unsigned n = host_span_objects(6);
   for (unsigned i = 0; i < 3 * n; ++i) ASSERT_NE(cache.alloc(sc64), nullptr);
   EXPECT_EQ(cache.counters.refills.get(), 3u);
-  expect_sets(sc64, 0, 2, 0);
   cache.flush();
-  expect_sets(sc64, 0, 3, 0);
+  expect_sets(sc64, 0, 0);
+  EXPECT_EQ(heap.stats().spans, 3u);  // full
 }
 
 TEST(mheap, every_page_of_a_span_leads_to_it) {
@@ -133,8 +153,8 @@ TEST(mheap, every_page_of_a_span_leads_to_it) {
   for (unsigned i = 0; i < 300; ++i) {
     const unsigned c = i % num_classes;
     spans.push_back(c == 0 ? heap.alloc_large(i + 1, 1, 1, stock)
-                           : heap.alloc_span(class_to_pages(c), make_span_class(c, true),
-                                             span_place::cached, stock));
+                           : heap.alloc_span(host_span_pages(c), make_span_class(c, true),
+                                             span_status::in(span_place::none, 2), stock));
   }
   // 200 MiB in one span, over arena bounds.
   spans.push_back(heap.alloc_large(25600, 1, 1, stock));
@@ -191,7 +211,7 @@ TEST(mheap, refused_memory_loses_no_page) {
   for (int i = 0; i < 100; ++i) {
     EXPECT_EQ(heap.alloc_large(100, 1, 1, stock), nullptr);
     EXPECT_EQ(heap.alloc_large(100, 16, 1, stock), nullptr);
-    EXPECT_EQ(heap.alloc_span(1, sc64, span_place::cached, stock), nullptr);
+    EXPECT_EQ(heap.alloc_span(1, sc64, span_status::in(span_place::none, 2), stock), nullptr);
     EXPECT_EQ(heap.take_device_pages(1, 50).count, 0u);
   }
   region.refuse = false;

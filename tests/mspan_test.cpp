@@ -4,7 +4,7 @@
 #include <random>
 #include <vector>
 
-#include "host/mcache.hpp"
+#include "host/span_list.hpp"
 #include "tests/vectors.hpp"
 
 namespace {
@@ -15,37 +15,65 @@ using warpheap::test::load_cases;
 
 std::byte* const some_base = reinterpret_cast<std::byte*>(std::uintptr_t{0x10000000});
 
-/// A span with the geometry of a case. 63 slots of 128 bytes, 65 of 112 and the like are no class
-/// of the heap, so the record is set up from the number of slots.
-void set_up(mspan& s, unsigned nelems, std::size_t elemsize, const std::string& alloc_bits) {
-  s.set_slots(some_base, 1, elemsize, nelems);
-  for (unsigned w = 0; w * 16 < alloc_bits.size(); ++w) {
+/// Words of a case, bit = 1: free. Bits past the slots are junk, as they are in Go.
+std::vector<std::uint64_t> free_words(const std::string& alloc_bits) {
+  std::vector<std::uint64_t> words;
+  for (std::size_t at = 0; at < alloc_bits.size(); at += 16) {
     std::uint64_t allocated = 0;
     for (unsigned b = 0; b < 8; ++b) {
-      const std::string byte = alloc_bits.substr(w * 16 + b * 2, 2);
+      const std::string byte = alloc_bits.substr(at + b * 2, 2);
       allocated |= std::stoull(byte, nullptr, 16) << (8 * b);
     }
-    s.set_free_word(w, ~allocated);
+    words.push_back(~allocated);
   }
-  s.rewind();
+  return words;
 }
 
-TEST(mspan, go_next_free) {
+TEST(free_cursor, go_next_free) {
   for (const auto& c : load_cases("span.json")) {
-    mspan s;
-    set_up(s, c["nelems"], c["elemsize"], c["allocBits_bytes_hex"]);
+    const std::vector<std::uint64_t> words = free_words(c["allocBits_bytes_hex"]);
+    const unsigned nelems = c["nelems"];
+    free_cursor cursor(nelems, [&](unsigned w) { return words.at(w); });
     for (const auto& step : c["seq[via(0=nextFreeFast,1=nextFreeIndex),index,freeindex_after,"
                               "allocCache_after]"]) {
       unsigned via = 0;
-      unsigned index = s.next_free_fast();
-      if (index == mspan::no_index) {
-        index = s.next_free_index();
-        via = index == s.nelems() ? 2 : 1;
+      unsigned index = cursor.next_free_fast();
+      if (index == cursor.no_index) {
+        index = cursor.next_free_index();
+        via = index == nelems ? 2 : 1;
       }
       ASSERT_EQ(via, step[0].get<unsigned>()) << step.dump();
       ASSERT_EQ(index, step[1].get<unsigned>()) << step.dump();
-      ASSERT_EQ(s.freeindex(), step[2].get<unsigned>()) << step.dump();
-      ASSERT_EQ(s.alloc_cache(), hex(step[3])) << step.dump();
+      ASSERT_EQ(cursor.freeindex(), step[2].get<unsigned>()) << step.dump();
+      ASSERT_EQ(cursor.alloc_cache(), hex(step[3])) << step.dump();
+    }
+  }
+}
+
+/// The slot that the span gives next; nelems when it has none.
+unsigned next_slot(mspan& s) {
+  std::byte* p = s.take();
+  if (p == nullptr && s.advance()) p = s.take();
+  return p == nullptr ? s.nelems() : s.slot_of(static_cast<std::size_t>(p - s.base()));
+}
+
+TEST(mspan, gives_the_slots_that_the_cursor_of_go_would) {
+  for (const auto& c : load_cases("span.json")) {
+    const unsigned nelems = c["nelems"];
+    const std::vector<std::uint64_t> words = free_words(c["allocBits_bytes_hex"]);
+    mspan s;
+    s.set_slots(some_base, 1, 8, nelems);
+    for (unsigned w = 0; w < s.words(); ++w) {
+      s.set_free_word(w, words.at(w) | ~bits::low_mask(nelems - w * 64));
+    }
+    bool any = s.enter();
+    for (const auto& step : c["seq[via(0=nextFreeFast,1=nextFreeIndex),index,freeindex_after,"
+                              "allocCache_after]"]) {
+      std::byte* p = any ? s.take() : nullptr;
+      if (p == nullptr && any && (any = s.advance())) p = s.take();
+      ASSERT_EQ(p == nullptr ? nelems : static_cast<unsigned>(p - s.base()) / 8,
+                step[1].get<unsigned>())
+          << step.dump();
     }
   }
 }
@@ -55,37 +83,104 @@ TEST(mspan, drains_every_class_and_finds_again_what_was_freed) {
   for (unsigned sc = 2; sc < host_span_classes; ++sc) {
     mspan s;
     const unsigned c = host_span_size_class(sc);
-    s.init(some_base, class_to_pages(c), sc);
-    EXPECT_EQ(s.nelems(), class_to_objects(c));
+    s.init(some_base, host_span_pages(c), sc);
+    EXPECT_EQ(s.nelems(), host_span_objects(c));
     EXPECT_LE(s.limit(), s.base() + s.npages() * page_size);
-    EXPECT_TRUE(s.all_free());
+    EXPECT_TRUE(s.has_all_free());
+    EXPECT_EQ(s.count_free(), s.nelems());
+    ASSERT_TRUE(s.enter());
     for (unsigned want = 0; want < s.nelems(); ++want) {
-      unsigned i = s.next_free_fast();
-      if (i == mspan::no_index) i = s.next_free_index();
-      ASSERT_EQ(i, want);
-      ASSERT_EQ(s.slot_of(static_cast<std::size_t>(s.slot_address(i) - s.base())), i);
-      s.take(i);
+      ASSERT_FALSE(want > 0 && !s.is_free(want));
+      ASSERT_EQ(next_slot(s), want);
+      ASSERT_FALSE(s.is_free(want));
     }
-    EXPECT_EQ(s.next_free_fast(), mspan::no_index);
-    EXPECT_EQ(s.next_free_index(), s.nelems());
+    EXPECT_EQ(next_slot(s), s.nelems());
     EXPECT_FALSE(s.any_free());
+    EXPECT_FALSE(s.has_free());
     std::vector<unsigned> freed;
     for (unsigned i = 0; i < s.nelems(); ++i) {
       if (random() % 3 != 0) continue;
-      EXPECT_EQ(s.give(i) >> (i % 64) & 1, 0u);
-      EXPECT_EQ(s.give(i) >> (i % 64) & 1, 1u);
+      EXPECT_TRUE(s.free_own_slot(i));
+      EXPECT_FALSE(s.free_own_slot(i));
       freed.push_back(i);
     }
     EXPECT_EQ(s.count_free(), freed.size());
-    s.rewind();
-    for (unsigned want : freed) {
-      unsigned i = s.next_free_fast();
-      if (i == mspan::no_index) i = s.next_free_index();
-      ASSERT_EQ(i, want);
-      s.take(i);
-    }
+    std::vector<unsigned> taken;
+    s.for_each_taken([&](unsigned i) { taken.push_back(i); });
+    EXPECT_EQ(taken.size(), s.nelems() - freed.size());
+    EXPECT_EQ(s.enter(), !freed.empty());
+    for (unsigned want : freed) ASSERT_EQ(next_slot(s), want);
     EXPECT_FALSE(s.any_free());
   }
+}
+
+TEST(mspan, own_free_knows_each_byte_of_every_class) {
+  for (unsigned c = 1; c < num_classes; ++c) {
+    mspan s;
+    s.init(some_base, host_span_pages(c), make_span_class(c, true));
+    const std::size_t size = class_to_size(c);
+    for (std::size_t at = 0; at < s.npages() * page_size; ++at) {
+      ASSERT_EQ(s.slot_of(at), at / size) << at;
+      // All slots are free, the tail's as well.
+      ASSERT_FALSE(s.free_own(some_base + at));
+    }
+    ASSERT_TRUE(s.enter());
+    while (next_slot(s) != s.nelems()) {
+    }
+    for (std::size_t at = 0; at < s.npages() * page_size; ++at) {
+      ASSERT_EQ(s.free_own(some_base + at), at % size == 0 && at / size < s.nelems()) << at;
+    }
+    EXPECT_TRUE(s.has_all_free());
+    // Not entered, the last slot of a word is left to be looked at.
+    ASSERT_TRUE(s.enter());
+    while (next_slot(s) != s.nelems()) {
+    }
+    s.leave();
+    for (unsigned i = 0; i < s.nelems(); ++i) {
+      const bool last = i % 64 == 63 || i + 1 == s.nelems();
+      ASSERT_EQ(s.free_own(s.slot_address(i)), !last);
+      if (last) {
+        ASSERT_TRUE(s.free_own_slot(i));
+      }
+    }
+    EXPECT_TRUE(s.has_all_free());
+  }
+}
+
+TEST(mspan, frees_of_others_are_collected) {
+  mspan s;
+  s.init(some_base, 1, make_span_class(5, true));  // 170 slots
+  int owner[64];
+  s.set_status(span_status::of(owner, s.span_class()));
+  ASSERT_TRUE(s.enter());
+  while (next_slot(s) != s.nelems()) {
+  }
+  EXPECT_EQ(s.free_remote(3), remote_free::done);
+  EXPECT_EQ(s.free_remote(169), remote_free::done);
+  EXPECT_EQ(s.free_remote(3), remote_free::was_free);
+  EXPECT_TRUE(s.status().is_pending());
+  EXPECT_FALSE(s.is_own(owner));
+  EXPECT_TRUE(s.status().is_owned_by(owner));
+  EXPECT_EQ(s.count_free(), 2u);
+  EXPECT_FALSE(s.advance());
+  // The owner's free of the same object at the same time.
+  EXPECT_TRUE(s.free_own_slot(169));
+  std::vector<unsigned> twice;
+  s.collect([&](unsigned i) { twice.push_back(i); }, [](unsigned) { FAIL(); });
+  EXPECT_EQ(twice, std::vector<unsigned>{169});
+  EXPECT_TRUE(s.is_own(owner));
+  EXPECT_EQ(s.free_remote(3), remote_free::was_free);
+  EXPECT_EQ(next_slot(s), 169u);  // it was in the last word
+  EXPECT_EQ(next_slot(s), 3u);
+  EXPECT_EQ(next_slot(s), s.nelems());
+  s.set_place(span_place::full);
+  EXPECT_EQ(s.free_remote(4), remote_free::left_full);
+  EXPECT_EQ(s.free_remote(5), remote_free::done);  // the first one's affair
+  span_status seen = span_status::in(span_place::full, s.span_class());
+  EXPECT_FALSE(s.exchange_status(seen, span_status::of(owner, s.span_class())));
+  EXPECT_TRUE(seen.is_pending());
+  EXPECT_EQ(seen.place(), span_place::full);
+  EXPECT_TRUE(s.exchange_status(seen, span_status::of(owner, s.span_class())));
 }
 
 TEST(mspan, large_span_is_one_taken_object) {
@@ -135,14 +230,6 @@ TEST(mspan, sweep_phases) {
   EXPECT_DEATH(s.phase(100), "out of step");
 }
 
-TEST(mspan, taking_a_taken_slot_aborts) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  mspan s;
-  s.init(some_base, 1, make_span_class(5, true));
-  s.take(3);
-  EXPECT_DEATH(s.take(3), "freeIndex is not valid");
-}
-
 TEST(span_list, keeps_order_and_refuses_misuse) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   mspan s[4];
@@ -150,6 +237,7 @@ TEST(span_list, keeps_order_and_refuses_misuse) {
   for (mspan& x : s) list.insert_back(&x);
   EXPECT_EQ(list.size(), 4u);
   EXPECT_DEATH(list.insert_back(&s[1]), "span is in a list");
+  EXPECT_EQ(list.last(), &s[3]);
   list.remove(&s[2]);
   EXPECT_DEATH(list.remove(&s[2]), "span is not in this list");
   other.insert_back(&s[2]);
@@ -160,6 +248,11 @@ TEST(span_list, keeps_order_and_refuses_misuse) {
   EXPECT_EQ(list.pop_front(), &s[3]);
   EXPECT_EQ(list.pop_front(), nullptr);
   EXPECT_TRUE(list.empty());
+  for (mspan* x : {&s[0], &s[1]}) list.insert_front(x);
+  EXPECT_EQ(list.first(), &s[1]);
+  EXPECT_EQ(list.last(), &s[0]);
+  list.clear();
+  EXPECT_EQ(list.size(), 0u);
 }
 
 TEST(tiny_rule, go_tiny) {

@@ -34,6 +34,18 @@ WARPHEAP_HD constexpr int countr_zero(std::uint64_t x) {
 #endif
 }
 
+/// Number of zero bits below the lowest set bit; needs x != 0. One instruction, where the above is
+/// several for processors that may lack tzcnt.
+WARPHEAP_HD constexpr unsigned lowest_bit(std::uint64_t x) {
+#ifdef __CUDA_ARCH__
+  return static_cast<unsigned>(__ffsll(static_cast<long long>(x)) - 1);
+#elif defined(__GNUC__)
+  return static_cast<unsigned>(__builtin_ctzll(x));
+#else
+  return static_cast<unsigned>(std::countr_zero(x));
+#endif
+}
+
 /// Number of zero bits above the highest set bit; 64 for x == 0.
 WARPHEAP_HD constexpr int countl_zero(std::uint64_t x) {
 #ifdef __CUDA_ARCH__

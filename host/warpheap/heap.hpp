@@ -98,7 +98,9 @@ class heap {
   /// reports, answers nullptr and leaves the object as it is.
   void* realloc(void* p, std::size_t size) noexcept;
   /// Frees an object of either side. Objects of kernels are freed in batches, at the latest by the
-  /// next synchronize(). Wrong pointers are counted and reported, and change nothing.
+  /// next synchronize(). Wrong pointers are counted and reported, and change nothing. When two
+  /// threads free one object at the same time, the second free may be reported by the next
+  /// synchronize() only.
   void free(void* p) noexcept;
   /// Bytes that may be used at p; 0 for what is no live host object.
   std::size_t usable_size(const void* p) const noexcept;

@@ -1,0 +1,72 @@
+#pragma once
+
+// Figures that one thread writes and all may read.
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include <warpheap/size_classes.hpp>
+
+namespace warpheap {
+
+#if defined(__has_feature)
+#define WARPHEAP_HAS_FEATURE(x) __has_feature(x)
+#else
+#define WARPHEAP_HAS_FEATURE(x) 0
+#endif
+
+/// A figure that one thread writes and others read.
+class owned_counter {
+ public:
+  void add(std::uint64_t n) {
+    // Relaxed, load and store: there is no other writer, and nothing is published by it.
+    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
+  /// add(1), in one instruction where that can be had: compilers make three of the above, on the
+  /// fast paths of malloc and free.
+  void increment() {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_THREAD__) \
+    && !WARPHEAP_HAS_FEATURE(thread_sanitizer)
+    // An aligned store of 8 bytes is one store, also for those who read meanwhile.
+    asm("incq %0" : "+m"(value_) : : "cc");
+#else
+    add(1);
+#endif
+  }
+  std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+#undef WARPHEAP_HAS_FEATURE
+
+/// What a thread did. Sums over threads are figures of the heap; see host_heap_stats.
+struct alloc_counters {
+  std::array<owned_counter, num_classes> mallocs;
+  std::array<owned_counter, num_classes> frees;
+  owned_counter tiny_mallocs, tiny_frees, tiny_blocks_taken, tiny_blocks_freed;
+  owned_counter large_bytes_taken, large_bytes_freed;
+  owned_counter out_of_memory, refused, refills, freed_by_reset;
+  std::array<owned_counter, 8> wrong_frees;  // by free_status; that of success stays 0
+
+  void add(const alloc_counters& other) {
+    for (unsigned c = 0; c < num_classes; ++c) {
+      mallocs[c].add(other.mallocs[c].get());
+      frees[c].add(other.frees[c].get());
+    }
+    for (unsigned i = 0; i < wrong_frees.size(); ++i)
+      wrong_frees[i].add(other.wrong_frees[i].get());
+    for (owned_counter alloc_counters::*const figure :
+         {&alloc_counters::tiny_mallocs, &alloc_counters::tiny_frees,
+          &alloc_counters::tiny_blocks_taken, &alloc_counters::tiny_blocks_freed,
+          &alloc_counters::large_bytes_taken, &alloc_counters::large_bytes_freed,
+          &alloc_counters::out_of_memory, &alloc_counters::refused, &alloc_counters::refills,
+          &alloc_counters::freed_by_reset}) {
+      (this->*figure).add((other.*figure).get());
+    }
+  }
+};
+
+}  // namespace warpheap
