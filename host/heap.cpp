@@ -2,13 +2,16 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <fstream>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <warpheap/backend.hpp>
 #include <warpheap/heap.hpp>
 
 #include "host/device_memory.hpp"
 #include "host/host_heap.hpp"
+#include "host/layers/chain.hpp"
 #include "host/refill_service.hpp"
 
 namespace warpheap {
@@ -57,8 +60,15 @@ page_source source_of(memory_backend& memory) {
 
 heap_options checked(heap_options options) {
   options = options.with_environment();
+  if (!options.profile_file.empty() && options.profile_rate == 0)
+    options.profile_rate = default_profile_rate;
   options.validate();
   return options;
+}
+
+layer_options layers_of(const heap_options& o) {
+  return {o.profile_rate, o.trace_file.c_str(), o.annotate, o.quarantine_bytes,
+          o.red_zones,    o.clobber_free,       o.efence,   o.sbrk};
 }
 
 }  // namespace
@@ -70,6 +80,7 @@ struct heap::impl {
         arrays(*chosen.memory, options, have_kernels),
         objects(arrays.view().base, arrays.view().bytes, source_of(*chosen.memory)),
         operations(make_operations(chosen.memory->kind(), arrays.view())) {
+    make_layers();
     if (operations == nullptr) return;
     const std::size_t stock = std::min(options.initial_stock_bytes, arrays.view().bytes / 4);
     if (const auto pages = static_cast<std::uint32_t>(stock / page_size); pages != 0)
@@ -104,10 +115,39 @@ struct heap::impl {
     }
     if (service != nullptr) service->stop();
     try {
-      if (options.report_leaks) report_leaks();
+      if (!options.profile_file.empty()) write_profile();
+      if (top != nullptr) top->drain();
+      if (options.report_leaks && !options.sbrk) report_leaks();
     } catch (const std::exception& error) {
       say(std::string("warpheap: leaks were not counted: ") + error.what());
     }
+  }
+
+  void make_layers() {
+    const layer_options wanted = layers_of(options);
+    if (!wanted.any()) return;
+    if (wanted.efence && chosen.memory->kind() != backend_kind::simt)
+      throw heap_error(
+          "efence needs the CPU backend: it changes the protection of the heap's pages");
+    const layer_reports reports{this, [](void* self, error_kind kind, const void* p) {
+                                  static_cast<impl*>(self)->note_error(kind, p);
+                                }};
+    layers.emplace(objects, wanted, reports);
+    if (!layers->trace_opened())
+      throw heap_error("the file for the trace cannot be written: " + options.trace_file);
+    top = &layers->top();
+  }
+
+  heap_profile profile() {
+    profile_layer* const sampler = layers ? layers->profile() : nullptr;
+    return sampler == nullptr ? heap_profile{} : sampler->snapshot();
+  }
+
+  void write_profile() {
+    std::ofstream file(options.profile_file, std::ios::binary);
+    file << (options.profile_file.ends_with(".folded") ? profile().folded() : profile().pprof());
+    file.close();
+    if (!file) say("warpheap: the profile could not be written to " + options.profile_file);
   }
 
   void say(const std::string& line) const {
@@ -190,9 +230,14 @@ struct heap::impl {
   }
   /// A free that is not only setting a bit in one of this thread's spans.
   [[gnu::noinline]] void free(void* p) noexcept {
-    const free_status status = objects.free_slow(p);
+    const free_status status = top == nullptr ? objects.free_slow(p) : top->free(p);
     if (status == free_status::device_page) return free_device_object(p);
     after_free(p, status);
+  }
+
+  free_status free_host_object(void* p) { return top == nullptr ? objects.free(p) : top->free(p); }
+  std::size_t usable_size(const void* p) {
+    return top == nullptr ? objects.usable_size(p) : top->usable_size(p);
   }
 
   /// What a free of a host object, or of no object, leads to.
@@ -258,7 +303,7 @@ struct heap::impl {
     wrong_frees wrong;
     for (void* p : operations->take_host_frees()) {
       // A page that has become the device's meanwhile held no live object when the kernel freed.
-      const free_status status = objects.free(p);
+      const free_status status = free_host_object(p);
       if (status == free_status::ok)
         after_free(p, status);
       else
@@ -367,6 +412,8 @@ struct heap::impl {
 
   void reset() {
     synchronize();
+    // Objects of the host go first: a layer gives their pages back as they were.
+    if (top != nullptr) top->forget();
     if (operations == nullptr) return objects.reset();
     const std::lock_guard lock(device_mutex);
     const auto held = settle_requests();
@@ -388,6 +435,8 @@ struct heap::impl {
   const chosen_backend chosen;
   device_memory arrays;
   host_heap objects;
+  std::optional<layer_chain> layers;
+  object_layer* top = nullptr;  ///< null: the calls go to `objects`
 
   std::mutex device_mutex;  ///< guards `operations`
   std::unique_ptr<device_operations> operations;
@@ -409,11 +458,19 @@ heap::~heap() = default;
 heap::heap(heap&&) noexcept = default;
 heap& heap::operator=(heap&&) noexcept = default;
 
-void* heap::malloc(std::size_t size) noexcept { return impl_->objects.malloc(size); }
+void* heap::malloc(std::size_t size) noexcept {
+  if (impl_->top != nullptr) [[unlikely]]
+    return layer_malloc(*impl_->top, size, contents::no_pointers);
+  return impl_->objects.malloc(size);
+}
 void* heap::calloc(std::size_t count, std::size_t size) noexcept {
+  if (impl_->top != nullptr) [[unlikely]]
+    return layer_calloc(*impl_->top, count, size, contents::no_pointers);
   return impl_->objects.calloc(count, size);
 }
 void* heap::aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
+  if (impl_->top != nullptr) [[unlikely]]
+    return layer_aligned_alloc(*impl_->top, alignment, size, contents::no_pointers);
   return impl_->objects.aligned_alloc(alignment, size);
 }
 
@@ -429,8 +486,9 @@ void* heap::realloc(void* p, std::size_t size) noexcept {
     impl_->note_error(error_kind::not_allocated, p);
     return nullptr;
   }
-  // In place while the size stays in its class, or shrinks by less than half of it.
-  if (size <= old && size > old / 2) return p;
+  // In place while the size stays in its class, or shrinks by less than half of it. A layer knows
+  // of the bytes that were asked for.
+  if (impl_->top == nullptr ? size <= old && size > old / 2 : size == old) return p;
   void* moved = malloc(size);
   if (moved == nullptr) return nullptr;
   std::memcpy(moved, p, std::min(old, size));
@@ -441,15 +499,16 @@ void* heap::realloc(void* p, std::size_t size) noexcept {
 void heap::free(void* p) noexcept {
   // Each other way is a call in tail position: the common one needs no frame.
   impl& self = *impl_;
-  const host_heap::fast_free done = self.objects.free_fast(p);
-  if (done == host_heap::fast_free::done) [[likely]]
-    return;
-  if (done == host_heap::fast_free::tiny) return self.free_tiny(p);
+  if (self.top == nullptr) [[likely]] {
+    const host_heap::fast_free done = self.objects.free_fast(p);
+    if (done == host_heap::fast_free::done) [[likely]]
+      return;
+    if (done == host_heap::fast_free::tiny) return self.free_tiny(p);
+  }
   self.free(p);
 }
-std::size_t heap::usable_size(const void* p) const noexcept {
-  return impl_->objects.usable_size(p);
-}
+std::size_t heap::usable_size(const void* p) const noexcept { return impl_->usable_size(p); }
+heap_profile heap::profile() const { return impl_->profile(); }
 
 heap_view heap::device() const {
   if (impl_->operations == nullptr)

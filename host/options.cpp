@@ -92,8 +92,28 @@ void set_option(heap_options& options, const std::string& key, const std::string
     options.refill_service = flag();
   } else if (key == "leaks") {
     options.report_leaks = flag();
+  } else if (key == "profile") {
+    options.profile_rate = parse_size(value);
+  } else if (key == "profile_file") {
+    options.profile_file = value;
+  } else if (key == "trace") {
+    options.trace_file = value;
+  } else if (key == "annotate") {
+    options.annotate = flag();
+  } else if (key == "quarantine") {
+    options.quarantine_bytes = parse_size(value);
+  } else if (key == "red_zones") {
+    options.red_zones = flag();
+  } else if (key == "clobberfree") {
+    options.clobber_free = flag();
+  } else if (key == "efence") {
+    options.efence = flag();
+  } else if (key == "sbrk") {
+    options.sbrk = flag();
   } else {
-    throw heap_error("unknown key; known are reserve, stock, backend, timeout_us, service, leaks");
+    throw heap_error(
+        "unknown key; known are reserve, stock, backend, timeout_us, service, leaks, profile, "
+        "profile_file, trace, annotate, quarantine, red_zones, clobberfree, efence, sbrk");
   }
 }
 

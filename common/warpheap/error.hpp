@@ -15,6 +15,8 @@ enum class error_kind : std::uint32_t {
   late_double_free,  ///< the same, noticed only when the slot's word changed hands
   not_allocated,     ///< free of an address in pages that hold no object
   out_of_memory,     ///< a malloc answered nullptr
+  write_outside,     ///< bytes next to an object were changed (red_zones, efence)
+  use_after_free,    ///< a freed object was changed (quarantine)
   count_
 };
 
@@ -28,6 +30,8 @@ inline const char* to_string(error_kind kind) {
     case error_kind::late_double_free: return "double free (noticed late)";
     case error_kind::not_allocated: return "free of a pointer that is not allocated";
     case error_kind::out_of_memory: return "out of memory";
+    case error_kind::write_outside: return "write outside of an object";
+    case error_kind::use_after_free: return "write into a freed object";
     case error_kind::count_: break;
   }
   return "unknown error";

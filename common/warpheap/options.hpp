@@ -54,13 +54,38 @@ struct heap_options {
   /// dropped.
   std::function<void(const std::string&)> on_report = {};
 
+  // Profile and debug modes of host objects. With any of them, calls on objects go through layers
+  // that cost time and memory; with none, they cost nothing.
+
+  /// Mean bytes between the allocations that heap::profile() samples; 1 = all, 0 = none.
+  std::size_t profile_rate = 0;
+  /// The profile is written there when the heap is destroyed: as folded stacks if the name ends in
+  /// ".folded", else for pprof. Without a rate, that of Go is taken (512 KiB).
+  std::string profile_file = {};
+  /// Every allocation and free is logged there, a line each; see host/README.md.
+  std::string trace_file = {};
+  /// Tells AddressSanitizer, ThreadSanitizer and Valgrind, whichever runs, of each object.
+  bool annotate = false;
+  /// Bytes of freed objects that are held back, and looked at for writes before they are used
+  /// again.
+  std::size_t quarantine_bytes = 0;
+  /// Bytes around each object are looked at for writes when it is freed.
+  bool red_zones = false;
+  /// Freed objects are overwritten by 0xdeadbeef.
+  bool clobber_free = false;
+  /// Each object lies between pages that cannot be touched, and freed ones cannot be. CPU backend.
+  bool efence = false;
+  /// Objects are never freed and their addresses rise.
+  bool sbrk = false;
+
   /// Throws heap_error with what was asked and what is possible.
   void validate() const;
 
   /// These options, changed by the environment variable WARPHEAP ("key=value,key=value"). Keys:
-  /// reserve, stock (sizes with K, M, G), backend (auto|cuda|simt), timeout_us, service (0|1),
-  /// leaks (0|1). An unknown key or a bad value is ignored; a process says so once, on standard
-  /// error.
+  /// reserve, stock, profile, quarantine (sizes with K, M, G), backend (auto|cuda|simt),
+  /// timeout_us, profile_file, trace (names of files), service, leaks, annotate, red_zones,
+  /// clobberfree, efence, sbrk (0|1). An unknown key or a bad value is ignored; a process says so
+  /// once, on standard error.
   heap_options with_environment() const;
   static heap_options from_environment();
 

@@ -23,26 +23,41 @@ namespace {
 /// Known once there is a heap.
 bool too_large(std::size_t n) { return n > max_small_size && n > process_heap::max_object(); }
 
+/// The way of the first call, and of all where there are layers, which want to know the size
+/// itself.
+void* take_from_front(std::size_t align, std::size_t n, bool zeroed) {
+  object_layer& front = process_heap::front();
+  if (too_large(n)) return nullptr;
+  n += n == 0;
+  const std::size_t natural = n <= 8 ? 8 : 16;
+  return front.take({n, std::max(align, natural), zeroed, contents::pointers});
+}
+
 }  // namespace
 
 void* process_malloc(std::size_t n) {
-  host_heap& heap = process_heap::get();
+  host_heap* const heap = process_heap::direct();
+  if (heap == nullptr) [[unlikely]]
+    return take_from_front(1, n, false);
   if (too_large(n)) [[unlikely]]
     return nullptr;
-  return heap.malloc(slot_request(n), contents::pointers);
+  return heap->malloc(slot_request(n), contents::pointers);
 }
 
 void* process_aligned_alloc(std::size_t align, std::size_t n) {
-  host_heap& heap = process_heap::get();
+  host_heap* const heap = process_heap::direct();
+  if (heap == nullptr) [[unlikely]]
+    return take_from_front(align, n, false);
   if (too_large(n)) [[unlikely]]
     return nullptr;
   const std::size_t request = slot_request(n);
-  if (align <= (n <= 8 ? 8 : 16)) return heap.malloc(request, contents::pointers);
-  return heap.aligned_alloc(align, request, contents::pointers);
+  if (align <= (n <= 8 ? 8 : 16)) return heap->malloc(request, contents::pointers);
+  return heap->aligned_alloc(align, request, contents::pointers);
 }
 
 void process_free(void* p) {
-  const free_status status = process_heap::get().free(p);
+  host_heap* const heap = process_heap::direct();
+  const free_status status = heap != nullptr ? heap->free(p) : process_heap::front().free(p);
   if (status != free_status::ok) [[unlikely]]
     process_heap::report(status, p);
 }
@@ -70,17 +85,23 @@ void* aligned(std::size_t align, std::size_t n) {
 
 std::size_t page_bytes() { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
 
+std::size_t usable_size(const void* p) {
+  host_heap* const heap = process_heap::direct();
+  return heap != nullptr ? heap->usable_size(p) : process_heap::front().usable_size(p);
+}
+
 void* changed(void* p, std::size_t n) {
-  host_heap& heap = process_heap::get();
-  const std::size_t old = heap.usable_size(p);
+  const std::size_t old = usable_size(p);
   if (old == 0) {
-    // Whose it is and how long is not known: it stays as it is.
-    process_heap::report(heap.free(p), p);
+    // Whose it is and how long is not known. A free of it says what is wrong, and changes nothing.
+    process_free(p);
     errno = EINVAL;
     return nullptr;
   }
-  // In place while the size stays in its class, or shrinks by less than half of it.
-  if (n <= old && n > old / 2) return p;
+  // In place while the size stays in its class, or shrinks by less than half of it. Layers know of
+  // the bytes that were asked for.
+  const bool fits = n <= old && n > old / 2;
+  if (process_heap::direct() != nullptr ? fits : n == old) return p;
   void* moved = or_no_memory(process_malloc(n));
   if (moved == nullptr) return nullptr;
   std::memcpy(moved, p, std::min(old, n));
@@ -101,9 +122,11 @@ WARPHEAP_EXPORT void* calloc(std::size_t count, std::size_t size) {
   const entry_check check;
   if (bits::mul_overflows(count, size)) return or_no_memory(nullptr);
   const std::size_t n = count * size;
-  host_heap& heap = process_heap::get();
+  host_heap* const heap = process_heap::direct();
+  if (heap == nullptr) [[unlikely]]
+    return or_no_memory(take_from_front(1, n, true));
   if (too_large(n)) return or_no_memory(nullptr);
-  return or_no_memory(heap.calloc(1, slot_request(n), contents::pointers));
+  return or_no_memory(heap->calloc(1, slot_request(n), contents::pointers));
 }
 
 WARPHEAP_EXPORT void free(void* p) {
@@ -159,12 +182,12 @@ WARPHEAP_EXPORT void* pvalloc(std::size_t n) {
 
 WARPHEAP_EXPORT std::size_t malloc_usable_size(void* p) {
   const entry_check check;
-  return process_heap::get().usable_size(p);
+  return usable_size(p);
 }
 
 WARPHEAP_EXPORT int malloc_trim(std::size_t) {
   const entry_check check;
-  return process_heap::get().trim() != 0;
+  return process_heap::trim() != 0;
 }
 
 }  // extern "C"

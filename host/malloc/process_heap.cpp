@@ -1,17 +1,23 @@
 #include "host/malloc/process_heap.hpp"
 
+#include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
+#include "host/layers/chain.hpp"
+#include "host/malloc/options.hpp"
 #include "host/malloc/reserve.hpp"
+#include "host/malloc/write_profile.hpp"
 
 namespace warpheap {
 
-constinit std::atomic<host_heap*> process_heap::heap_{nullptr};
+constinit std::atomic<host_heap*> process_heap::direct_{nullptr};
+constinit std::atomic<object_layer*> process_heap::front_{nullptr};
 constinit std::size_t process_heap::max_object_ = 0;
 
 namespace {
@@ -25,6 +31,12 @@ class keep_errno {
   const int value_ = errno;
 };
 
+/// At once and by no stream of the C library's, which might allocate its own buffer.
+void say(const char* line) {
+  const keep_errno keep;
+  (void)!write(STDERR_FILENO, line, std::strlen(line));
+}
+
 bool commit(void*, std::byte* start, std::size_t bytes) {
   const keep_errno keep;
   return mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0;
@@ -35,60 +47,96 @@ void decommit(void*, std::byte* start, std::size_t bytes) {
   (void)madvise(start, bytes, MADV_DONTNEED);
 }
 
+alignas(host_heap) constinit std::byte heap_memory[sizeof(host_heap)];
+alignas(layer_chain) constinit std::byte chain_memory[sizeof(layer_chain)];
+constinit host_heap* heap = nullptr;
+constinit layer_chain* chain = nullptr;  // null: there are no layers
+constinit process_options options;
+
+// A child finds no layer's lock held. The heap's handlers were there before, so its locks are taken
+// after these.
+void lock_layers() { chain->top().lock(); }
+void unlock_layers() { chain->top().unlock(); }
+
+// When all libraries are there, and before they go.
+[[gnu::constructor]] void start_profile() {
+  if (chain != nullptr && chain->profile() != nullptr) chain->profile()->start();
+}
+[[gnu::destructor]] void finish() {
+  if (chain == nullptr) return;
+  if (chain->profile() != nullptr && *options.profile_file != 0)
+    write_process_profile(*chain->profile(), options.profile_file);
+  chain->top().drain();
+}
+
 }  // namespace
 
-host_heap& process_heap::make() {
+object_layer& process_heap::make() {
   // The first thread makes the heap, others wait for it. A lock would do, but for one thread that
   // comes here twice: it would wait for itself.
   static constinit std::atomic<bool> taken{false};
   static constinit thread_local bool making = false;
   if (making) fatal("malloc deadlock: making the heap of the process called malloc");
   if (taken.exchange(true)) {
-    host_heap* h = nullptr;
-    while ((h = heap_.load(std::memory_order_acquire)) == nullptr) sched_yield();
-    return *h;
+    object_layer* top = nullptr;
+    while ((top = front_.load(std::memory_order_acquire)) == nullptr) sched_yield();
+    return *top;
   }
   making = true;
   const keep_errno keep;
-  const std::size_t wanted = reserve_from_environment();
-  const process_reservation r =
-      reserve_process_heap(wanted != 0 ? wanted : process_reserve_bytes());
+  options.read();
+  const process_reservation r = reserve_process_heap(
+      options.reserve_bytes != 0 ? options.reserve_bytes : process_reserve_bytes());
   if (r.base == nullptr) fatal("cannot reserve arena virtual address space");
   max_object_ = largest_backed_object();
   page_source source;
   if (r.must_commit) source.commit = commit;
   source.decommit = decommit;
   source.needzero_after_decommit = false;
-  // Never destroyed: other threads and late destructors go on to use it.
-  alignas(host_heap) static std::byte memory[sizeof(host_heap)];
-  auto* h = new (memory) host_heap(r.base, r.bytes, source);
-  heap_.store(h, std::memory_order_release);
+  // Neither is ever destroyed: other threads and late destructors go on to use them.
+  heap = new (heap_memory) host_heap(r.base, r.bytes, source);
+  const layer_reports reports{nullptr,
+                              [](void*, error_kind kind, const void* p) { report(kind, p); }};
+  auto* layers = new (chain_memory) layer_chain(*heap, options.layers, reports);
+  if (options.layers.any()) {
+    chain = layers;
+    pthread_atfork(lock_layers, unlock_layers, unlock_layers);
+    if (!chain->trace_opened()) say("warpheap: the file for the trace cannot be written\n");
+  } else {
+    direct_.store(heap, std::memory_order_release);
+  }
+  front_.store(&layers->top(), std::memory_order_release);
   making = false;
-  return *h;
+  return layers->top();
+}
+
+std::size_t process_heap::trim() {
+  (void)front();
+  return heap->trim();
 }
 
 void process_heap::report(free_status status, const void* p) {
-  const char* what = nullptr;
   switch (status) {
     case free_status::ok:
     case free_status::null:
     case free_status::zero_size: return;
     case free_status::foreign:
-    case free_status::device_page: what = "free of a pointer from outside the heap"; break;
-    case free_status::interior: what = "free of a pointer into the middle of an object"; break;
-    case free_status::double_free: what = "double free"; break;
-    case free_status::not_allocated: what = "free of a pointer that is not allocated"; break;
+    case free_status::device_page: return report(error_kind::foreign_pointer, p);
+    case free_status::interior: return report(error_kind::interior_pointer, p);
+    case free_status::double_free: return report(error_kind::double_free, p);
+    case free_status::not_allocated: return report(error_kind::not_allocated, p);
   }
+}
+
+void process_heap::report(error_kind kind, const void* p) {
   static constinit std::atomic<unsigned> said{0};
   constexpr unsigned most = 8;
   const unsigned number = said.fetch_add(1, std::memory_order_relaxed) + 1;
   if (number > most) return;
-  const keep_errno keep;
-  // To a buffer and out at once: a stream of the C library's might allocate its own.
   char line[160];
-  const int n = std::snprintf(line, sizeof line, "warpheap: %s: %p%s\n", what, p,
-                              number == most ? " (further errors are not shown)" : "");
-  if (n > 0) (void)!write(STDERR_FILENO, line, static_cast<std::size_t>(n));
+  std::snprintf(line, sizeof line, "warpheap: %s: %p%s\n", to_string(kind), p,
+                number == most ? " (further errors are not shown)" : "");
+  say(line);
 }
 
 }  // namespace warpheap

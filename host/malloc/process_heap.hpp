@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "host/host_heap.hpp"
+#include "host/layers/object_layer.hpp"
 
 namespace warpheap {
 
@@ -13,24 +14,31 @@ namespace warpheap {
 /// has run, and never destroyed. All its memory and records come from mmap.
 class process_heap {
  public:
-  /// The heap; the first call makes it. Aborts when there is no address space for one, and when
-  /// making it calls malloc.
-  static host_heap& get() {
-    host_heap* h = heap_.load(std::memory_order_acquire);
-    return h != nullptr ? *h : make();
+  /// The heap, for calls that need nothing else; null while there is none, and for good when the
+  /// environment asked for layers around it.
+  static host_heap* direct() { return direct_.load(std::memory_order_acquire); }
+  /// What calls go to where direct() is null. The first call makes the heap; aborts when there is
+  /// no address space for one, and when making it calls malloc.
+  static object_layer& front() {
+    object_layer* top = front_.load(std::memory_order_acquire);
+    return top != nullptr ? *top : make();
   }
+  /// Gives all memory that is not in use back to the system. Returns the bytes.
+  static std::size_t trim();
 
   /// The largest object: a request for more than the system could ever back is refused, as by the
   /// C library under the default overcommit mode.
   static std::size_t max_object() { return max_object_; }
 
-  /// Counts a wrong pointer and says so on standard error, the first few times.
+  /// Says on standard error what a free of p came to, if it was wrong; the first few times.
   static void report(free_status status, const void* p);
+  static void report(error_kind kind, const void* p);
 
  private:
-  static host_heap& make();
+  static object_layer& make();
 
-  static std::atomic<host_heap*> heap_;
+  static std::atomic<host_heap*> direct_;
+  static std::atomic<object_layer*> front_;
   static std::size_t max_object_;
 };
 

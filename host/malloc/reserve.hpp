@@ -24,12 +24,4 @@ process_reservation reserve_process_heap(std::size_t bytes);
 /// system was told to promise everything (vm.overcommit_memory = 1).
 std::size_t largest_backed_object();
 
-/// The value of an environment variable, "" if there is none: also before the C library knows of
-/// the environment, when the loader calls malloc. At most 1023 characters; one caller at a time.
-const char* early_environment(const char* name);
-
-/// The size that the environment variable WARPHEAP asks for by reserve=SIZE, 0 if it does not. As
-/// heap_options::with_environment, without malloc.
-std::size_t reserve_from_environment();
-
 }  // namespace warpheap

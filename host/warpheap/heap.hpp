@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 #include <warpheap/error.hpp>
+#include <warpheap/heap_profile.hpp>
 #include <warpheap/heap_view.hpp>
 #include <warpheap/options.hpp>
 
@@ -70,10 +71,10 @@ std::string to_string(const heap_stats& stats);
 
 /// A heap for kernels and host code.
 ///
-/// malloc, calloc, realloc, aligned_alloc, free and usable_size are thread-safe and may be called
-/// while kernels run. synchronize, stats, trim, reset, errors and the destructor wait for all
-/// kernels of the backend and need that no other call and no kernel uses the heap meanwhile. They
-/// throw what a failed kernel throws that nobody has synchronised with yet, and can be called
+/// malloc, calloc, realloc, aligned_alloc, free, usable_size and profile are thread-safe and may be
+/// called while kernels run. synchronize, stats, trim, reset, errors and the destructor wait for
+/// all kernels of the backend and need that no other call and no kernel uses the heap meanwhile.
+/// They throw what a failed kernel throws that nobody has synchronised with yet, and can be called
 /// again.
 class heap {
  public:
@@ -120,6 +121,9 @@ class heap {
   void reset();
   /// The recent errors that were detected since the last call, oldest first.
   std::vector<error_record> errors();
+
+  /// The host's allocations sampled so far; empty without profile_rate. May be called at any time.
+  heap_profile profile() const;
 
   backend_kind backend() const noexcept;
   /// "cuda" or "simt".

@@ -1,0 +1,125 @@
+#include "host/layers/efence.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+#include <algorithm>
+#include <cerrno>
+
+#include <warpheap/bits.hpp>
+
+#include "host/layers/fill.hpp"
+
+namespace warpheap {
+
+namespace {
+
+bool protect(std::byte* start, std::size_t bytes, int protection) {
+  if (bytes == 0) return true;
+  const int before = errno;
+  const bool done = mprotect(start, bytes, protection) == 0;
+  errno = before;
+  return done;
+}
+
+}  // namespace
+
+efence_layer::efence_layer(object_layer* below, layer_reports report, std::size_t budget)
+    : object_layer(below),
+      report_(report),
+      page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))),
+      held_(budget) {}
+
+void* efence_layer::take(const object_request& r) {
+  if (r.bytes == 0) return below().take(r);
+  const std::size_t natural = r.bytes > 8 ? 16 : 8;
+  const std::size_t align = std::max(r.align, natural);
+  const std::size_t front = std::max(page_, align);
+  const std::size_t data = bits::align_up(r.bytes, page_);
+  const std::size_t total = front + data + page_;
+  if (data < r.bytes || total < data) return nullptr;
+  auto* block = static_cast<std::byte*>(below().take({total, front, r.zeroed, r.kind}));
+  if (block == nullptr) return nullptr;
+  const std::size_t block_bytes = below().usable_size(block);
+  std::byte* const data_end = block + front + data;
+  // Down from the guard by the object's bytes, then to its alignment.
+  const auto start = reinterpret_cast<std::uintptr_t>(data_end - r.bytes) & ~(align - 1);
+  auto* p = reinterpret_cast<std::byte*>(start);
+  const auto slack = static_cast<std::size_t>(data_end - p) - r.bytes;
+  put_fill(p + r.bytes, slack, zone_fill);
+  if (!objects_.put(p, {block, block_bytes, r.bytes, slack, true})) {
+    (void)below().free(block);
+    return nullptr;
+  }
+  const std::byte* const first_page = block + front;
+  (void)protect(block, static_cast<std::size_t>(first_page - block), PROT_NONE);
+  (void)protect(data_end, static_cast<std::size_t>(block + block_bytes - data_end), PROT_NONE);
+  return p;
+}
+
+void efence_layer::check(const void* p, const record& o) {
+  const auto* end = static_cast<const std::byte*>(p) + o.bytes;
+  if (!has_fill(end, o.slack, zone_fill)) report_(error_kind::write_outside, p);
+}
+
+free_status efence_layer::free(void* p) {
+  record o{};
+  const free_status status = objects_.change(p, free_status::not_allocated, [&](record& known) {
+    if (!known.live) return free_status::double_free;
+    o = known;
+    known.live = false;
+    return free_status::ok;
+  });
+  if (status == free_status::not_allocated) return below().free(p);
+  if (status != free_status::ok) return status;
+  check(p, o);
+  (void)protect(o.block, o.block_bytes, PROT_NONE);
+  held_.hold({o.block, o.block_bytes}, [&](const held_back::object& old) { let_go(old); });
+  return free_status::ok;
+}
+
+void efence_layer::let_go(const held_back::object& o) {
+  // Without a mapping left to make it usable, it stays away for good.
+  if (protect(static_cast<std::byte*>(o.p), o.bytes, PROT_READ | PROT_WRITE))
+    (void)below().free(o.p);
+}
+
+std::size_t efence_layer::usable_size(const void* p) {
+  const auto o = objects_.get(p);
+  if (!o) return below().usable_size(p);
+  return o->live ? o->bytes : 0;
+}
+
+void efence_layer::check(const void* p) {
+  const auto o = objects_.get(p);
+  if (o && o->live) check(p, *o);
+}
+
+void efence_layer::drain() {
+  held_.empty([&](const held_back::object& o) { let_go(o); });
+  below().drain();
+}
+
+void efence_layer::forget() {
+  // The pages are the heap's to use again, those of live objects and of freed ones.
+  held_.empty([&](const held_back::object& o) {
+    (void)protect(static_cast<std::byte*>(o.p), o.bytes, PROT_READ | PROT_WRITE);
+  });
+  objects_.for_each([&](const void*, record& o) {
+    if (o.live) (void)protect(o.block, o.block_bytes, PROT_READ | PROT_WRITE);
+  });
+  objects_.clear();
+  below().forget();
+}
+
+void efence_layer::lock() {
+  held_.lock();
+  objects_.lock();
+  below().lock();
+}
+void efence_layer::unlock() {
+  below().unlock();
+  objects_.unlock();
+  held_.unlock();
+}
+
+}  // namespace warpheap

@@ -1,0 +1,55 @@
+#pragma once
+
+// Samples allocations by call stack. (Go: mprof, MemProfileRate.)
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <warpheap/heap_profile.hpp>
+
+#include "host/layers/object_layer.hpp"
+#include "host/layers/pointer_table.hpp"
+
+namespace warpheap {
+
+/// Each thread counts the bytes that it allocates down from a distance that is exponentially
+/// distributed with the rate as its mean, and samples the allocation that reaches 0. So every byte
+/// has the same chance to be in a sample, whatever the pattern of sizes.
+class profile_layer final : public object_layer {
+ public:
+  /// Nothing is sampled until `start` where that is false: before a program's libraries are ready,
+  /// no stack can be unwound.
+  profile_layer(object_layer* below, std::size_t rate, bool started);
+  ~profile_layer() override;
+
+  void* take(const object_request& r) override;
+  free_status free(void* p) override;
+  void forget() override;
+  void lock() override;
+  void unlock() override;
+
+  void start() { started_.store(true, std::memory_order_relaxed); }
+  /// What was sampled so far. Other calls may go on meanwhile.
+  heap_profile snapshot();
+
+ private:
+  static constexpr int max_depth = 48;
+  static constexpr std::size_t heads = 1024;
+  struct bucket;
+
+  void sample(void* p, std::size_t bytes);
+  bucket* bucket_of(void* const* stack, int depth, std::size_t bytes);
+
+  const std::size_t rate_;
+  std::atomic<bool> started_;
+  const std::uint64_t id_;
+  pointer_table<bucket*> sampled_;  // live objects in samples
+  // How many of them have addresses of a hash: most frees see a 0 here and are done. Relaxed: who
+  // frees an object knows it from its allocation, which counted before.
+  std::array<std::atomic<std::uint32_t>, 4096> filter_{};
+  std::mutex mutex_;  // guards the lists of buckets, which only grow
+  std::array<bucket*, heads> buckets_{};
+};
+
+}  // namespace warpheap

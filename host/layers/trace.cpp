@@ -1,0 +1,82 @@
+#include "host/layers/trace.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+namespace warpheap {
+
+trace_layer::trace_layer(object_layer* below, const char* file)
+    : object_layer(below),
+      fd_(open(file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666)) {}
+
+trace_layer::~trace_layer() {
+  write_out();
+  if (fd_ >= 0) close(fd_);
+}
+
+void trace_layer::add(const char* line, int length) {
+  const auto n = static_cast<std::size_t>(length);
+  const std::scoped_lock lock(mutex_);
+  if (used_ + n > buffer_.size()) write_out();
+  std::memcpy(buffer_.data() + used_, line, n);
+  used_ += n;
+}
+
+/// mutex_ is held, or nobody else is here.
+void trace_layer::write_out() {
+  const int before = errno;
+  for (std::size_t done = 0; fd_ >= 0 && done < used_;) {
+    const ssize_t n = write(fd_, buffer_.data() + done, used_ - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;  // a full disk: the rest is lost
+    done += static_cast<std::size_t>(n);
+  }
+  used_ = 0;
+  errno = before;
+}
+
+void* trace_layer::take(const object_request& r) {
+  void* p = below().take(r);
+  if (p == nullptr || r.bytes == 0) return p;
+  char line[80];
+  // After the object is there and before anyone can free it.
+  add(line, std::snprintf(line, sizeof line, "m %p %zu %zu\n", p, r.bytes, r.align));
+  return p;
+}
+
+free_status trace_layer::free(void* p) {
+  if (p == nullptr) return below().free(p);
+  char line[40];
+  // Before the address can be handed out anew.
+  add(line, std::snprintf(line, sizeof line, "f %p\n", p));
+  return below().free(p);
+}
+
+void trace_layer::drain() {
+  {
+    const std::scoped_lock lock(mutex_);
+    write_out();
+  }
+  below().drain();
+}
+
+void trace_layer::forget() {
+  add("r\n", 2);
+  below().forget();
+}
+
+// Written out first, so that a child does not write the parent's lines once more.
+void trace_layer::lock() {
+  mutex_.lock();
+  write_out();
+  below().lock();
+}
+void trace_layer::unlock() {
+  below().unlock();
+  mutex_.unlock();
+}
+
+}  // namespace warpheap

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+
+#include "host/layers/chain.hpp"
+
+namespace warpheap {
+
+/// The value of an environment variable, "" if there is none: also before the C library knows of
+/// the environment, when the loader calls malloc. At most 1023 characters; one caller at a time.
+const char* early_environment(const char* name);
+
+/// What the environment variable WARPHEAP says of the heap of a process, as
+/// heap_options::with_environment and without malloc: the keys reserve and those of profile and
+/// debug modes. Others, and bad values, are passed over.
+struct process_options {
+  std::size_t reserve_bytes = 0;  ///< 0: not given
+  const char* profile_file = "";
+  layer_options layers;
+
+  void read();
+
+ private:
+  void set(const char* key, const char* value);
+
+  char text_[1024] = {};  // the variable's value, cut at its commas
+};
+
+}  // namespace warpheap

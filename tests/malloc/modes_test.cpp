@@ -1,0 +1,157 @@
+// Profile and debug modes of the preloaded library, switched on by the environment, each in a
+// process of its own.
+#include <gtest/gtest.h>
+#include <malloc.h>
+#include <unistd.h>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/malloc/process.hpp"
+
+namespace {
+
+using warpheap::test::ended;
+using warpheap::test::in_child;
+using warpheap::test::run_disabled_test;
+
+std::string temporary(const char* name) {
+  return ::testing::TempDir() + "warpheap-" + std::to_string(getpid()) + "-" + name;
+}
+
+ended with(const std::string& modes, const std::string& test) {
+  return run_disabled_test(test, [&] { setenv("WARPHEAP", modes.c_str(), 1); });
+}
+
+std::string contents(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// A bit of everything.
+TEST(modes_test, DISABLED_work) {
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 3; ++t) {
+    threads.emplace_back([t] {
+      std::vector<std::string> texts;
+      for (std::size_t i = 0; i < 1500; ++i) {
+        texts.emplace_back(i * 7 % 900 + t, 'x');
+        if (i % 5 == 0) texts[i / 2].append(300, 'y');
+        free(memalign(64, i));
+        char* p = static_cast<char*>(calloc(i + 1, 3));
+        ASSERT_EQ(p[i], 0);
+        p = static_cast<char*>(realloc(p, 5 * i + 20));
+        ASSERT_EQ(p[i], 0);
+        free(p);
+      }
+    });
+  }
+  for (int round = 0; round < 3; ++round) {
+    const ended e = in_child([] {
+      std::vector<std::string> texts(500, std::string(100, 'x'));
+      return texts.size() == 500 ? 0 : 1;
+    });
+    EXPECT_EQ(e.code, 0) << e.errors;
+  }
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(malloc(SIZE_MAX / 2 - 100), nullptr);
+}
+
+class modes : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(modes, a_program_runs_as_without) {
+  const std::string file = temporary("mode");
+  std::string text = GetParam();
+  if (const std::size_t at = text.find("FILE"); at != text.npos) text.replace(at, 4, file);
+  const ended e = with(text, "work");
+  EXPECT_EQ(e.code, 0) << e.errors;
+  EXPECT_EQ(e.errors, "");
+  unlink(file.c_str());
+}
+INSTANTIATE_TEST_SUITE_P(each, modes,
+                         ::testing::Values("red_zones=1", "quarantine=1M", "clobberfree=1",
+                                           "annotate=1", "efence=1", "sbrk=1", "profile=1",
+                                           "profile_file=FILE", "trace=FILE",
+                                           "red_zones=1,quarantine=1M,clobberfree=1,annotate=1,"
+                                           "efence=1,profile=4K,trace=FILE"));
+
+TEST(modes_test, DISABLED_damage) {
+  volatile char* p = static_cast<char*>(malloc(21));
+  p[21] = 1;
+  free(const_cast<char*>(p));
+  p = static_cast<char*>(malloc(21));
+  free(const_cast<char*>(p));
+  p[3] = 1;
+}
+
+TEST(modes_test, damage_is_reported) {
+  ended e = with("red_zones=1,quarantine=1M", "damage");
+  EXPECT_EQ(e.code, 0);
+  EXPECT_NE(e.errors.find("write outside"), std::string::npos) << e.errors;
+  EXPECT_NE(e.errors.find("write into a freed"), std::string::npos) << e.errors;
+  e = with("efence=1", "damage");
+  EXPECT_EQ(e.code, -SIGSEGV);
+  EXPECT_NE(e.errors.find("write outside"), std::string::npos) << e.errors;
+  e = with("", "damage");
+  EXPECT_EQ(e.code, 0);
+  EXPECT_EQ(e.errors, "");
+}
+
+TEST(modes_test, trace_replays) {
+  const std::string file = temporary("trace");
+  const ended e = with("trace=" + file, "objects");
+  ASSERT_EQ(e.code, 0) << e.errors;
+  std::istringstream lines(contents(file));
+  std::multiset<std::string> live;
+  std::size_t of_77777 = 0;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string what, address;
+    std::size_t bytes = 0;
+    words >> what >> address >> bytes;
+    if (what == "m") {
+      ASSERT_FALSE(live.contains(address)) << line;
+      live.insert(address);
+      of_77777 += bytes == 77777;
+    } else {
+      ASSERT_EQ(what, "f") << line;
+      ASSERT_EQ(live.erase(address), 1u) << line;
+    }
+  }
+  EXPECT_EQ(of_77777, 13u);
+  unlink(file.c_str());
+}
+
+TEST(modes_test, DISABLED_objects) {
+  for (int i = 0; i < 13; ++i) free(malloc(77777));
+}
+
+TEST(modes_test, profile_is_written_at_the_end) {
+  const std::string raw = temporary("heap.pb"), folded = temporary("heap.folded");
+  ended e = with("profile=1,profile_file=" + raw, "kept");
+  EXPECT_EQ(e.code, 0) << e.errors;
+  EXPECT_NE(contents(raw).find("inuse_space"), std::string::npos);
+  e = with("profile=1,profile_file=" + folded, "kept");
+  EXPECT_EQ(e.code, 0) << e.errors;
+  EXPECT_NE(contents(folded).find(" 1234567\n"), std::string::npos) << contents(folded);
+  e = with("profile_file=/no such folder/x", "kept");
+  EXPECT_EQ(e.code, 0);
+  EXPECT_NE(e.errors.find("/no such folder"), std::string::npos) << e.errors;
+  unlink(raw.c_str());
+  unlink(folded.c_str());
+}
+
+void* kept;
+
+TEST(modes_test, DISABLED_kept) {
+  kept = malloc(1234567);
+  EXPECT_NE(kept, nullptr);
+}
+
+}  // namespace
