@@ -2,26 +2,21 @@
 
 #include <algorithm>
 
+#include "host/mailbox_server.hpp"
+
 namespace warpheap {
 
 namespace {
 
-// The device writes and reads these words at system scope; each has one writer.
+// The device reads and writes the queue's words too; each has one writer. Words outside of the
+// rounds order nothing: relaxed.
 template <class T>
-T load_acquire(const T& word) {
-  return std::atomic_ref(const_cast<T&>(word)).load(std::memory_order_acquire);
+T load_word(const T& word) {
+  return atomic::load<order::relaxed, scope::system>(&word);
 }
 template <class T>
-T load_relaxed(const T& word) {
-  return std::atomic_ref(const_cast<T&>(word)).load(std::memory_order_relaxed);
-}
-template <class T>
-void store_release(T& word, T value) {
-  std::atomic_ref(word).store(value, std::memory_order_release);
-}
-template <class T>
-void store_relaxed(T& word, T value) {
-  std::atomic_ref(word).store(value, std::memory_order_relaxed);
+void store_word(T& word, T value) {
+  atomic::store<order::relaxed, scope::system>(&word, value);
 }
 
 }  // namespace
@@ -40,12 +35,12 @@ void refill_service::start() {
   if (thread_.joinable()) return;
   stop_ = false;
   thread_ = std::thread([this] { run(); });
-  store_release(queue_.service_alive, 1u);
+  store_word(queue_.service_alive, 1u);
 }
 
 void refill_service::stop() {
   if (!thread_.joinable()) return;
-  store_release(queue_.service_alive, 0u);
+  store_word(queue_.service_alive, 0u);
   stop_ = true;
   thread_.join();
 }
@@ -57,37 +52,21 @@ bool refill_service::poll_once() {
   return served;
 }
 
+/// serving_ is held.
 bool refill_service::serve(unsigned box) {
-  bool served = false;
-  refill_reply& reply = queue_.reply[box];
-  // Acquire: the request's numbers were written before its seq.
-  const std::uint32_t asked = load_acquire(queue_.request[box].seq);
-  const std::uint32_t closed = load_relaxed(queue_.closed[box]);
-  if (asked != reply.seq && reply.seq == closed) {
-    const std::uint32_t least = load_relaxed(queue_.request[box].min_pages);
-    const std::uint32_t want = std::max(least, load_relaxed(queue_.request[box].want_pages));
-    // In this order: a free that comes too late for the search below sees `denied_` and moves the
-    // epoch past the one in the reply.
-    denied_.store(true);
-    store_relaxed(reply.epoch, load_relaxed(queue_.host_epoch));
-    granted_[box] = least == 0 ? page_run{} : pages_.take_device_pages(least, want);
-    store_relaxed(reply.first, granted_[box].first);
-    store_relaxed(reply.count, granted_[box].count);
-    store_release(reply.seq, asked);
-    served = true;
-  }
-  // Only the ack says whose the pages are; see mailbox.hpp.
-  const std::uint64_t ack = load_acquire(queue_.ack[box].bits);
-  if (closed != reply.seq && refill_ack::seq_of(ack) == reply.seq) {
-    if (!refill_ack::took(ack) && granted_[box].count != 0) {
-      pages_.give_back_device_pages(granted_[box]);
-      move_epoch();
+  struct {
+    refill_service& service;
+    page_run take(std::uint32_t least, std::uint32_t want) {
+      // First this: a free that comes too late for the search sees it and moves the epoch.
+      service.denied_.store(true);
+      return service.pages_.take_device_pages(least, want);
     }
-    granted_[box] = {};
-    store_release(queue_.closed[box], reply.seq);
-    served = true;
-  }
-  return served;
+    void take_back(page_run run) {
+      service.pages_.give_back_device_pages(run);
+      service.move_epoch();
+    }
+  } pages{*this};
+  return serve_mailbox(queue_, box, granted_[box], pages);
 }
 
 void refill_service::pages_came_free() {
@@ -103,7 +82,7 @@ void refill_service::pages_came_free(const std::unique_lock<std::mutex>&) {
 
 /// serving_ is held.
 void refill_service::move_epoch() {
-  store_release(queue_.host_epoch, load_relaxed(queue_.host_epoch) + 1);
+  store_word(queue_.host_epoch, load_word(queue_.host_epoch) + 1);
 }
 
 void refill_service::settle(const std::unique_lock<std::mutex>&) {
@@ -126,7 +105,7 @@ void refill_service::run() {
       continue;
     }
     if (steady_clock::now() >= next) {
-      if (idle_work_ && load_relaxed(queue_.host_frees_pending) != 0) idle_work_();
+      if (idle_work_ && load_word(queue_.host_frees_pending) != 0) idle_work_();
       // Pages come free in ways that nobody tells of, such as the end of a thread that had some in
       // its cache: now and then a denial is not taken for granted.
       pages_came_free();

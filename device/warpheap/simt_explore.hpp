@@ -122,7 +122,8 @@ explored_kernel explored(words::dim3 grid, words::dim3 block, void (*kernel)(Par
 struct actor {
   /// Returns whether it did anything; if not, it is left alone for a while. Must not block.
   std::function<bool()> step;
-  /// Whether its own atomics are switch points. It must then hold no lock over any of them.
+  /// Whether its own atomics are switch points. It must then hold no lock over any of them that
+  /// somebody else takes.
   bool preemptible = false;
 };
 

@@ -208,7 +208,7 @@ TEST(Bounded, TheServiceAnswersOrItIsTooLate) {
           o,
           {explored(1, 1, take_one, h.device(), h.owners(), std::size_t{5} << 20, &taken[0]),
            explored(1, 1, take_one, h.device(), h.owners(), 128u, &taken[1])},
-          {{[&] { return h.service().poll_once(); }}});
+          {{[&] { return h.service().poll_once(); }, false}});
       give_one(h, taken[0], std::size_t{5} << 20);
       give_one(h, taken[1], 128);
       settle(h);

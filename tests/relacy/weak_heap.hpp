@@ -83,11 +83,13 @@ class user_bytes {
 };
 
 struct heap_shape {
-  page_index first_page = 1;  ///< of the pages that the device owns
-  std::uint32_t pages = 1;    ///< how many it owns
-  unsigned warp_slots = 1;    ///< 1: all threads share hints and open tiny blocks
-  std::uint32_t stride = 64;  ///< see user_bytes
-  bool pressure = false;      ///< frees retire empty spans
+  page_index first_page = 1;       ///< of the pages that the device owns
+  std::uint32_t pages = 1;         ///< how many it owns
+  unsigned warp_slots = 1;         ///< 1: all threads share hints and open tiny blocks
+  std::uint32_t stride = 64;       ///< see user_bytes
+  bool pressure = false;           ///< frees retire empty spans
+  std::uint32_t host_pages = 0;    ///< behind them: pages that the host lends on request
+  std::uint64_t timeout_ns = 300;  ///< of requests; each look at the clock takes 10
 };
 
 /// One at a time.
@@ -96,7 +98,7 @@ class weak_heap {
   /// `classes`: those that the scenario uses; the lists of all others are not modelled.
   weak_heap(heap_shape shape, std::initializer_list<unsigned> classes)
       : bytes(shape.stride), shape_(shape) {
-    const std::uint32_t pages = shape.first_page + shape.pages + 1;
+    const std::uint32_t pages = shape.first_page + shape.pages + shape.host_pages + 1;
     const std::size_t stride = summary_words(pages);
     const std::size_t sizes[] = {sizeof(heap_view),
                                  sizeof(device_state),
@@ -136,26 +138,35 @@ class weak_heap {
     device_state& s = *view_.state;
     s.free_mailboxes.value = ~std::uint64_t{1};
     s.pressure.value = shape.pressure;
-    s.denied.value = 1;  // runs of a page and up: there is no host to ask
+    if (shape.host_pages == 0)
+      s.denied.value = 1;  // runs of a page and up: there is no host to ask
+    view_.refill_timeout_ns = self->refill_timeout_ns = shape.timeout_ns;
 
     for (unsigned cls = 0; cls < span_classes; ++cls)
       if (std::find(classes.begin(), classes.end(), cls) == classes.end())
         the_memory.silence(view_.has_free_of(cls), stride * sizeof(std::uint64_t));
-    the_memory.silence(view_.queue, sizeof(refill_queue));
+    if (shape.host_pages == 0) {
+      the_memory.silence(view_.queue, sizeof(refill_queue));
+      for (padded_counter* counter : {&s.stock_request, &s.stock_min, &s.free_mailboxes})
+        the_memory.silence(counter, sizeof *counter);
+    } else {
+      hand_over_queue();
+    }
     for (padded_counter* counter :
-         {&s.stock_request, &s.device_pages, &s.stock_min, &s.denied, &s.denied_until_ns,
-          &s.free_mailboxes, &s.grows, &s.retires, &s.host_requests, &s.host_waits,
-          &s.longest_wait_ns, &s.large_pages, &s.large_objects})
+         {&s.device_pages, &s.denied, &s.denied_until_ns, &s.grows, &s.retires, &s.host_requests,
+          &s.host_waits, &s.longest_wait_ns, &s.large_pages, &s.large_objects})
       the_memory.silence(counter, sizeof *counter);
     the_memory.silence(s.errors, sizeof s.errors);
     the_memory.silence(&s.ring_next, sizeof s.ring_next);
     the_memory.silence(s.ring_kind, sizeof s.ring_kind);
     the_memory.silence(s.ring_address, sizeof s.ring_address);
 
-    core::give_pages(view_, {shape.first_page, shape.pages});
+    if (shape.pages != 0) core::give_pages(view_, {shape.first_page, shape.pages});
   }
 
   const heap_view& view() const { return view_; }
+  page_index first_host_page() const { return shape_.first_page + shape_.pages; }
+  std::uint32_t host_pages() const { return shape_.host_pages; }
 
   /// An object of the calling thread, nullptr when there is no memory.
   void* take(std::size_t size) {
@@ -217,7 +228,7 @@ class weak_heap {
   void check_at_rest(std::span<const live_object> live = {}) const {
     const heap_view& h = view_;
     std::uint64_t in_stock = 0;
-    for (page_index p = shape_.first_page; p < shape_.first_page + shape_.pages; ++p) {
+    for (page_index p = shape_.first_page; p < first_host_page() + host_pages(); ++p) {
       const page_entry e{latest(h.entry[p])};
       const span_record r{latest(h.rec[p])};
       const bool stocked = (latest(h.stock[p / 64]) >> (p % 64) & 1) != 0;
@@ -263,6 +274,20 @@ class weak_heap {
 
  private:
   static constexpr unsigned places_in_use = 4;
+
+  /// Flags and claims of the queue are modelled; what they hand over has to be ordered by them.
+  void hand_over_queue() {
+    refill_queue& q = *view_.queue;
+    for (const unsigned box : {0, 1, 2}) {
+      the_memory.hand_over(&q.request[box].min_pages, 8);
+      the_memory.hand_over(&q.reply[box].first, 12);
+      the_memory.hand_over(&view_.state->mailbox_seq[box], 4);
+    }
+    the_memory.hand_over(&view_.state->stock_min, 8);
+    for (std::uint32_t* word : {&q.service_alive, &q.host_epoch, &q.host_frees_pending})
+      the_memory.silence(word, sizeof *word);
+    q.service_alive = 1;
+  }
 
   static std::size_t rounded(std::size_t bytes) { return (bytes + 127) / 128 * 128; }
   template <class T>

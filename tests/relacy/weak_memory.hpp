@@ -71,7 +71,7 @@ inline constexpr std::size_t atomic_history_size = 8;
 
 namespace warpheap::weak {
 
-inline constexpr rl::thread_id_t max_threads = 3;
+inline constexpr rl::thread_id_t max_threads = 4;
 
 /// Where in the sources an operation stands, for the history of a failed execution.
 struct site {
@@ -106,6 +106,7 @@ class memory {
     histories_ = std::vector<history*>(bytes / 4);
     quiet_ = std::vector<bool>(bytes / 4);
     names_.clear();
+    handed_.clear();
     used_ = undone_ = 0;
     if (pool_.empty())
       for (unsigned i = 0; i < most_written_words; ++i)
@@ -122,7 +123,15 @@ class memory {
     for (std::size_t i = 0; i < bytes / 4; ++i) quiet_[index_of(first) + i] = true;
   }
 
+  /// Words that the protocol hands from thread to thread: all uses of one, a write among them, have
+  /// to be ordered. They may be atomic, but nobody relies on it, and relacy looks at them as at
+  /// plain ones.
+  void hand_over(const void* first, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes / 4; ++i) handed_.emplace(index_of(first) + i, clock{});
+  }
+
   void begin_execution() {
+    for (auto& [at, data] : handed_) data = {};
     for (unsigned i = 0; i < used_; ++i) histories_[pool_[i]->at] = nullptr;
     used_ = 0;
     for (; undone_ > 0; --undone_)
@@ -136,7 +145,7 @@ class memory {
   std::uint64_t tick() { return time_ += 10; }
 
   std::uint64_t load(const void* p, unsigned size, rl::memory_order order, const site& at) {
-    if (!modelled(p)) return read_plain(p, size);
+    if (is_handed_over(p, false) || !modelled(p)) return read_plain(p, size);
     rl::context& c = rl::ctx();
     c.sched();
     const history* h = histories_[index_of(p)];
@@ -153,7 +162,7 @@ class memory {
   }
 
   void store(void* p, unsigned size, std::uint64_t value, rl::memory_order order, const site& at) {
-    if (!modelled(p)) return write_quiet(p, size, value);
+    if (is_handed_over(p, true) || !modelled(p)) return write_quiet(p, size, value);
     rl::context& c = rl::ctx();
     c.sched();
     history& h = history_of(p, size);
@@ -223,6 +232,7 @@ class memory {
       values[i] = value;
     }
   };
+  using clock = rl::var_data_impl<max_threads>;
   struct named_array {
     std::size_t first, element;
     const char* text;
@@ -239,6 +249,16 @@ class memory {
 
   std::size_t index_of(const void* p) const {
     return static_cast<std::size_t>(static_cast<const std::byte*>(p) - block_.get()) / 4;
+  }
+  bool is_handed_over(const void* p, bool write) {
+    if (!running_ || handed_.empty()) return false;
+    const auto found = handed_.find(index_of(p));
+    if (found == handed_.end()) return false;
+    rl::thread_info_base& thread = *rl::ctx().threadx_;
+    if (!(write ? found->second.store(thread) : found->second.load(thread)))
+      rl::ctx().fail_test("two uses of a word that is handed over are not ordered",
+                          rl::test_result_data_race, {});
+    return true;
   }
   bool modelled(const void* p) const { return running_ && !quiet_[index_of(p)]; }
 
@@ -305,6 +325,7 @@ class memory {
   std::vector<history*> histories_;
   std::vector<bool> quiet_;
   std::vector<named_array> names_;
+  std::map<std::size_t, clock> handed_;
   std::vector<std::unique_ptr<history>> pool_;
   unsigned used_ = 0, undone_ = 0;
   plain_value undo_[most_written_words];

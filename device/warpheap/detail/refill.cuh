@@ -6,6 +6,10 @@
 // instructions, posts or looks at the reply once, and moves on. However many warps run dry at
 // once, one request is on its way. Nobody waits while it is busy; every wait for pages has a
 // deadline, and none is begun when no service is alive.
+//
+// Orders of the stock's mailbox: who posts acquires what the last holder released when it made the
+// mailbox idle. Who looks at the reply acquires the reply, and with it, through the host, all that
+// the poster did before its request: moves to and from "posted" need no order of their own.
 #pragma once
 
 #include <warpheap/detail/stock.cuh>
@@ -71,8 +75,9 @@ WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min
   // Acquire: what the last holder did with the mailbox.
   if (!atomic::compare_exchange<order::acquire>(state, now, request_state(stock_phase::busy, seq)))
     return;
-  // The box may be written again only after the host has closed the last round.
-  if (atomic::load<order::acquire, scope::system>(&h.queue->closed[stock_mailbox]) != seq) {
+  // The box may be written again only after the host has closed the last round. Relaxed: the host
+  // read that request before it answered, and its reply was acquired before the ack.
+  if (atomic::load<order::relaxed, scope::system>(&h.queue->closed[stock_mailbox]) != seq) {
     atomic::store<order::release>(state, request_state(stock_phase::idle, seq));
     return;
   }
@@ -81,7 +86,7 @@ WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min
   write_request(h.queue->request[stock_mailbox], min_pages, demand > min_pages ? demand : min_pages,
                 seq + 1);
   count(h.state->host_requests);
-  atomic::store<order::release>(state, request_state(stock_phase::posted, seq + 1));
+  atomic::store<order::relaxed>(state, request_state(stock_phase::posted, seq + 1));
 }
 
 /// Puts pages that come from the host into the stock.
@@ -96,20 +101,20 @@ WARPHEAP_SLOW_PATH void poll_stock_reply(const heap_view& h) {
   std::uint64_t now = atomic::load<order::relaxed>(state);
   const auto seq = static_cast<std::uint32_t>(now);
   if (now != request_state(stock_phase::posted, seq)) return;
-  if (!atomic::compare_exchange<order::acquire>(state, now, request_state(stock_phase::busy, seq)))
+  if (!atomic::compare_exchange<order::relaxed>(state, now, request_state(stock_phase::busy, seq)))
     return;
   const refill_reply& reply = h.queue->reply[stock_mailbox];
   if (atomic::load<order::acquire, scope::system>(&reply.seq) != seq) {
-    atomic::store<order::release>(state, request_state(stock_phase::posted, seq));
+    atomic::store<order::relaxed>(state, request_state(stock_phase::posted, seq));
     return;
   }
   const page_run run{atomic::load<order::relaxed, scope::system>(&reply.first),
                      atomic::load<order::relaxed, scope::system>(&reply.count)};
   // The ack goes first: should the kernel be aborted right here, pages are out of use until the
-  // next reset, but never given to the stock twice. Release: the host that sees the ack may use the
-  // reply again. Nobody posts before the phase is idle.
+  // next reset, but never given to the stock twice. Relaxed: see mailbox_server.hpp. Nobody posts
+  // before the phase is idle, and who does comes after this look at the reply.
   const std::uint32_t epoch = atomic::load<order::relaxed, scope::system>(&reply.epoch);
-  atomic::store<order::release, scope::system>(&h.queue->ack[stock_mailbox].bits,
+  atomic::store<order::relaxed, scope::system>(&h.queue->ack[stock_mailbox].bits,
                                                refill_ack::make(seq, run.count != 0));
   if (run.count != 0)
     accept_pages(h, run);
@@ -179,8 +184,9 @@ __device__ inline unsigned claim_mailbox(const heap_view& h, std::uint64_t start
       const unsigned box = (static_cast<unsigned>(bits::countr_zero(rotated)) + shift) % mailboxes;
       const std::uint64_t bit = std::uint64_t{1} << box;
       if ((atomic::fetch_and<order::acquire>(&s.free_mailboxes.value, ~bit) & bit) != 0) {
+        // Acquire: the host has read the last request before this one is written.
         if (atomic::load<order::acquire, scope::system>(&h.queue->closed[box])
-            == s.mailbox_seq[box])
+            == atomic::load<order::relaxed>(&s.mailbox_seq[box]))
           return box;
         atomic::fetch_or<order::release>(&s.free_mailboxes.value, bit);
       }
@@ -198,7 +204,9 @@ WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n) {
   const std::uint64_t start = now_ns();
   const unsigned box = claim_mailbox(h, start);
   if (box == mailboxes) return {};
-  const std::uint32_t seq = ++s.mailbox_seq[box];
+  // The claim hands this word from holder to holder.
+  const std::uint32_t seq = atomic::load<order::relaxed>(&s.mailbox_seq[box]) + 1;
+  atomic::store<order::relaxed>(&s.mailbox_seq[box], seq);
   write_request(h.queue->request[box], n, n, seq);
   count(s.host_requests);
   count(s.host_waits);
@@ -217,9 +225,10 @@ WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n) {
   if (answered)
     run = {atomic::load<order::relaxed, scope::system>(&reply.first),
            atomic::load<order::relaxed, scope::system>(&reply.count)};
-  // From here on this warp looks at the reply no more: the ack decides, once. Release: the host
-  // that sees it may use the reply's words again.
-  atomic::store<order::release, scope::system>(&h.queue->ack[box].bits,
+  // From here on this warp looks at the reply no more: the ack decides, once. Relaxed: the reply's
+  // words are written again only after the next request, whose holder comes after the release of
+  // the mailbox below.
+  atomic::store<order::relaxed, scope::system>(&h.queue->ack[box].bits,
                                                refill_ack::make(seq, run.count != 0));
   atomic::fetch_or<order::release>(&s.free_mailboxes.value, std::uint64_t{1} << box);
   return run;

@@ -1,0 +1,56 @@
+// The host's part of the rounds in a mailbox (mailbox.hpp). A template over who has the pages: the
+// refill service, and the checks of the protocol, which have pages of their own.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <warpheap/atomic.hpp>
+#include <warpheap/mailbox.hpp>
+
+namespace warpheap {
+
+/// Looks at a mailbox once, carries its round on; true when something was done. One thread at a
+/// time; `granted` is the box's, {0, 0} at first. `pages` has take(least, want), which answers
+/// {0, 0} when there is no run of `least`, and take_back(run), for what nobody took.
+///
+/// Orders: request.seq, reply.seq and closed hand the words of the round from one side to the
+/// other, released by who writes them and acquired by who acts on them. The ack needs neither. It
+/// says all it has to say in its own word; what the host writes next into the reply comes after
+/// the next request, which is released by a holder that comes after this one.
+template <class Pages>
+bool serve_mailbox(refill_queue& queue, unsigned box, page_run& granted, Pages& pages) {
+  constexpr scope all = scope::system;
+  bool served = false;
+  const refill_request& request = queue.request[box];
+  refill_reply& reply = queue.reply[box];
+  // Acquire: the request's numbers were written before its seq.
+  const auto asked = atomic::load<order::acquire, all>(&request.seq);
+  const auto closed = atomic::load<order::relaxed, all>(&queue.closed[box]);
+  auto answered = atomic::load<order::relaxed, all>(&reply.seq);
+  if (asked != answered && answered == closed) {
+    const auto least = atomic::load<order::relaxed, all>(&request.min_pages);
+    const auto want = atomic::load<order::relaxed, all>(&request.want_pages);
+    // Before the search: pages that come free too late for it move the epoch past this one.
+    atomic::store<order::relaxed, all>(&reply.epoch,
+                                       atomic::load<order::relaxed, all>(&queue.host_epoch));
+    granted = least == 0 ? page_run{} : pages.take(least, std::max(least, want));
+    atomic::store<order::relaxed, all>(&reply.first, granted.first);
+    atomic::store<order::relaxed, all>(&reply.count, granted.count);
+    // Release: who sees seq sees the run, and what the host did in its pages before.
+    atomic::store<order::release, all>(&reply.seq, asked);
+    answered = asked;
+    served = true;
+  }
+  // Only the ack says whose the pages are; see mailbox.hpp.
+  const std::uint64_t ack = atomic::load<order::relaxed, all>(&queue.ack[box].bits);
+  if (closed != answered && refill_ack::seq_of(ack) == answered) {
+    if (!refill_ack::took(ack) && granted.count != 0) pages.take_back(granted);
+    granted = {};
+    // Release: who writes the next request does so after the host has read this one.
+    atomic::store<order::release, all>(&queue.closed[box], answered);
+    served = true;
+  }
+  return served;
+}
+
+}  // namespace warpheap

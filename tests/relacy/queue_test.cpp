@@ -1,0 +1,215 @@
+// The queue between kernels and the refill service under a weak memory model: the device's side of
+// detail/refill.cuh in two or three threads, the host's side of mailbox_server.hpp in the last.
+//
+// What is checked beside what is checked of the spans: words that the rounds hand over (numbers of
+// a request, run of a reply, a mailbox's last seq) are never used by two threads without an order,
+// nor are the bytes of pages that change sides; a granted run has the length that was asked for;
+// and at the end each page has one owner and each mailbox is free.
+#define WARPHEAP_SLOTS_PER_WORD 2
+
+#include "host/mailbox_server.hpp"
+#include "relacy/scenario.hpp"
+
+namespace warpheap::weak {
+namespace {
+
+/// The host: some pages, and a service that looks at a few mailboxes.
+class weak_host {
+ public:
+  /// Grants no more than `most` pages at once, however many are wanted.
+  weak_host(weak_heap& heap, std::uint32_t most) : heap_(heap), most_(most) {}
+
+  void begin_execution(unsigned devices) {
+    std::fill(std::begin(lent_), std::end(lent_), false);
+    std::fill(std::begin(granted_), std::end(granted_), page_run{});
+    devices_ = devices;
+  }
+  void device_is_done() { --devices_; }
+
+  /// Serves until the devices are done, or dies after so many looks.
+  void serve(unsigned looks = ~0u) {
+    for (; devices_ > 0 && looks > 0; --looks)
+      if (!look()) yield();
+  }
+  bool look() {
+    bool served = false;
+    for (unsigned box = 0; box < boxes; ++box)
+      served = serve_mailbox(*heap_.view().queue, box, granted_[box], *this) || served;
+    return served;
+  }
+
+  page_run take(std::uint32_t least, std::uint32_t want) {
+    want = std::max(least, std::min(want, most_));
+    for (std::uint32_t n = want; n >= least; --n)
+      for (std::uint32_t i = 0; i + n <= heap_.host_pages(); ++i)
+        if (std::none_of(lent_ + i, lent_ + i + n, [](bool lent) { return lent; })) {
+          std::fill_n(lent_ + i, n, true);
+          const page_run run{heap_.first_host_page() + i, n};
+          use(run);
+          return run;
+        }
+    return {};
+  }
+  void take_back(page_run run) {
+    use(run);
+    std::fill_n(lent_ + (run.first - heap_.first_host_page()), run.count, false);
+    std::uint32_t* epoch = &heap_.view().queue->host_epoch;
+    atomic::store<order::relaxed>(epoch, atomic::load<order::relaxed>(epoch) + 1);
+  }
+  /// Writes to the pages, as whoever owns them does.
+  void use(page_run run) {
+    for (std::uint32_t i = 0; i < run.count; ++i) {
+      const std::uint64_t offset = std::uint64_t{run.first + i} << page_shift;
+      heap_.bytes.take(offset, 64);
+      heap_.bytes.give(offset, 64);
+    }
+  }
+
+  /// Carries all rounds to their end and looks at who has the pages. `held`: by threads.
+  void check_at_rest(std::span<const page_run> held = {}) {
+    for (int i = 0; i < 4; ++i) {
+      core::poll_stock_reply(heap_.view());
+      look();
+    }
+    bool kept[most_pages] = {};
+    for (const page_run run : held)
+      for (std::uint32_t i = 0; i < run.count; ++i)
+        if (std::exchange(kept[run.first + i - heap_.first_host_page()], true))
+          fail("a page was granted twice");
+    for (std::uint32_t i = 0; i < heap_.host_pages(); ++i) {
+      const page_entry e{the_memory.latest(heap_.view().entry[heap_.first_host_page() + i])};
+      if (lent_[i] != (kept[i] || e.cls() != no_class)) fail("a page has two owners or none");
+    }
+    const refill_queue& q = *heap_.view().queue;
+    for (unsigned box = 0; box < boxes; ++box)
+      if (the_memory.latest(q.closed[box]) != the_memory.latest(q.request[box].seq))
+        fail("a round was left open");
+    if (the_memory.latest(heap_.view().state->free_mailboxes.value) != free_at_rest)
+      fail("a mailbox is lost");
+  }
+
+  static constexpr unsigned boxes = 2;
+  static constexpr std::uint64_t free_at_rest = 2;
+
+ private:
+  static constexpr unsigned most_pages = 16;
+
+  weak_heap& heap_;
+  std::uint32_t most_;
+  bool lent_[most_pages] = {};
+  page_run granted_[boxes];
+  unsigned devices_ = 0;
+};
+
+/// Asks for runs of its own, of these lengths, and keeps what it gets.
+struct waiter {
+  weak_heap& heap;
+  weak_host& host;
+  std::uint32_t lengths[2];
+  page_run got[2] = {};
+
+  void run() {
+    for (unsigned i = 0; i < 2; ++i) {
+      got[i] = core::request_run(heap.view(), lengths[i]);
+      if (got[i].count == 0) continue;
+      if (got[i].count != lengths[i]) fail("a run of another length than was asked for");
+      host.use(got[i]);
+    }
+    host.device_is_done();
+  }
+};
+
+TEST(Queue, WaitersTakeTurnsAtOneMailbox) {
+  for (const std::uint64_t timeout_ns : {100u, 400u, 2000u}) {
+    weak_heap h({.pages = 0, .warp_slots = 3, .host_pages = 8, .timeout_ns = timeout_ns}, {});
+    h.view().state->free_mailboxes.value = weak_host::free_at_rest;
+    weak_host host(h, 8);
+    waiter a{h, host, {2, 3}}, b{h, host, {1, 2}};
+    explore(20'000, {h,
+                     {[&] { a.run(); }, [&] { b.run(); }, [&] { host.serve(); }},
+                     [&] {
+                       const page_run held[] = {a.got[0], a.got[1], b.got[0], b.got[1]};
+                       host.check_at_rest(held);
+                     },
+                     [&] {
+                       host.begin_execution(2);
+                       for (waiter* w : {&a, &b}) w->got[0] = w->got[1] = {};
+                     }});
+  }
+}
+
+TEST(Queue, TheServiceDiesAtAnyLook) {
+  for (unsigned looks = 0; looks < 8; ++looks) {
+    weak_heap h({.pages = 0, .warp_slots = 3, .host_pages = 8, .timeout_ns = 200}, {});
+    h.view().state->free_mailboxes.value = weak_host::free_at_rest;
+    weak_host host(h, 8);
+    waiter a{h, host, {2, 3}}, b{h, host, {1, 2}};
+    explore(5'000, {h,
+                    {[&] { a.run(); }, [&] { b.run(); }, [&] { host.serve(looks); }},
+                    [&] {
+                      const page_run held[] = {a.got[0], a.got[1], b.got[0], b.got[1]};
+                      host.check_at_rest(held);
+                    },
+                    [&] {
+                      host.begin_execution(2);
+                      for (waiter* w : {&a, &b}) w->got[0] = w->got[1] = {};
+                    }});
+  }
+}
+
+TEST(Queue, WarpsRefillTheStock) {
+  for (const std::uint64_t timeout_ns : {100u, 2000u}) {
+    weak_heap h({.pages = 0, .warp_slots = 3, .host_pages = 6, .timeout_ns = timeout_ns},
+                {size_to_class(128)});
+    h.view().state->free_mailboxes.value = weak_host::free_at_rest;
+    weak_host host(h, 2);
+    const auto churn = [&](unsigned rounds, unsigned keep) {
+      return [&h, &host, rounds, keep] {
+        void* mine[4] = {};
+        for (unsigned r = 0; r < rounds; ++r) {
+          for (unsigned k = 0; k < keep; ++k) mine[k] = h.take(128);
+          for (unsigned k = 0; k < keep; ++k) h.give(mine[k], 128);
+        }
+        host.device_is_done();
+      };
+    };
+    explore(10'000, {h,
+                     {churn(1, 4), churn(2, 2), [&] { host.serve(); }},
+                     [&] {
+                       host.check_at_rest();
+                       h.check_at_rest();
+                     },
+                     [&] { host.begin_execution(2); }});
+  }
+}
+
+TEST(Queue, PagesGoStraightFromAReplyIntoTheStock) {
+  // Three holders of the stock's mailbox in turn, with nothing around them: posts and looks.
+  weak_heap h({.pages = 0, .warp_slots = 3, .host_pages = 4}, {});
+  h.view().state->free_mailboxes.value = weak_host::free_at_rest;
+  weak_host host(h, 2);
+  const auto holder = [&](std::uint32_t least) {
+    return [&h, &host, least] {
+      for (unsigned i = 0; i < 3; ++i) {
+        core::post_stock_request(h.view(), least);
+        core::poll_stock_reply(h.view());
+        if (const page_index p = core::take_pages(h.view(), 1)) {
+          host.use({p, 1});
+          core::give_pages(h.view(), {p, 1});
+        }
+        yield();
+      }
+      host.device_is_done();
+    };
+  };
+  explore(40'000, {h,
+                   {holder(1), holder(2), holder(3), [&] { host.serve(); }},
+                   [&] {
+                     host.check_at_rest();
+                     h.check_at_rest();
+                   },
+                   [&] { host.begin_execution(3); }});
+}
+
+}  // namespace
+}  // namespace warpheap::weak
