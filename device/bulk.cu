@@ -285,6 +285,7 @@ struct repair {
                                                    refill_ack::make(asked, false));
     if (box == stock_mailbox) {
       s.stock_request.value = core::request_state(stock_phase::idle, asked);
+      s.home_request.value = core::request_state(stock_phase::idle, h.queue->home.seq);
       s.free_mailboxes.value = ~std::uint64_t{1};
       s.reclaiming.value = 0;
       for (unsigned cls = 0; cls < span_classes; ++cls) s.growers[cls] = 0;
@@ -399,6 +400,7 @@ class bulk_operations final : public device_operations {
       clear(&c->value, 1);
     clear(s.spans, span_classes);
     clear(s.scanned_at, span_classes);
+    clear(s.idle_spans, span_classes);
   }
 
   device_state read_state() override {

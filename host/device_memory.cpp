@@ -41,6 +41,8 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   view_.warp_slots = memory.warp_slots();
   view_.refill_timeout_ns = options.refill_timeout_ns != 0 ? options.refill_timeout_ns
                                                            : memory.default_refill_timeout_ns();
+  view_.stock_floor = static_cast<std::uint32_t>(
+      std::max<std::size_t>(options.initial_stock_bytes / page_size, chunk_pages));
   const std::size_t pages = view_.pages;
   layout l;
   const std::size_t self = l.add<heap_view>(1);

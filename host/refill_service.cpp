@@ -47,7 +47,7 @@ void refill_service::stop() {
 
 bool refill_service::poll_once() {
   const std::lock_guard lock(serving_);
-  bool served = false;
+  bool served = take_pages_home();
   for (unsigned box = 0; box < mailboxes; ++box) served = serve(box) || served;
   return served;
 }
@@ -69,6 +69,20 @@ bool refill_service::serve(unsigned box) {
   return serve_mailbox(queue_, box, granted_[box], pages);
 }
 
+bool refill_service::take_pages_home() {
+  // Acquire: the runs were written before seq.
+  const std::uint32_t sent = load_acquire(queue_.home.seq);
+  if (sent == queue_.home_closed) return false;
+  const std::uint32_t runs = load_relaxed(queue_.home.count);
+  for (std::uint32_t i = 0; i < runs; ++i)
+    pages_.give_back_device_pages(
+        {load_relaxed(queue_.home.runs[i].first), load_relaxed(queue_.home.runs[i].count)});
+  // Release: the device writes the box anew only when it has been read.
+  store_release(queue_.home_closed, sent);
+  if (denied_.exchange(false)) move_epoch();
+  return true;
+}
+
 void refill_service::pages_came_free() {
   // Seen relaxed: the page allocator's lock orders the change of `denied_` before a search that
   // came before the free.
@@ -88,7 +102,7 @@ void refill_service::move_epoch() {
 void refill_service::settle(const std::unique_lock<std::mutex>&) {
   bool served = true;
   while (served) {
-    served = false;
+    served = take_pages_home();
     for (unsigned box = 0; box < mailboxes; ++box) served = serve(box) || served;
   }
 }

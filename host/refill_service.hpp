@@ -47,6 +47,7 @@ class refill_service {
  private:
   void run();
   bool serve(unsigned box);
+  bool take_pages_home();
   void move_epoch();
 
   refill_queue& queue_;

@@ -30,6 +30,7 @@ struct device_state {
   // Hot words, each on a line of its own.
   padded_counter stock_pages;      ///< pages in the stock, exact at rest
   padded_counter stock_request;    ///< stock_phase in the high half, the request's seq in the low
+  padded_counter home_request;     ///< the same of the message that takes pages home
   padded_counter device_pages;     ///< pages that the host has given and not got back
   padded_counter stock_min;        ///< the fewest pages that the request on its way can use
   padded_counter denied;           ///< {host_epoch, pages}: the host could not give runs of this
@@ -44,6 +45,7 @@ struct device_state {
   // Statistics, changed on slow paths only.
   padded_counter grows;            ///< spans made
   padded_counter retires;          ///< spans given back
+  padded_counter home_pages;       ///< pages sent home by kernels
   padded_counter host_requests;    ///< requests posted to the refill service
   padded_counter host_waits;       ///< times that a warp waited for the service
   padded_counter longest_wait_ns;  ///< the longest of them
@@ -53,6 +55,7 @@ struct device_state {
   std::uint32_t mailbox_seq[mailboxes];    ///< last seq used in a mailbox
   std::uint32_t growers[span_classes];     ///< warps that make a span of the class right now
   std::uint32_t spans[span_classes];       ///< live spans of the class, exact at rest
+  std::uint32_t idle_spans[span_classes];  ///< spans seen to become empty since the class grew
   std::uint64_t scanned_at[span_classes];  ///< 1 + `gives` when all words were last read in vain
 
   std::uint64_t errors[error_kinds];  ///< detected errors by kind
@@ -88,6 +91,7 @@ struct heap_view {
   device_state* state = nullptr;
   refill_queue* queue = nullptr;
   std::uint64_t refill_timeout_ns = 0;
+  std::uint32_t stock_floor = 0;  ///< pages that the stock keeps in any case (home.cuh)
 
   WARPHEAP_HD std::uint64_t* has_free_of(unsigned cls) const {
     return has_free + std::size_t{cls} * summary_stride;

@@ -10,6 +10,16 @@
 // has stopped looking, and the host neither takes pages back nor lets the box be used again before
 // it. Two sides that decide by looking at each other's flags would hand pages out twice.
 // No word is read-modified-written by both sides: over PCIe that is not atomic.
+//
+// Pages go home by a message of its own, which needs no answer. It has one mailbox; in device
+// memory {phase, seq} says who may write it (`home_request`):
+//   holder:  moves the phase from idle to busy; home_closed == seq, else it leaves; takes pages out
+//            of the stock, clears their entries, writes the runs; home.seq = seq + 1 (release);
+//            phase idle with seq + 1
+//   host:    sees home.seq != home_closed (acquire); takes the pages back; home_closed = home.seq
+//            (release)
+// The pages are the host's with the store of home.seq. Giving up is not possible and not needed:
+// the holder never waits. A service that dies leaves the message for the next one.
 #pragma once
 
 #include <cstdint>
@@ -47,6 +57,14 @@ struct refill_ack {
   WARPHEAP_HD static constexpr bool took(std::uint64_t bits) { return (bits & 1) != 0; }
 };
 
+/// Pages on their way home. Written by the device; `seq` is written last.
+struct alignas(128) home_message {
+  static constexpr unsigned most_runs = 15;
+  page_run runs[most_runs];
+  std::uint32_t count;  ///< of runs
+  std::uint32_t seq;
+};
+
 /// The whole queue. Lines that the host polls and lines that kernels poll are kept apart.
 struct refill_queue {
   alignas(128) refill_request request[mailboxes];
@@ -59,6 +77,9 @@ struct refill_queue {
   alignas(128) std::uint32_t host_epoch;
   /// Set by kernels when they freed objects of the host; cleared by the host.
   alignas(128) std::uint32_t host_frees_pending;
+  home_message home;
+  /// The last message home that the host has taken in. Written by the host.
+  alignas(128) std::uint32_t home_closed;
 };
 
 }  // namespace warpheap

@@ -56,8 +56,8 @@ WARPHEAP_SLOW_PATH void* malloc_pages_aligned(const heap_view& h, std::uint64_t 
   // The caller owns the whole run, and nobody knows its address yet.
   atomic::store<order::relaxed>(h.entry + p, page_entry::make(large_class, n).bits);
   atomic::fetch_add<order::relaxed>(&h.state->large_pages.value, 0 - std::uint64_t{e.value() - n});
-  if (head != 0) give_pages(h, {first, head});
-  if (head + n < e.value()) give_pages(h, {p + n, e.value() - head - n});
+  if (head != 0) release_pages(h, {first, head});
+  if (head + n < e.value()) release_pages(h, {p + n, e.value() - head - n});
   return h.base + (std::uint64_t{p} << page_shift);
 }
 
@@ -74,11 +74,11 @@ WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entr
   // Fails only when another thread frees the object in the middle of this call.
   if (!atomic::compare_exchange<order::relaxed>(h.entry + p, expected,
                                                 page_entry::make(large_class, n).bits)) {
-    if (n > old) give_pages(h, {p + old, n - old});
+    if (n > old) release_pages(h, {p + old, n - old});
     return false;
   }
   count(h.state->large_pages, std::uint64_t{n} - old);
-  if (n < old) give_pages(h, {p + n, old - n});
+  if (n < old) release_pages(h, {p + n, old - n});
   return true;
 }
 
@@ -94,7 +94,7 @@ WARPHEAP_SLOW_PATH void free_large(const heap_view& h, page_index p, page_entry 
   }
   atomic::fetch_add<order::relaxed>(&h.state->large_objects.value, ~std::uint64_t{0});
   atomic::fetch_add<order::relaxed>(&h.state->large_pages.value, 0 - std::uint64_t{e.value()});
-  give_pages(h, {p, e.value()});
+  release_pages(h, {p, e.value()});
 }
 
 /// A pointer into pages that are the host's, or nobody's: the host decides what it is. The free

@@ -42,6 +42,12 @@ __device__ inline void write_request(refill_request& box, std::uint32_t min_page
   atomic::store<order::release, scope::system>(&box.seq, seq);
 }
 
+/// True while pages were sent home (home.cuh) that the host has not seen yet.
+__device__ inline bool pages_on_their_way(const heap_view& h) {
+  return static_cast<std::uint32_t>(atomic::load<order::relaxed>(&h.state->home_request.value))
+         != atomic::load<order::relaxed, scope::system>(&h.queue->home_closed);
+}
+
 /// True while the host is known to have no run of n pages. A denial holds until the host moves its
 /// epoch, which it does when pages come free and about once a millisecond in any case: at
 /// out-of-memory a malloc costs no round trip, and none fails long after memory came back. Length
@@ -51,7 +57,8 @@ __device__ inline bool denied(const heap_view& h, std::uint32_t n) {
   const std::uint64_t denial = atomic::load<order::relaxed>(&s.denied.value);
   const auto pages = static_cast<std::uint32_t>(denial);
   if (pages != 0 && n >= pages
-      && denial >> 32 == atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch))
+      && denial >> 32 == atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch)
+      && !pages_on_their_way(h))
     return true;
   const std::uint64_t until = atomic::load<order::relaxed>(&s.denied_until_ns.value);
   return until != 0 && now_ns() < until;
@@ -156,12 +163,14 @@ WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   unsigned pause = 64;
   count(s.host_waits);
   for (;;) {
-    if (!denied(h, n)) post_stock_request(h, n);
+    // Shorter runs than are needed may lie beside pages of the stock: a run fails only when the
+    // host has no page left.
+    if (!denied(h, 1)) post_stock_request(h, denied(h, n) ? 1 : n);
     poll_stock_reply(h);
     p = take_pages(h, n);
     const std::uint64_t waited = now_ns() - start;
     note_wait(h, waited);
-    if (p != 0 || denied(h, n)) return p;
+    if (p != 0 || denied(h, 1)) return p;
     if (waited > h.refill_timeout_ns) {
       note_unanswered(h);
       return 0;

@@ -145,8 +145,11 @@ WARPHEAP_SLOW_PATH void after_free(const heap_view& h, word_index at, std::uint6
     report_twice(h, error_kind::double_free, at,
                  page_entry{atomic::load<order::relaxed>(h.entry + p)}.cls(), old & bits);
   if (old == 0) mark_nonempty(h, at);
-  if ((old | bits) == full_word && atomic::load<order::relaxed>(&h.state->pressure.value) != 0)
+  if ((old | bits) != full_word) return;
+  if (atomic::load<order::relaxed>(&h.state->pressure.value) != 0)
     retire_span(h, p);
+  else
+    retire_surplus(h, p);
 }
 WARPHEAP_SLOW_ENTRY(after_free);
 

@@ -9,7 +9,7 @@
 // incarnation that it hit: nobody acts on what he remembers of an earlier one.
 #pragma once
 
-#include <warpheap/detail/stock.cuh>
+#include <warpheap/detail/home.cuh>
 
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
@@ -84,6 +84,7 @@ WARPHEAP_SLOW_PATH void publish_span(const heap_view& h, unsigned cls, page_inde
   atomic::exchange<order::acq_rel>(h.rec + p, span_record::make_live(cls).bits);
   has_free_of(h, cls).set(p);
   atomic::fetch_add<order::relaxed>(h.state->spans + cls, 1u);
+  atomic::store<order::relaxed>(h.state->idle_spans + cls, 0u);
   count(h.state->grows);
 }
 
@@ -136,11 +137,30 @@ WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
     atomic::store<order::relaxed>(h.rec + p, std::uint64_t{0});
     atomic::fetch_add<order::relaxed>(h.state->spans + cls, ~0u);
     count(h.state->retires);
-    give_pages(h, {p, pages});
+    release_pages(h, {p, pages});
     return pages;
   }
   undo_retire(h, p, cls, taken);
   return 0;
+}
+
+/// Classes with no more spans than this keep them all.
+inline constexpr std::uint32_t spare_spans = 4;
+
+/// A free may have made the span empty: retires it when the class has more of them than it needs.
+/// A class gives up spans only after as many as half of its spans have become empty since it last
+/// grew: a load that goes up and down keeps its spans, or makes one anew for every few that become
+/// empty. The count is not exact (a span that is taken from again and emptied counts twice), the
+/// next growth sets it right.
+WARPHEAP_SLOW_PATH void retire_surplus(const heap_view& h, page_index p) {
+  const span_record r = load_record(h, p);
+  if (!r.is_live() || r.is_retiring()) return;
+  const std::uint32_t spans = atomic::load<order::relaxed>(h.state->spans + r.cls());
+  if (spans <= spare_spans || !looks_empty(h, p, r)) return;
+  const std::uint32_t idle =
+      1 + atomic::fetch_add<order::relaxed>(h.state->idle_spans + r.cls(), 1u);
+  if (idle > spans / 2 && retire_span(h, p) != 0)
+    atomic::fetch_add<order::relaxed>(h.state->idle_spans + r.cls(), ~0u);
 }
 
 }  // namespace core

@@ -34,6 +34,16 @@ class summary {
   /// The lowest set bit at or after `from`, 0 when there is none (bit 0 is never set).
   __device__ page_index next(page_index from) const { return next_in(level0_, pages_, from); }
 
+  /// The highest word of level 0 below w that may be non-zero; 0 when there is none but word 0.
+  __device__ std::uint32_t word_below(std::uint32_t w) const {
+    for (std::uint32_t v = w / 64 + 1; v-- > 0;) {
+      std::uint64_t here = atomic::load<order::relaxed>(level1() + v);
+      if (v == w / 64) here &= bits::low_mask(w % 64);
+      if (here != 0) return v * 64 + 63 - static_cast<unsigned>(bits::countl_zero(here));
+    }
+    return 0;
+  }
+
   /// Word w of level 0. Relaxed: whoever takes a bit does so by an acquiring read-modify-write.
   __device__ std::uint64_t word(std::uint32_t w) const {
     return atomic::load<order::relaxed>(level0_ + w);
