@@ -246,15 +246,17 @@ void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
 }
 
 void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
-  if (kind == contents::no_pointers && last_used.heap_id == id_) [[likely]] {
+  if (last_used.heap_id == id_) [[likely]] {
     mcache* c = last_used.cache;
     void* p = nullptr;
     if (n > detail::fine_limit && n <= max_small_size) {
-      p = c->take(size_to_class(n));
-    } else if (n == 8) {
-      p = c->take(1);
-    } else if (n - 1 < tiny_size - 1) {
-      p = c->alloc_tiny(static_cast<unsigned>(n));
+      p = c->take(size_to_class(n), kind);
+    } else if (kind == contents::no_pointers) {
+      if (n == 8) {
+        p = c->take(1, kind);
+      } else if (n - 1 < tiny_size - 1) {
+        p = c->alloc_tiny(static_cast<unsigned>(n));
+      }
     }
     if (p != nullptr) [[likely]]
       return p;

@@ -34,9 +34,6 @@ enum class free_status : std::uint8_t {
 };
 inline constexpr unsigned free_statuses = 8;
 
-/// Whether an object may hold pointers. The two kinds never share a span.
-enum class contents : std::uint8_t { no_pointers, pointers };
-
 /// Figures of a host_heap. Each is exact when no call is in flight; under load, each is some value
 /// that it had during the call.
 struct host_heap_stats {
@@ -95,19 +92,17 @@ class host_heap {
   /// n bytes, indeterminate; nullptr when there is no room. n == 0: base. Aligned to the largest
   /// power of two that divides the slot size, hence to what any type of n bytes needs.
   void* malloc(std::size_t n, contents kind = contents::no_pointers) {
-    if (kind == contents::no_pointers) {
-      if (void* p = malloc_fast(n); p != nullptr) [[likely]]
-        return p;
-    }
-    return malloc_slow(n, kind);
+    void* p = malloc_fast(n, kind);
+    return p != nullptr ? p : malloc_slow(n, kind);
   }
   /// malloc where it is only taking a slot of the thread's current span; else nullptr.
-  void* malloc_fast(std::size_t n) {
+  void* malloc_fast(std::size_t n, contents kind) {
     if (last_used.heap_id != id_) [[unlikely]]
       return nullptr;
     mcache* c = last_used.cache;
     // Not tiny, and found in the fine table of classes.
-    return n - tiny_size <= detail::fine_limit - tiny_size ? c->take(c->fine_class(n)) : nullptr;
+    const std::size_t least = kind == contents::pointers ? 1 : tiny_size;
+    return n - least <= detail::fine_limit - least ? c->take(c->fine_class(n), kind) : nullptr;
   }
   void* malloc_slow(std::size_t n, contents kind) noexcept;
   /// n * m zeroed bytes; nullptr also when n * m overflows.

@@ -29,10 +29,10 @@ class alignas(64) mcache {
 
   // --- small objects ----------------------------------------------------------------------------
 
-  /// A slot of a small-object class without pointers, from the current span; null when that has
-  /// none in its current word.
-  void* take(unsigned size_class) {
-    void* p = current_[size_class]->take();
+  /// A slot of a small-object class from the current span; null when that has none in its current
+  /// word.
+  void* take(unsigned size_class, contents kind) {
+    void* p = current_[size_class + (kind == contents::pointers ? num_classes : 0)]->take();
     if (p == nullptr) [[unlikely]]
       return nullptr;
     counters.mallocs[size_class].increment();

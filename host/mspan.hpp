@@ -43,6 +43,9 @@
 
 namespace warpheap {
 
+/// Whether an object may hold pointers. The two kinds never share a span.
+enum class contents : std::uint8_t { no_pointers, pointers };
+
 // Span classes of the host heap: those of the size classes, with and without pointers, and one more
 // for the 16-byte blocks of tiny objects, whose spans carry a mask for each block.
 inline constexpr unsigned tiny_span_class = num_span_classes;
