@@ -242,6 +242,7 @@ result run_churn(const run_context& run, unsigned percent, std::span<const size_
   double at_first_null = 0;
   heap_snapshot full;
   std::uint64_t payload = 0;
+  result out;
   for (unsigned round = 0; round < all_rounds; ++round) {
     run.step("round " + std::to_string(round + 1) + " of " + std::to_string(all_rounds));
     std::uint64_t made = 0;
@@ -267,15 +268,15 @@ result run_churn(const run_context& run, unsigned percent, std::span<const size_
       requests.points.emplace_back(millions, full.host_requests);
       waits.points.emplace_back(millions, full.waits);
     }
+    if (heap* tested = heap_of(allocator); tested != nullptr && round + 1 == all_rounds)
+      add_page_map(out, *tested);
     std::uint64_t freed = 0;
     const double free_ns = objects.shrink(0.5, random, freed);
     give.add(free_ns, freed);
   }
-  result out;
   out.params = {{"heap_bytes", std::uint64_t{bytes}},
                 {"fill_percent", std::uint64_t{percent}},
                 {"rounds", std::uint64_t{all_rounds}}};
-  if (heap* tested = heap_of(allocator)) add_page_map(out, *tested);
   // How much fits in now, if none was refused before.
   std::uint64_t made = 0;
   objects.grow(ranges[0], bytes, random, made);

@@ -88,8 +88,7 @@ result on_libc(const run_context& run, const trace& what) {
 struct registrations {
   registrations() {
     add("real/trace-host-perl", "perl counting words, replayed on the host", perl_trace);
-    add("real/trace-host-compiler", "a compiler at work, replayed on the host",
-        compiler_trace);
+    add("real/trace-host-compiler", "a compiler at work, replayed on the host", compiler_trace);
     add("real/trace-host-file", "the trace of --trace FILE, on the host", file_trace);
   }
 
