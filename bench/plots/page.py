@@ -46,15 +46,44 @@ def _operations(results):
     return "".join(out) + "</table>"
 
 
-def _estimates(results):
+def _measured(sections, what, size):
+    """(label, microseconds) of a million objects on the GPUs of this report."""
+    for results, _ in sections:
+        if results.data.get("backend") != "cuda":
+            continue
+        for _, case in results.matching("survey/gallatin-sizes"):
+            for one in case["operations"]:
+                if case["name"].endswith("/warpheap") and one["name"] == what \
+                        and one["at"].get("size_bytes") == size:
+                    yield results.data.get("device", "?"), one["ns_per_op"] * 1e6 / 1000
+
+
+def _estimates(results, sections):
+    rows = []
     for case in results.cases:
-        rows = [(name.replace("_", " "), _number(value)) for name, value in case["metrics"].items()
-                if case["name"].startswith("device/model")]
-        if rows:
-            return ("<h3>Counted operations, and an ESTIMATE made of them</h3><p>Counted on the "
-                    "executor; times are estimates from published latencies "
-                    "(bench/README.md), not measurements.</p><table>" + _rows(rows) + "</table>")
-    return ""
+        if not case["name"].startswith("device/model/") or case["params"].get("active_lanes") != 32:
+            continue
+        size = case["params"]["size_bytes"]
+        for what in ("malloc", "free"):
+            counted = ", ".join(
+                f"{_number(case['metrics'][f'{what}_per_warp_call_{name}'])} {text}"
+                for name, text in (("atomics", "atomics"), ("loads", "loads"),
+                                   ("l2_sectors", "sectors"),
+                                   ("chain_of_dependent_accesses", "in a row")))
+            estimates = ", ".join(f"{name.split('_')[1]}: {_number(value)} us"
+                                  for name, value in case["metrics"].items()
+                                  if name.startswith("ESTIMATE") and name.endswith(
+                                      f"_{what}_1M_objects_us"))
+            measured = ", ".join(f"{device}: {_number(us)} us"
+                                 for device, us in _measured(sections, what, size)) or "none yet"
+            rows.append(f"<tr><td>{what} {size} B</td><td>{counted}</td><td>{estimates}</td>"
+                        f"<td>{html.escape(measured)}</td></tr>")
+    if not rows:
+        return ""
+    return ("<h3>Counted accesses of a full warp, and ESTIMATES made of them</h3><p>Counted on the "
+            "executor; times for a million objects are estimated from published latencies, without "
+            "launch and contention (bench/README.md).</p><table><tr><th>call</th><th>counted</th>"
+            "<th>ESTIMATE</th><th>measured</th></tr>" + "".join(rows) + "</table>")
 
 
 def render(sections):
@@ -79,7 +108,7 @@ def render(sections):
             body.append(f'<figure id="{name}"><img alt="{html.escape(caption)}" '
                         f'src="data:image/svg+xml;base64,{image}"><figcaption>'
                         f"{html.escape(caption)}</figcaption></figure>")
-        body.append(_estimates(results))
+        body.append(_estimates(results, sections))
         body.append("<details><summary>Every operation</summary>" + _operations(results)
                     + "</details>")
     return ("<!doctype html><html lang=en><meta charset=utf-8><title>warpheap: benchmark</title>"
