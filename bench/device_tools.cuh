@@ -54,12 +54,7 @@ class device_array {
 #endif
   }
   explicit device_array(std::span<const T> content) : device_array(content.size()) {
-    if (size_ == 0) return;
-#ifdef __CUDACC__
-    check_cuda(cudaMemcpy(data_, content.data(), bytes(), cudaMemcpyHostToDevice), "copy");
-#else
-    std::memcpy(data_, content.data(), bytes());
-#endif
+    assign(content);
   }
   ~device_array() {
 #ifdef __CUDACC__
@@ -85,6 +80,15 @@ class device_array {
     std::memcpy(out.data(), data_, bytes());
 #endif
     return out;
+  }
+  /// Copies content of the array's size into it.
+  void assign(std::span<const T> content) {
+    if (size_ == 0) return;
+#ifdef __CUDACC__
+    check_cuda(cudaMemcpy(data_, content.data(), bytes(), cudaMemcpyHostToDevice), "copy");
+#else
+    std::memcpy(data_, content.data(), bytes());
+#endif
   }
   void clear() {
     if (size_ == 0) return;

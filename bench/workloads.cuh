@@ -1,6 +1,10 @@
 // Every workload that runs on any allocator. See adapter.cuh for how to add one.
 #pragma once
 
+#include "bench/churn.cuh"
+#include "bench/device_lanes.cuh"
+#include "bench/device_traffic.cuh"
+#include "bench/real.cuh"
 #include "bench/survey_graph.cuh"
 #include "bench/survey_space.cuh"
 #include "bench/survey_speed.cuh"
@@ -17,6 +21,10 @@ struct workloads_of {
     survey::add_space_cases<A>();
     survey::add_work_cases<A>();
     survey::add_graph_cases<A>();
+    device_suite::add_lane_cases<A>();
+    device_suite::add_traffic_cases<A>();
+    churn::add_churn_cases<A>();
+    real::add_real_cases<A>();
   }
 };
 

@@ -26,6 +26,18 @@ find_nvcc() {
   return 1
 }
 
+# find_plotting_python: prints a python3 that has matplotlib; fails where there is none.
+find_plotting_python() {
+  local python
+  for python in python3 /usr/bin/python3; do
+    if "$python" -c 'import matplotlib' 2>/dev/null; then
+      command -v "$python"
+      return
+    fi
+  done
+  return 1
+}
+
 # missing_packages bench|gpu|tests: prints the Debian packages that have to be installed.
 missing_packages() {
   command -v g++ >/dev/null || echo g++

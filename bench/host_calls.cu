@@ -1,0 +1,95 @@
+// malloc and free called by the host: this heap, the C library, and on CUDA its own host-side
+// calls.
+#include <chrono>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "bench/rounds.cuh"
+
+namespace warpheap::bench {
+namespace {
+
+/// Times `count` calls of each; contents are not touched, for nobody knows where they lie.
+template <class Malloc, class Free>
+result run_calls(const run_context& run, std::size_t count, Malloc&& take, Free&& give) {
+  result out;
+  std::vector<void*> objects(count);
+  for (const std::size_t size : {64, 4096, 65536}) {
+    timings mallocs("malloc", run.wanted.warm_ups(), {{"size_bytes", std::uint64_t{size}}});
+    timings frees("free", run.wanted.warm_ups(), {{"size_bytes", std::uint64_t{size}}});
+    const point_clock clock(run);
+    for (unsigned i = 0; clock.wants(i); ++i) {
+      run.repetition(i);
+      const auto begin = std::chrono::steady_clock::now();
+      for (void*& p : objects) p = take(size);
+      const auto middle = std::chrono::steady_clock::now();
+      for (void* p : objects)
+        if (p == nullptr) throw integrity_error("expected memory, found a null pointer");
+      const auto freeing = std::chrono::steady_clock::now();
+      for (void* p : objects) give(p);
+      const auto end = std::chrono::steady_clock::now();
+      mallocs.add(std::chrono::duration<double, std::nano>(middle - begin).count(), count);
+      frees.add(std::chrono::duration<double, std::nano>(end - freeing).count(), count);
+    }
+    out.operations.push_back(mallocs.finish());
+    out.operations.push_back(frees.finish());
+  }
+  out.params = {{"objects", std::uint64_t{count}}, {"touched", std::string("no")}};
+  return out;
+}
+
+result run_heap(const run_context& run) {
+  warpheap_adapter allocator(run.reserve_bytes);
+  heap& tested = allocator.tested();
+  result out = run_calls(
+      run, 1000, [&](std::size_t size) { return tested.malloc(size); },
+      [&](void* p) { tested.free(p); });
+  require_empty(tested, "after the calls of the host");
+  return out;
+}
+
+result run_libc(const run_context& run) {
+  return run_calls(
+      run, 1000, [](std::size_t size) { return std::malloc(size); }, [](void* p) { std::free(p); });
+}
+
+const registration of_heap({"device/host-calls/warpheap", "malloc and free called by the host",
+                            this_backend, 10, run_heap, "device"});
+const registration of_libc({"device/host-calls/libc", "malloc and free of the C library",
+                            this_backend, 10, run_libc, "device"});
+
+#ifdef __CUDACC__
+result run_cuda_async(const run_context& run) {
+  // Queued on a stream: the time to make the calls, and to see the stream finish them.
+  stream queue;
+  return run_calls(
+      run, 1000,
+      [&](std::size_t size) {
+        void* p = nullptr;
+        check_cuda(cudaMallocAsync(&p, size, queue.native()), "cudaMallocAsync");
+        return p;
+      },
+      [&](void* p) { check_cuda(cudaFreeAsync(p, queue.native()), "cudaFreeAsync"); });
+}
+
+result run_cuda_malloc(const run_context& run) {
+  return run_calls(
+      run, 100,
+      [](std::size_t size) {
+        void* p = nullptr;
+        check_cuda(cudaMalloc(&p, size), "cudaMalloc");
+        return p;
+      },
+      [](void* p) { check_cuda(cudaFree(p), "cudaFree"); });
+}
+
+const registration of_async({"device/host-calls/cudamallocasync",
+                             "cudaMallocAsync and cudaFreeAsync", this_backend, 10, run_cuda_async,
+                             "device"});
+const registration of_malloc({"device/host-calls/cudamalloc", "cudaMalloc and cudaFree",
+                              this_backend, 10, run_cuda_malloc, "device"});
+#endif
+
+}  // namespace
+}  // namespace warpheap::bench

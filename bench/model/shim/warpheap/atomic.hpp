@@ -1,0 +1,68 @@
+// Stands in for common/warpheap/atomic.hpp where operations are counted: each is noted, and done.
+#pragma once
+
+#include <cstdint>
+#include <warpheap/platform.hpp>
+
+#include "bench/model/count.hpp"
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+
+enum class order { relaxed, acquire, release, acq_rel };
+enum class scope { device, system };
+
+namespace atomic {
+namespace detail {
+constexpr int to_builtin(order o) {
+  return o == order::relaxed   ? __ATOMIC_RELAXED
+         : o == order::acquire ? __ATOMIC_ACQUIRE
+         : o == order::release ? __ATOMIC_RELEASE
+                               : __ATOMIC_ACQ_REL;
+}
+inline void note(bench::model::kind what, const void* p) {
+  bench::model::note(what, p);
+  simt::switch_point();
+}
+}  // namespace detail
+
+template <order O, scope S = scope::device, class T>
+T load(const T* p) {
+  detail::note(bench::model::kind::load, p);
+  return __atomic_load_n(p, detail::to_builtin(O));
+}
+template <order O, scope S = scope::device, class T>
+void store(T* p, T value) {
+  detail::note(bench::model::kind::store, p);
+  __atomic_store_n(p, value, detail::to_builtin(O));
+}
+template <order O, scope S = scope::device, class T>
+T fetch_and(T* p, T mask) {
+  detail::note(bench::model::kind::atomic, p);
+  return __atomic_fetch_and(p, mask, detail::to_builtin(O));
+}
+template <order O, scope S = scope::device, class T>
+T fetch_or(T* p, T bits) {
+  detail::note(bench::model::kind::atomic, p);
+  return __atomic_fetch_or(p, bits, detail::to_builtin(O));
+}
+template <order O, scope S = scope::device, class T>
+T fetch_add(T* p, T amount) {
+  detail::note(bench::model::kind::atomic, p);
+  return __atomic_fetch_add(p, amount, detail::to_builtin(O));
+}
+template <order O, scope S = scope::device, class T>
+T exchange(T* p, T value) {
+  detail::note(bench::model::kind::atomic, p);
+  return __atomic_exchange_n(p, value, detail::to_builtin(O));
+}
+template <order O, scope S = scope::device, class T>
+bool compare_exchange(T* p, T& expected, T desired) {
+  detail::note(bench::model::kind::atomic, p);
+  return __atomic_compare_exchange_n(p, &expected, desired, false, detail::to_builtin(O),
+                                     __ATOMIC_RELAXED);
+}
+
+}  // namespace atomic
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap

@@ -1,0 +1,108 @@
+// Traces of real programs on the host API of this heap, beside the C library.
+#include <chrono>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "bench/adapter.cuh"
+#include "bench/real_inputs.hpp"
+#include "bench/rounds.cuh"
+
+namespace warpheap::bench {
+namespace {
+
+template <class Malloc, class Free>
+double replay(const trace& what, std::vector<void*>& objects, Malloc&& take, Free&& give) {
+  const auto begin = std::chrono::steady_clock::now();
+  for (const trace_event one : what.events) {
+    if (one.is_free)
+      give(objects[one.object]);
+    else
+      objects[one.object] = take(what.sizes[one.object]);
+  }
+  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count();
+}
+
+/// The same calls, with a mark at both ends of each object that its free looks for.
+template <class Malloc, class Free>
+void verify(const trace& what, std::vector<void*>& objects, Malloc&& take, Free&& give) {
+  for (const trace_event one : what.events) {
+    const std::uint64_t size = what.sizes[one.object];
+    const auto mark = static_cast<unsigned char>(one.object * 31 + 7);
+    auto* bytes = static_cast<unsigned char*>(objects[one.object]);
+    if (!one.is_free) {
+      bytes = static_cast<unsigned char*>(take(size));
+      objects[one.object] = bytes;
+      if (bytes == nullptr)
+        throw integrity_error("object " + std::to_string(one.object) + " of " + std::to_string(size)
+                              + " bytes: expected memory, found a null pointer");
+      if (size != 0) bytes[0] = bytes[size - 1] = mark;
+      continue;
+    }
+    if (size != 0 && (bytes[0] != mark || bytes[size - 1] != mark))
+      throw integrity_error("object " + std::to_string(one.object) + " of " + std::to_string(size)
+                            + " bytes: expected it as it was written, found other bytes");
+    give(bytes);
+  }
+}
+
+template <class Malloc, class Free>
+result run_trace(const run_context& run, const trace& what, Malloc&& take, Free&& give) {
+  if (what.events.empty())
+    throw no_input("no trace: the recorder or the program that it is to record is not here");
+  std::vector<void*> objects(what.objects());
+  timings event("event", run.wanted.warm_ups());
+  const point_clock clock(run);
+  for (unsigned i = 0; clock.wants(i); ++i) {
+    run.repetition(i);
+    event.add(replay(what, objects, take, give), what.events.size());
+    if (i == 0) verify(what, objects, take, give);
+  }
+  result out;
+  out.params = {{"source", what.source},
+                {"events", std::uint64_t{what.events.size()}},
+                {"objects", what.objects()}};
+  out.operations = {event.finish()};
+  out.metrics = {{"peak_bytes_of_the_trace", what.peak_bytes},
+                 {"total_bytes_of_the_trace", what.total_bytes},
+                 {"unknown_frees_left_out", what.unknown_frees},
+                 {"never_freed", what.never_freed}};
+  return out;
+}
+
+result on_heap(const run_context& run, const trace& what) {
+  warpheap_adapter allocator(run.reserve_bytes);
+  heap& tested = allocator.tested();
+  result out = run_trace(
+      run, what, [&](std::size_t size) { return tested.malloc(size); },
+      [&](void* p) { tested.free(p); });
+  require_empty(tested, "after the replay");
+  return out;
+}
+
+result on_libc(const run_context& run, const trace& what) {
+  return run_trace(
+      run, what, [](std::size_t size) { return std::malloc(size); }, [](void* p) { std::free(p); });
+}
+
+struct registrations {
+  registrations() {
+    add("real/trace-host-perl", "perl counting words, replayed on the host", perl_trace);
+    add("real/trace-host-compiler", "a compiler at work, replayed on the host", compiler_trace);
+    add("real/trace-host-file", "the trace of --trace FILE, on the host", file_trace);
+  }
+
+ private:
+  static void add(const std::string& name, const std::string& summary,
+                  const trace& (*load)(const run_context&)) {
+    registration({name + "/warpheap", summary, this_backend, 3,
+                  [load](const run_context& run) { return on_heap(run, load(run)); }, "real"});
+    registration({name + "/libc", summary, this_backend, 3,
+                  [load](const run_context& run) { return on_libc(run, load(run)); }, "real"});
+  }
+};
+
+const registrations registered;
+
+}  // namespace
+}  // namespace warpheap::bench
