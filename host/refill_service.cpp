@@ -70,15 +70,16 @@ bool refill_service::serve(unsigned box) {
 }
 
 bool refill_service::take_pages_home() {
+  const home_message& message = queue_.home;
   // Acquire: the runs were written before seq.
-  const std::uint32_t sent = load_acquire(queue_.home.seq);
-  if (sent == queue_.home_closed) return false;
-  const std::uint32_t runs = load_relaxed(queue_.home.count);
+  const auto sent = atomic::load<order::acquire, scope::system>(&message.seq);
+  if (sent == load_word(queue_.home_closed)) return false;
+  const std::uint32_t runs = load_word(message.count);
   for (std::uint32_t i = 0; i < runs; ++i)
-    pages_.give_back_device_pages(
-        {load_relaxed(queue_.home.runs[i].first), load_relaxed(queue_.home.runs[i].count)});
-  // Release: the device writes the box anew only when it has been read.
-  store_release(queue_.home_closed, sent);
+    pages_.give_back_device_pages({load_word(message.runs[i].first),  //
+                                   load_word(message.runs[i].count)});
+  // Release: the device writes the message anew only when it has been read.
+  atomic::store<order::release, scope::system>(&queue_.home_closed, sent);
   if (denied_.exchange(false)) move_epoch();
   return true;
 }
