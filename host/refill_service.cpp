@@ -69,16 +69,10 @@ bool refill_service::serve(unsigned box) {
   return serve_mailbox(queue_, box, granted_[box], pages);
 }
 
+/// serving_ is held.
 bool refill_service::take_pages_home() {
-  // Acquire: the runs were written before seq.
-  const std::uint32_t sent = load_acquire(queue_.home.seq);
-  if (sent == queue_.home_closed) return false;
-  const std::uint32_t runs = load_relaxed(queue_.home.count);
-  for (std::uint32_t i = 0; i < runs; ++i)
-    pages_.give_back_device_pages(
-        {load_relaxed(queue_.home.runs[i].first), load_relaxed(queue_.home.runs[i].count)});
-  // Release: the device writes the box anew only when it has been read.
-  store_release(queue_.home_closed, sent);
+  const auto take_back = [this](page_run run) { pages_.give_back_device_pages(run); };
+  if (!read_home_message(queue_, take_back)) return false;
   if (denied_.exchange(false)) move_epoch();
   return true;
 }
