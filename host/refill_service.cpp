@@ -69,17 +69,10 @@ bool refill_service::serve(unsigned box) {
   return serve_mailbox(queue_, box, granted_[box], pages);
 }
 
+/// serving_ is held.
 bool refill_service::take_pages_home() {
-  const home_message& message = queue_.home;
-  // Acquire: the runs were written before seq.
-  const auto sent = atomic::load<order::acquire, scope::system>(&message.seq);
-  if (sent == load_word(queue_.home_closed)) return false;
-  const std::uint32_t runs = load_word(message.count);
-  for (std::uint32_t i = 0; i < runs; ++i)
-    pages_.give_back_device_pages({load_word(message.runs[i].first),  //
-                                   load_word(message.runs[i].count)});
-  // Release: the device writes the message anew only when it has been read.
-  atomic::store<order::release, scope::system>(&queue_.home_closed, sent);
+  const auto take_back = [this](page_run run) { pages_.give_back_device_pages(run); };
+  if (!read_home_message(queue_, take_back)) return false;
   if (denied_.exchange(false)) move_epoch();
   return true;
 }

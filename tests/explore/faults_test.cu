@@ -60,7 +60,9 @@ TEST(Faults, TheNthTimeThereIsNoMemoryForPages) {
       most_asked = std::max(most_asked, asked);
       if (o.seed % 100 == 1) use_all_of_it(h);
     });
-  EXPECT_GT(most_asked, 3u) << "the faults were not reached";
+  if (testing::test_scale() >= 1) {
+    EXPECT_GT(most_asked, 3u) << "the faults were not reached";
+  }
 }
 
 TEST(Faults, MemoryIsLimitedFromTheNthTimeOn) {

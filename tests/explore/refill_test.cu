@@ -89,6 +89,34 @@ TEST(Explore, NobodyFailsWhileAnotherWarpReclaims) {
     });
 }
 
+TEST(Explore, ADenialIsAnAnswerThoughTheEpochHasMoved) {
+  explore_seeds(2'000, [](const simt::explore_options& o) {
+    small_heap h(0, 1'000'000);
+    h.serve();
+    const std::uint32_t all = h.view().pages - 1;
+    const page_run taken = h.host().take_device_pages(all, all);
+    const simt::actor service{[&] {
+                                const bool served = h.service().poll_once();
+                                h.service().pages_came_free();  // as far as anybody knows
+                                return served;
+                              },
+                              false};
+    void *a = nullptr, *b = nullptr;
+    const std::vector<simt::explored_kernel> kernels = {
+        simt::explored(1, 1, malloc_one, h.device(), std::size_t{128}, &a),
+        simt::explored(1, 1, malloc_one, h.device(), std::size_t{50'000}, &b)};
+    const simt::exploration run = simt::explore(o, kernels, {service});
+    tally::get().add(run);
+    h.host().give_back_device_pages(taken);
+    if (a != nullptr || b != nullptr) throw std::runtime_error("an object out of nothing");
+    if (run.virtual_ns > 200'000)
+      throw std::runtime_error("nullptr after " + std::to_string(run.virtual_ns)
+                               + " ns, as if nobody had answered");
+    settle(h);
+    h.check_at_rest();
+  });
+}
+
 TEST(Explore, ADenialEndsWhenADeclinedGrantComesBack) {
   explore_seeds(20'000, [](simt::explore_options o) {
     o.how = simt::strategy::random;

@@ -27,6 +27,9 @@
 
 namespace warpheap {
 
+/// Kinds of errors that are about a free: those before out_of_memory.
+inline constexpr unsigned wrong_frees = static_cast<unsigned>(error_kind::out_of_memory);
+
 /// Which bytes of the heap are in use. Plain memory: lanes switch at atomics only, so the checks
 /// add no steps to the schedule.
 class ownership {
@@ -281,7 +284,7 @@ inline void small_heap::check_at_rest() const {
     throw std::runtime_error("large objects are counted that nobody has");
   if (h.state->free_mailboxes.value != ~std::uint64_t{1})
     throw std::runtime_error("a mailbox is lost");
-  for (unsigned kind = 0; kind + 1 < error_kinds; ++kind)
+  for (unsigned kind = 0; kind < wrong_frees; ++kind)
     if (h.state->errors[kind] != 0)
       throw std::runtime_error(std::string("reported without cause: ")
                                + to_string(static_cast<error_kind>(kind)));

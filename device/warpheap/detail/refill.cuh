@@ -66,6 +66,14 @@ __device__ inline bool denied(const heap_view& h, std::uint32_t n) {
 __device__ inline void note_denied(const heap_view& h, std::uint64_t n, std::uint32_t epoch) {
   atomic::store<order::relaxed>(&h.state->denied.value, std::uint64_t{epoch} << 32 | n);
 }
+/// True when a run of n pages was denied after `before` was read. To whoever waits that is an
+/// answer, whatever the epoch is by now: a host that is slow to answer, and moves it meanwhile,
+/// would have him ask until his time is up.
+__device__ inline bool denied_since(const heap_view& h, std::uint32_t n, std::uint64_t before) {
+  const std::uint64_t denial = atomic::load<order::relaxed>(&h.state->denied.value);
+  const auto pages = static_cast<std::uint32_t>(denial);
+  return denial != before && pages != 0 && n >= pages && !pages_on_their_way(h);
+}
 __device__ inline void note_unanswered(const heap_view& h) {
   atomic::store<order::relaxed>(&h.state->denied_until_ns.value, now_ns() + unanswered_pause_ns);
 }
@@ -160,17 +168,18 @@ WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   if (!service_alive(h)) return 0;
 
   const std::uint64_t start = now_ns();
+  const std::uint64_t before = atomic::load<order::relaxed>(&s.denied.value);
   unsigned pause = 64;
   count(s.host_waits);
   for (;;) {
     // Shorter runs than are needed may lie beside pages of the stock: a run fails only when the
     // host has no page left.
-    if (!denied(h, 1)) post_stock_request(h, denied(h, n) ? 1 : n);
+    if (!denied(h, 1)) post_stock_request(h, denied(h, n) || denied_since(h, n, before) ? 1 : n);
     poll_stock_reply(h);
     p = take_pages(h, n);
     const std::uint64_t waited = now_ns() - start;
     note_wait(h, waited);
-    if (p != 0 || denied(h, 1)) return p;
+    if (p != 0 || denied(h, 1) || denied_since(h, 1, before)) return p;
     if (waited > h.refill_timeout_ns) {
       note_unanswered(h);
       return 0;

@@ -1,0 +1,164 @@
+// The n-th system call of a heap fails, for every n: from its construction to its end, in host code
+// and in kernels. Calls answer nullptr or the constructor throws, nothing is lost, and once the
+// system has memory again the heap can be used to its last page.
+//
+// The linker lets this file stand between the library and mmap, munmap and madvise
+// (CMakeLists.txt: --wrap).
+#ifndef __CUDACC__
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cerrno>
+#include <new>
+
+#include "device_fixture.cuh"
+
+namespace {
+
+struct system_calls {
+  std::atomic<long> until_fault{-1};  ///< calls that still succeed; negative: all do
+  std::atomic<long> made{0};
+  std::atomic<long> mapped_bytes{0};
+
+  bool fails() {
+    made.fetch_add(1);
+    if (until_fault.load() < 0) return false;
+    return until_fault.fetch_sub(1) == 0;
+  }
+};
+system_calls& calls() {
+  static system_calls the;
+  return the;
+}
+
+}  // namespace
+
+extern "C" {
+void* __real_mmap(void* at, std::size_t bytes, int protection, int flags, int file, off_t offset);
+int __real_munmap(void* at, std::size_t bytes);
+int __real_madvise(void* at, std::size_t bytes, int advice);
+
+void* __wrap_mmap(void* at, std::size_t bytes, int protection, int flags, int file, off_t offset) {
+  if (calls().fails()) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  void* p = __real_mmap(at, bytes, protection, flags, file, offset);
+  if (p != MAP_FAILED) calls().mapped_bytes += static_cast<long>(bytes);
+  return p;
+}
+int __wrap_munmap(void* at, std::size_t bytes) {
+  calls().mapped_bytes -= static_cast<long>(bytes);
+  return __real_munmap(at, bytes);
+}
+int __wrap_madvise(void* at, std::size_t bytes, int advice) {
+  if (calls().fails()) {
+    errno = EAGAIN;
+    return -1;
+  }
+  return __real_madvise(at, bytes, advice);
+}
+}
+
+namespace warpheap {
+namespace {
+
+class SystemFaults : public DeviceTest {
+ protected:
+  static constexpr std::uint32_t lanes = 64;
+
+  static heap_options small() {
+    heap_options o = quiet_options(8_MiB);
+    o.initial_stock_bytes = 64_KiB;
+    o.refill_timeout_ns = 1'000'000'000;
+    return o;
+  }
+
+  /// Objects of all kinds of both sides, some freed by the other one; any may be nullptr.
+  static void use(heap& h) {
+    shared_array<void*> theirs(lanes);
+    void* mine[24] = {};
+    for (const std::size_t size : {std::size_t{4}, std::size_t{100}, 5_KiB, 40_KiB, 300_KiB}) {
+      for (void*& p : mine) p = h.malloc(size);
+      if (void* moved = h.realloc(mine[0], 2 * size)) mine[0] = moved;
+      if (void* zeroed = h.calloc(3, size)) h.free(zeroed);
+      if (void* aligned = h.aligned_alloc(16_KiB, size)) h.free(aligned);
+      launch(1, lanes, malloc_all, device_heap(h.device()), theirs.data(), lanes, size);
+      synchronize();
+      for (void* p : theirs)
+        if (p != nullptr) h.free(p);
+      std::fill(theirs.begin(), theirs.end(), nullptr);
+      std::copy(std::begin(mine), std::end(mine), theirs.begin());
+      launch(1, lanes, free_all, device_heap(h.device()), theirs.data(), lanes);
+      h.synchronize();
+    }
+    h.trim();
+  }
+
+  /// Pages that can be had at once by the host, in objects of 40 KiB, and after that by kernels.
+  static std::pair<std::uint32_t, std::uint32_t> use_all(heap& h) {
+    std::vector<void*> all;
+    while (void* p = h.malloc(40_KiB)) all.push_back(p);
+    const auto host = static_cast<std::uint32_t>(all.size());
+    for (void* p : all) h.free(p);
+    h.trim();
+    shared_array<void*> p(256);
+    launch(8, 32, malloc_all, device_heap(h.device()), p.data(), 256u, 40_KiB);
+    synchronize();
+    const auto device =
+        static_cast<std::uint32_t>(std::count_if(p.begin(), p.end(), [](void* q) { return q; }));
+    launch(8, 32, free_all, device_heap(h.device()), p.data(), 256u);
+    h.synchronize();
+    return {host, device};
+  }
+};
+
+TEST_F(SystemFaults, TheNthCallFails) {
+  // Threads, the executor and their stacks come first: they are not the heap's.
+  std::pair<std::uint32_t, std::uint32_t> everything;
+  for (int i = 0; i < 2; ++i) {
+    heap h(small());
+    use(h);
+    everything = use_all(h);
+  }
+  EXPECT_GT(everything.first, 190u);
+  EXPECT_GT(everything.second, 190u);
+
+  const long mapped = calls().mapped_bytes;
+  long refused = 0, n = 0;
+  for (; n < 500; ++n) {
+    calls().until_fault = n;
+    bool made = false;
+    try {
+      heap h(small());
+      made = true;
+      use(h);
+      const bool fault_was_met = calls().until_fault < 0;
+      calls().until_fault = -1;
+      if (!fault_was_met) break;
+      h.synchronize();
+      expect_empty(h);
+      EXPECT_EQ(use_all(h), everything) << "after fault " << n;
+      expect_empty(h);
+    } catch (const heap_error&) {
+      EXPECT_FALSE(made) << "fault " << n;
+      ++refused;
+    } catch (const std::bad_alloc&) {
+      EXPECT_FALSE(made) << "fault " << n;
+      ++refused;
+    }
+    calls().until_fault = -1;
+    EXPECT_LE(calls().mapped_bytes, mapped) << "fault " << n << " left memory behind";
+    if (HasFailure()) return;
+  }
+  std::printf("%ld system calls failed in turn, with %ld there was no heap\n", n, refused);
+  EXPECT_GT(refused, 3) << "faults in the constructor";
+  EXPECT_GT(n, refused + 3) << "faults after it";
+  EXPECT_LT(n, 500) << "there is always one more system call";
+}
+
+}  // namespace
+}  // namespace warpheap
+
+#endif
