@@ -132,6 +132,9 @@ class alignas(64) mcache {
   bool let_go_full(mspan* s);
   void make_current(mspan* s);
   void note_free(mspan* s);
+  bool keep(mspan* s);
+  void release(mspan* s);
+  mspan* take_kept(unsigned span_class, std::size_t npages);
   void add_other(mspan* s);
   void hand_over(mspan* s);
   void* alloc_tiny_block(unsigned n);
@@ -150,7 +153,12 @@ class alignas(64) mcache {
 
   span_list large_;  // kept
   std::size_t large_pages_ = 0;
-  std::size_t kept_pages_ = 0;  // of small-object spans without objects
+  // Spans without objects, by their pages, for any class but that of tiny blocks, whose own are
+  // first. As many pages are kept as this cache took for itself, so that a thread which only frees
+  // what others allocate keeps none.
+  std::array<span_list, max_host_span_pages + 1> kept_;
+  std::size_t kept_pages_ = 0;
+  std::size_t keepable_pages_ = 0;
   mheap* heap_;
   mcentral_set* central_;
   page_stock stock_;

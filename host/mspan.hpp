@@ -73,6 +73,14 @@ constexpr unsigned host_span_objects(unsigned size_class) {
                                                  / class_to_size(size_class));
 }
 
+inline constexpr unsigned max_host_span_pages = [] {
+  unsigned most = 0;
+  for (unsigned c = 0; c < num_classes; ++c) {
+    most = host_span_pages(c) > most ? host_span_pages(c) : most;
+  }
+  return most;
+}();
+
 /// What a span's pages are used for.
 enum class span_state : std::uint8_t {
   dead,    ///< no pages: the record is in the pool
@@ -144,7 +152,6 @@ class alignas(64) mspan {
     divisor_ = c == 0 ? 0 : divisor(class_to_size(c));
     free_all();
     if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
-    is_kept = false;
   }
 
   /// The slots alone; the free words stay.
@@ -440,8 +447,6 @@ class alignas(64) mspan {
   std::atomic<tiny_mask_block*> tiny_masks{nullptr};
   /// The pages may hold old contents.
   bool needzero = true;
-  /// The owner keeps it without objects (mcache).
-  bool is_kept = false;
 
  private:
   friend class span_list;
