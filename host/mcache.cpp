@@ -141,13 +141,10 @@ void mcache::take_left(mspan* s) {
 }
 
 void mcache::add_other(mspan* s) {
+  // At the back: by the time that it is the turn of a span, more of it will have been freed.
   span_list& list = others(s->span_class());
-  list.insert_front(s);
-  if (list.size() * s->npages() <= max_other_pages) return;
-  mspan* last = list.last();
-  if (last == s) return;
-  list.remove(last);
-  hand_over(last);
+  list.insert_back(s);
+  if (list.size() * s->npages() > max_other_pages) hand_over(list.pop_front());
 }
 
 /// Gives a span of this cache, in no list, to mcentral.

@@ -38,6 +38,17 @@ class alignas(64) mcache {
     counters.mallocs[size_class].increment();
     return p;
   }
+  /// The same, from another word of it if need be.
+  void* take_or_advance(unsigned size_class, contents kind) {
+    mspan* s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
+    void* p = s->take();
+    if (p == nullptr) {
+      if (!s->advance()) return nullptr;
+      p = s->take();
+    }
+    counters.mallocs[size_class].increment();
+    return p;
+  }
   /// Class for 1 <= n <= fine_limit.
   unsigned fine_class(std::size_t n) const { return fine_class_[(n + 7) >> 3]; }
 

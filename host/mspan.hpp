@@ -200,7 +200,7 @@ class alignas(64) mspan {
   /// Goes on to a word with a free slot, this one again if it can be; false when there is none.
   bool advance() {
     const unsigned n = words();
-    unsigned w = static_cast<unsigned>(current_ - words_);
+    unsigned w = current_word_;
     for (unsigned k = 0; k < n; ++k) {
       if (make_ready(w)) {
         enter(w);
@@ -235,13 +235,13 @@ class alignas(64) mspan {
         uint128{static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base_)} * divisor_;
     if (static_cast<std::uint64_t>(product) >= divisor_) return false;
     const auto slot = static_cast<std::uint64_t>(product >> 64);
-    word* words = words_ + slot / 64;
-    const std::uint64_t old = words[max_words].load(std::memory_order_relaxed);  // its free_at
-    const std::uint64_t ready = words[0].load(std::memory_order_relaxed);
+    own_bits& bits_of_64 = own_[slot / 64];
+    const std::uint64_t old = bits_of_64.free.load(std::memory_order_relaxed);
+    const std::uint64_t ready = bits_of_64.ready.load(std::memory_order_relaxed);
     if (((old | ready) >> (slot & 63) & 1) != 0) return false;
     const std::uint64_t now = old | std::uint64_t{1} << (slot & 63);
     if (now == empty_word_) return false;
-    words[max_words].store(now, std::memory_order_relaxed);
+    bits_of_64.free.store(now, std::memory_order_relaxed);
     return true;
   }
   /// The same for a slot; false if it is free already.
@@ -452,12 +452,12 @@ class alignas(64) mspan {
   friend class span_list;
 
   using word = std::atomic<std::uint64_t>;
-  word& ready_at(unsigned w) { return words_[w]; }
-  word& free_at(unsigned w) { return words_[max_words + w]; }
-  word& remote_at(unsigned w) { return words_[2 * max_words + w]; }
-  const word& ready_at(unsigned w) const { return words_[w]; }
-  const word& free_at(unsigned w) const { return words_[max_words + w]; }
-  const word& remote_at(unsigned w) const { return words_[2 * max_words + w]; }
+  word& ready_at(unsigned w) { return own_[w].ready; }
+  word& free_at(unsigned w) { return own_[w].free; }
+  word& remote_at(unsigned w) { return remote_[w]; }
+  const word& ready_at(unsigned w) const { return own_[w].ready; }
+  const word& free_at(unsigned w) const { return own_[w].free; }
+  const word& remote_at(unsigned w) const { return remote_[w]; }
 
   static constexpr std::uint64_t divisor(std::size_t elemsize) {
     return ~std::uint64_t{0} / elemsize + 1;
@@ -465,6 +465,7 @@ class alignas(64) mspan {
   std::uint64_t past_end(unsigned w) const { return ~bits::low_mask(nelems_ - w * 64u); }
   void enter(unsigned w) {
     current_ = &ready_at(w);
+    current_word_ = w;
     current_base_ = base_ + std::size_t{w} * 64 * elemsize_;
     current_size_ = elemsize_;
   }
@@ -503,16 +504,21 @@ class alignas(64) mspan {
   std::size_t elemsize_ = 0;
 
   // The owner's.
-  alignas(64) std::atomic<std::uint64_t>* current_ = words_;
+  alignas(64) word* current_ = &own_[0].ready;
   std::byte* current_base_ = nullptr;
   std::size_t current_size_ = 0;
+  unsigned current_word_ = 0;
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
   std::uint32_t sweepgen_ = 0;
   span_state state_ = span_state::dead;
 
-  // The sets of bits: ready, free, remote, in this order, so that one address leads to all.
-  alignas(64) std::atomic<std::uint64_t> words_[3 * max_words]{};
+  // The sets of bits. Ready and free lie side by side: a free by the owner looks at both.
+  struct own_bits {
+    word ready{0}, free{0};
+  };
+  alignas(64) own_bits own_[max_words];
+  alignas(64) word remote_[max_words]{};
 };
 
 }  // namespace warpheap
