@@ -139,9 +139,20 @@ enum class remote_free : std::uint8_t { done, was_free, left_full };
 
 /// Record of a span. Type-stable: a free of a stale pointer may meet it at any time.
 class alignas(64) mspan {
+  using word = std::atomic<std::uint64_t>;
+
  public:
   static constexpr unsigned max_words = max_objects_per_span / 64;
 
+ private:
+  // The owner's two sets of bits lie side by side, as a free by the owner looks at both; and at the
+  // beginning, which spares that look an addition.
+  struct own_bits {
+    word ready{0}, free{0};
+  };
+  own_bits own_[max_words];
+
+ public:
   /// Takes over pages for span_class; class 0: one object. All slots are free (class 0: taken).
   void init(std::byte* base, std::size_t npages, unsigned span_class) {
     const unsigned c = host_span_size_class(span_class);
@@ -235,11 +246,12 @@ class alignas(64) mspan {
         uint128{static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base_)} * divisor_;
     if (static_cast<std::uint64_t>(product) >= divisor_) return false;
     const auto slot = static_cast<std::uint64_t>(product >> 64);
+    const std::uint64_t bit = slot & 63;
     own_bits& bits_of_64 = own_[slot / 64];
     const std::uint64_t old = bits_of_64.free.load(std::memory_order_relaxed);
     const std::uint64_t ready = bits_of_64.ready.load(std::memory_order_relaxed);
-    if (((old | ready) >> (slot & 63) & 1) != 0) return false;
-    const std::uint64_t now = old | std::uint64_t{1} << (slot & 63);
+    if (((old | ready) >> bit & 1) != 0) return false;
+    const std::uint64_t now = old | std::uint64_t{1} << bit;
     if (now == empty_word_) return false;
     bits_of_64.free.store(now, std::memory_order_relaxed);
     return true;
@@ -444,14 +456,13 @@ class alignas(64) mspan {
 
   /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of
   /// stale pointers, which may meet a record at any time.
-  std::atomic<tiny_mask_block*> tiny_masks{nullptr};
+  alignas(64) std::atomic<tiny_mask_block*> tiny_masks{nullptr};
   /// The pages may hold old contents.
   bool needzero = true;
 
  private:
   friend class span_list;
 
-  using word = std::atomic<std::uint64_t>;
   word& ready_at(unsigned w) { return own_[w].ready; }
   word& free_at(unsigned w) { return own_[w].free; }
   word& remote_at(unsigned w) { return remote_[w]; }
@@ -467,7 +478,7 @@ class alignas(64) mspan {
     current_ = &ready_at(w);
     current_word_ = w;
     current_base_ = base_ + std::size_t{w} * 64 * elemsize_;
-    current_size_ = elemsize_;
+    current_size_ = static_cast<std::uint32_t>(elemsize_);
   }
   /// Moves a word's free slots to `ready`; false when there is none in either.
   bool make_ready(unsigned w) {
@@ -506,18 +517,13 @@ class alignas(64) mspan {
   // The owner's.
   alignas(64) word* current_ = &own_[0].ready;
   std::byte* current_base_ = nullptr;
-  std::size_t current_size_ = 0;
+  std::uint32_t current_size_ = 0;
   unsigned current_word_ = 0;
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
   std::uint32_t sweepgen_ = 0;
   span_state state_ = span_state::dead;
 
-  // The sets of bits. Ready and free lie side by side: a free by the owner looks at both.
-  struct own_bits {
-    word ready{0}, free{0};
-  };
-  alignas(64) own_bits own_[max_words];
   alignas(64) word remote_[max_words]{};
 };
 
