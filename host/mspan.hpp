@@ -39,96 +39,17 @@
 #include <warpheap/size_classes.hpp>
 
 #include "host/free_cursor.hpp"
+#include "host/span_classes.hpp"
+#include "host/span_status.hpp"
 #include "host/tiny_mask.hpp"
 
 namespace warpheap {
-
-/// Whether an object may hold pointers. The two kinds never share a span.
-enum class contents : std::uint8_t { no_pointers, pointers };
-
-// Span classes of the host heap: those of the size classes, with and without pointers, and one more
-// for the 16-byte blocks of tiny objects, whose spans carry a mask for each block.
-inline constexpr unsigned tiny_span_class = num_span_classes;
-inline constexpr unsigned host_span_classes = num_span_classes + 1;
-
-constexpr unsigned host_span_size_class(unsigned span_class) {
-  return span_class == tiny_span_class ? tiny_class : span_class_size_class(span_class);
-}
-
-// Pages and slots of a host span. Those of the size class, if they are many slots; else a multiple,
-// for 32 KiB or 64 slots, and 8 slots at least. With one slot to a span, as the class table has it
-// for 8 KiB, allocating and freeing in turn a thousand objects took 120 ns each, most of it for
-// making spans; with 8 slots it is a fifth. Pages that no object was put on cost no memory.
-constexpr unsigned host_span_pages(unsigned size_class) {
-  const unsigned pages = class_to_pages(size_class), slots = class_to_objects(size_class);
-  if (slots == 0) return 0;
-  const unsigned for_bytes = (4 + pages - 1) / pages, for_slots = (64 + slots - 1) / slots;
-  const unsigned least = (8 + slots - 1) / slots;
-  const unsigned wanted = for_bytes < for_slots ? for_bytes : for_slots;
-  return pages * (wanted > least ? wanted : least);
-}
-constexpr unsigned host_span_objects(unsigned size_class) {
-  return size_class == 0 ? 0
-                         : static_cast<unsigned>(host_span_pages(size_class) * page_size
-                                                 / class_to_size(size_class));
-}
-
-inline constexpr unsigned max_host_span_pages = [] {
-  unsigned most = 0;
-  for (unsigned c = 0; c < num_classes; ++c) {
-    most = host_span_pages(c) > most ? host_span_pages(c) : most;
-  }
-  return most;
-}();
 
 /// What a span's pages are used for.
 enum class span_state : std::uint8_t {
   dead,    ///< no pages: the record is in the pool
   in_use,  ///< objects
   manual,  ///< pages managed by someone else
-};
-
-/// Who may take slots from a span.
-enum class span_place : std::uint8_t {
-  cached,   ///< its owner, a thread's cache
-  none,     ///< dead, or in nobody's hands during a transition
-  partial,  ///< mcentral, with free slots
-  full,     ///< nobody: it has none. The first to free one becomes its owner
-  empty,    ///< mcentral, all slots free, kept for reuse
-  large,    ///< one large object: nobody
-};
-
-/// Status of a span in one word: its owner, or its place and span class; and marks.
-class span_status {
- public:
-  static constexpr std::uintptr_t pending = 1;  ///< others have freed slots
-  static constexpr std::uintptr_t tiny = 2;     ///< with an owner: a span of tiny blocks
-
-  constexpr explicit span_status(std::uintptr_t bits) : bits_(bits) {}
-  static constexpr span_status in(span_place p, unsigned span_class) {
-    return span_status(static_cast<std::uintptr_t>(p) << 2 | std::uintptr_t{span_class} << 8);
-  }
-  /// cache: an address aligned to 64 at least.
-  static span_status of(const void* cache, unsigned span_class) {
-    return span_status(reinterpret_cast<std::uintptr_t>(cache)
-                       | (span_class == tiny_span_class ? tiny : 0));
-  }
-
-  constexpr std::uintptr_t bits() const { return bits_; }
-  constexpr bool is_pending() const { return (bits_ & pending) != 0; }
-  constexpr bool is_cached() const { return bits_ >= std::uintptr_t{1} << 16; }
-  bool is_owned_by(const void* cache) const {
-    return (bits_ & ~(pending | tiny)) == reinterpret_cast<std::uintptr_t>(cache);
-  }
-  constexpr span_place place() const {
-    return is_cached() ? span_place::cached : static_cast<span_place>(bits_ >> 2 & 0x3f);
-  }
-  /// Of a span without owner.
-  constexpr unsigned span_class() const { return static_cast<unsigned>(bits_ >> 8); }
-  constexpr span_status without_pending() const { return span_status(bits_ & ~pending); }
-
- private:
-  std::uintptr_t bits_;
 };
 
 /// How far a span is in the sweep cycle of its heap, see sweep_phase.
