@@ -249,14 +249,10 @@ void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
   if (last_used.heap_id == id_) [[likely]] {
     mcache* c = last_used.cache;
     void* p = nullptr;
-    if (n > detail::fine_limit && n <= max_small_size) {
-      p = c->take(size_to_class(n), kind);
-    } else if (kind == contents::no_pointers) {
-      if (n == 8) {
-        p = c->take(1, kind);
-      } else if (n - 1 < tiny_size - 1) {
-        p = c->alloc_tiny(static_cast<unsigned>(n));
-      }
+    if (n - 1 >= tiny_size - 1 || kind == contents::pointers || n == 8) {
+      if (n - 1 < max_small_size) p = c->take_or_advance(size_to_class(n), kind);
+    } else {
+      p = c->alloc_tiny(static_cast<unsigned>(n));
     }
     if (p != nullptr) [[likely]]
       return p;

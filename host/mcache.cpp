@@ -57,23 +57,44 @@ mspan* mcache::next_span(unsigned span_class) {
   span_list& mine = others(span_class);
   for (;;) {
     mspan* s = mine.pop_front();
-    if (s != nullptr) {
-      if (s->is_kept) {
-        s->is_kept = false;
-        kept_pages_ -= s->npages();
-      }
-    } else {
+    if (s == nullptr) {
       s = (*central_)[span_class].cache_span(this);
       if (s == nullptr) break;
       counters.refills.add(1);
     }
     if (s->has_free() || !let_go_full(s)) return s;
   }
-  mspan* s = heap_->alloc_span(host_span_pages(host_span_size_class(span_class)), span_class,
-                               span_status::of(this, span_class), stock_);
+  const std::size_t npages = host_span_pages(host_span_size_class(span_class));
+  mspan* s = take_kept(span_class, npages);
+  if (s == nullptr) {
+    s = heap_->alloc_span(npages, span_class, span_status::of(this, span_class), stock_);
+    if (s == nullptr) return nullptr;
+    s->set_phase(heap_->sweepgen(), sweep_phase::cached);
+    counters.refills.add(1);
+  }
+  keepable_pages_ += npages;
+  return s;
+}
+
+/// Keeps a span of this cache without objects, in none of its lists; false when it has enough.
+bool mcache::keep(mspan* s) {
+  const std::size_t most = std::min(max_kept_pages, heap_->reserve_pages() / kept_part);
+  if (s->npages() > keepable_pages_ || kept_pages_ + s->npages() > most) return false;
+  keepable_pages_ -= s->npages();
+  kept_pages_ += s->npages();
+  kept_[s->is_tiny() ? 0 : s->npages()].insert_front(s);
+  return true;
+}
+
+/// A kept span for the class, all slots free; nullptr when there is none.
+mspan* mcache::take_kept(unsigned span_class, std::size_t npages) {
+  mspan* s = kept_[span_class == tiny_span_class ? 0 : npages].pop_front();
   if (s == nullptr) return nullptr;
-  s->set_phase(heap_->sweepgen(), sweep_phase::cached);
-  counters.refills.add(1);
+  kept_pages_ -= npages;
+  if (s->status().is_pending()) collect(s);
+  // The pages lead to this record already, and it stays this cache's.
+  if (s->span_class() != span_class) s->init(s->base(), npages, span_class);
+  s->needzero = true;
   return s;
 }
 
@@ -120,21 +141,14 @@ void mcache::take_left(mspan* s) {
 }
 
 void mcache::add_other(mspan* s) {
+  // At the back: by the time that it is the turn of a span, more of it will have been freed.
   span_list& list = others(s->span_class());
-  list.insert_front(s);
-  if (list.size() * s->npages() <= max_other_pages) return;
-  mspan* last = list.last();
-  if (last == s) return;
-  list.remove(last);
-  hand_over(last);
+  list.insert_back(s);
+  if (list.size() * s->npages() > max_other_pages) hand_over(list.pop_front());
 }
 
 /// Gives a span of this cache, in no list, to mcentral.
 void mcache::hand_over(mspan* s) {
-  if (s->is_kept) {
-    s->is_kept = false;
-    kept_pages_ -= s->npages();
-  }
   s->leave();
   if (s->status().is_pending()) collect(s);
   (*central_)[s->span_class()].uncache_span(s);
@@ -155,14 +169,12 @@ void mcache::note_free(mspan* s) {
     collect(s);
     if (!s->has_all_free()) return;
   }
-  span_list& list = others(s->span_class());
-  list.remove(s);
-  if (kept_pages_ + s->npages() <= std::min(max_kept_pages, heap_->reserve_pages() / kept_part)) {
-    s->is_kept = true;
-    kept_pages_ += s->npages();
-    list.insert_back(s);  // those with objects are to fill up first
-    return;
-  }
+  others(s->span_class()).remove(s);
+  if (!keep(s)) release(s);
+}
+
+/// Gives the pages of a span of this cache, without objects and in no list, back to the heap.
+void mcache::release(mspan* s) {
   span_status seen = span_status::of(this, s->span_class());
   while (!s->exchange_status(seen, span_status::in(span_place::none, s->span_class()))) {
     collect(s);
@@ -262,8 +274,11 @@ void mcache::flush() {
   for (span_list& list : others_) {
     while (mspan* s = list.pop_front()) hand_over(s);
   }
+  for (span_list& list : kept_) {
+    while (mspan* s = list.pop_front()) release(s);
+  }
   while (mspan* s = large_.pop_front()) heap_->free_span(s);
-  large_pages_ = 0;
+  large_pages_ = kept_pages_ = keepable_pages_ = 0;
   heap_->flush(stock_);
 }
 
@@ -272,8 +287,9 @@ void mcache::forget_spans() {
   tiny_span_ = nullptr;
   current_.fill(&no_span);
   for (span_list& list : others_) list.clear();
+  for (span_list& list : kept_) list.clear();
   large_.clear();
-  large_pages_ = kept_pages_ = 0;
+  large_pages_ = kept_pages_ = keepable_pages_ = 0;
 }
 
 }  // namespace warpheap

@@ -38,6 +38,17 @@ class alignas(64) mcache {
     counters.mallocs[size_class].increment();
     return p;
   }
+  /// The same, from another word of it if need be.
+  void* take_or_advance(unsigned size_class, contents kind) {
+    mspan* s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
+    void* p = s->take();
+    if (p == nullptr) {
+      if (!s->advance()) return nullptr;
+      p = s->take();
+    }
+    counters.mallocs[size_class].increment();
+    return p;
+  }
   /// Class for 1 <= n <= fine_limit.
   unsigned fine_class(std::size_t n) const { return fine_class_[(n + 7) >> 3]; }
 
@@ -132,6 +143,9 @@ class alignas(64) mcache {
   bool let_go_full(mspan* s);
   void make_current(mspan* s);
   void note_free(mspan* s);
+  bool keep(mspan* s);
+  void release(mspan* s);
+  mspan* take_kept(unsigned span_class, std::size_t npages);
   void add_other(mspan* s);
   void hand_over(mspan* s);
   void* alloc_tiny_block(unsigned n);
@@ -150,7 +164,12 @@ class alignas(64) mcache {
 
   span_list large_;  // kept
   std::size_t large_pages_ = 0;
-  std::size_t kept_pages_ = 0;  // of small-object spans without objects
+  // Spans without objects, by their pages, for any class but that of tiny blocks, whose own are
+  // first. As many pages are kept as this cache took for itself, so that a thread which only frees
+  // what others allocate keeps none.
+  std::array<span_list, max_host_span_pages + 1> kept_;
+  std::size_t kept_pages_ = 0;
+  std::size_t keepable_pages_ = 0;
   mheap* heap_;
   mcentral_set* central_;
   page_stock stock_;

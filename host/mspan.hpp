@@ -39,88 +39,17 @@
 #include <warpheap/size_classes.hpp>
 
 #include "host/free_cursor.hpp"
+#include "host/span_classes.hpp"
+#include "host/span_status.hpp"
 #include "host/tiny_mask.hpp"
 
 namespace warpheap {
-
-/// Whether an object may hold pointers. The two kinds never share a span.
-enum class contents : std::uint8_t { no_pointers, pointers };
-
-// Span classes of the host heap: those of the size classes, with and without pointers, and one more
-// for the 16-byte blocks of tiny objects, whose spans carry a mask for each block.
-inline constexpr unsigned tiny_span_class = num_span_classes;
-inline constexpr unsigned host_span_classes = num_span_classes + 1;
-
-constexpr unsigned host_span_size_class(unsigned span_class) {
-  return span_class == tiny_span_class ? tiny_class : span_class_size_class(span_class);
-}
-
-// Pages and slots of a host span. Those of the size class, if they are many slots; else a multiple,
-// for 32 KiB or 64 slots, and 8 slots at least. With one slot to a span, as the class table has it
-// for 8 KiB, allocating and freeing in turn a thousand objects took 120 ns each, most of it for
-// making spans; with 8 slots it is a fifth. Pages that no object was put on cost no memory.
-constexpr unsigned host_span_pages(unsigned size_class) {
-  const unsigned pages = class_to_pages(size_class), slots = class_to_objects(size_class);
-  if (slots == 0) return 0;
-  const unsigned for_bytes = (4 + pages - 1) / pages, for_slots = (64 + slots - 1) / slots;
-  const unsigned least = (8 + slots - 1) / slots;
-  const unsigned wanted = for_bytes < for_slots ? for_bytes : for_slots;
-  return pages * (wanted > least ? wanted : least);
-}
-constexpr unsigned host_span_objects(unsigned size_class) {
-  return size_class == 0 ? 0
-                         : static_cast<unsigned>(host_span_pages(size_class) * page_size
-                                                 / class_to_size(size_class));
-}
 
 /// What a span's pages are used for.
 enum class span_state : std::uint8_t {
   dead,    ///< no pages: the record is in the pool
   in_use,  ///< objects
   manual,  ///< pages managed by someone else
-};
-
-/// Who may take slots from a span.
-enum class span_place : std::uint8_t {
-  cached,   ///< its owner, a thread's cache
-  none,     ///< dead, or in nobody's hands during a transition
-  partial,  ///< mcentral, with free slots
-  full,     ///< nobody: it has none. The first to free one becomes its owner
-  empty,    ///< mcentral, all slots free, kept for reuse
-  large,    ///< one large object: nobody
-};
-
-/// Status of a span in one word: its owner, or its place and span class; and marks.
-class span_status {
- public:
-  static constexpr std::uintptr_t pending = 1;  ///< others have freed slots
-  static constexpr std::uintptr_t tiny = 2;     ///< with an owner: a span of tiny blocks
-
-  constexpr explicit span_status(std::uintptr_t bits) : bits_(bits) {}
-  static constexpr span_status in(span_place p, unsigned span_class) {
-    return span_status(static_cast<std::uintptr_t>(p) << 2 | std::uintptr_t{span_class} << 8);
-  }
-  /// cache: an address aligned to 64 at least.
-  static span_status of(const void* cache, unsigned span_class) {
-    return span_status(reinterpret_cast<std::uintptr_t>(cache)
-                       | (span_class == tiny_span_class ? tiny : 0));
-  }
-
-  constexpr std::uintptr_t bits() const { return bits_; }
-  constexpr bool is_pending() const { return (bits_ & pending) != 0; }
-  constexpr bool is_cached() const { return bits_ >= std::uintptr_t{1} << 16; }
-  bool is_owned_by(const void* cache) const {
-    return (bits_ & ~(pending | tiny)) == reinterpret_cast<std::uintptr_t>(cache);
-  }
-  constexpr span_place place() const {
-    return is_cached() ? span_place::cached : static_cast<span_place>(bits_ >> 2 & 0x3f);
-  }
-  /// Of a span without owner.
-  constexpr unsigned span_class() const { return static_cast<unsigned>(bits_ >> 8); }
-  constexpr span_status without_pending() const { return span_status(bits_ & ~pending); }
-
- private:
-  std::uintptr_t bits_;
 };
 
 /// How far a span is in the sweep cycle of its heap, see sweep_phase.
@@ -131,9 +60,20 @@ enum class remote_free : std::uint8_t { done, was_free, left_full };
 
 /// Record of a span. Type-stable: a free of a stale pointer may meet it at any time.
 class alignas(64) mspan {
+  using word = std::atomic<std::uint64_t>;
+
  public:
   static constexpr unsigned max_words = max_objects_per_span / 64;
 
+ private:
+  // The owner's two sets of bits lie side by side, as a free by the owner looks at both; and at the
+  // beginning, which spares that look an addition.
+  struct own_bits {
+    word ready{0}, free{0};
+  };
+  own_bits own_[max_words];
+
+ public:
   /// Takes over pages for span_class; class 0: one object. All slots are free (class 0: taken).
   void init(std::byte* base, std::size_t npages, unsigned span_class) {
     const unsigned c = host_span_size_class(span_class);
@@ -144,7 +84,6 @@ class alignas(64) mspan {
     divisor_ = c == 0 ? 0 : divisor(class_to_size(c));
     free_all();
     if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
-    is_kept = false;
   }
 
   /// The slots alone; the free words stay.
@@ -193,7 +132,7 @@ class alignas(64) mspan {
   /// Goes on to a word with a free slot, this one again if it can be; false when there is none.
   bool advance() {
     const unsigned n = words();
-    unsigned w = static_cast<unsigned>(current_ - words_);
+    unsigned w = current_word_;
     for (unsigned k = 0; k < n; ++k) {
       if (make_ready(w)) {
         enter(w);
@@ -228,13 +167,14 @@ class alignas(64) mspan {
         uint128{static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base_)} * divisor_;
     if (static_cast<std::uint64_t>(product) >= divisor_) return false;
     const auto slot = static_cast<std::uint64_t>(product >> 64);
-    word* words = words_ + slot / 64;
-    const std::uint64_t old = words[max_words].load(std::memory_order_relaxed);  // its free_at
-    const std::uint64_t ready = words[0].load(std::memory_order_relaxed);
-    if (((old | ready) >> (slot & 63) & 1) != 0) return false;
-    const std::uint64_t now = old | std::uint64_t{1} << (slot & 63);
+    const std::uint64_t bit = slot & 63;
+    own_bits& bits_of_64 = own_[slot / 64];
+    const std::uint64_t old = bits_of_64.free.load(std::memory_order_relaxed);
+    const std::uint64_t ready = bits_of_64.ready.load(std::memory_order_relaxed);
+    if (((old | ready) >> bit & 1) != 0) return false;
+    const std::uint64_t now = old | std::uint64_t{1} << bit;
     if (now == empty_word_) return false;
-    words[max_words].store(now, std::memory_order_relaxed);
+    bits_of_64.free.store(now, std::memory_order_relaxed);
     return true;
   }
   /// The same for a slot; false if it is free already.
@@ -437,22 +377,19 @@ class alignas(64) mspan {
 
   /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of
   /// stale pointers, which may meet a record at any time.
-  std::atomic<tiny_mask_block*> tiny_masks{nullptr};
+  alignas(64) std::atomic<tiny_mask_block*> tiny_masks{nullptr};
   /// The pages may hold old contents.
   bool needzero = true;
-  /// The owner keeps it without objects (mcache).
-  bool is_kept = false;
 
  private:
   friend class span_list;
 
-  using word = std::atomic<std::uint64_t>;
-  word& ready_at(unsigned w) { return words_[w]; }
-  word& free_at(unsigned w) { return words_[max_words + w]; }
-  word& remote_at(unsigned w) { return words_[2 * max_words + w]; }
-  const word& ready_at(unsigned w) const { return words_[w]; }
-  const word& free_at(unsigned w) const { return words_[max_words + w]; }
-  const word& remote_at(unsigned w) const { return words_[2 * max_words + w]; }
+  word& ready_at(unsigned w) { return own_[w].ready; }
+  word& free_at(unsigned w) { return own_[w].free; }
+  word& remote_at(unsigned w) { return remote_[w]; }
+  const word& ready_at(unsigned w) const { return own_[w].ready; }
+  const word& free_at(unsigned w) const { return own_[w].free; }
+  const word& remote_at(unsigned w) const { return remote_[w]; }
 
   static constexpr std::uint64_t divisor(std::size_t elemsize) {
     return ~std::uint64_t{0} / elemsize + 1;
@@ -460,8 +397,9 @@ class alignas(64) mspan {
   std::uint64_t past_end(unsigned w) const { return ~bits::low_mask(nelems_ - w * 64u); }
   void enter(unsigned w) {
     current_ = &ready_at(w);
+    current_word_ = w;
     current_base_ = base_ + std::size_t{w} * 64 * elemsize_;
-    current_size_ = elemsize_;
+    current_size_ = static_cast<std::uint32_t>(elemsize_);
   }
   /// Moves a word's free slots to `ready`; false when there is none in either.
   bool make_ready(unsigned w) {
@@ -498,16 +436,16 @@ class alignas(64) mspan {
   std::size_t elemsize_ = 0;
 
   // The owner's.
-  alignas(64) std::atomic<std::uint64_t>* current_ = words_;
+  alignas(64) word* current_ = &own_[0].ready;
   std::byte* current_base_ = nullptr;
-  std::size_t current_size_ = 0;
+  std::uint32_t current_size_ = 0;
+  unsigned current_word_ = 0;
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
   std::uint32_t sweepgen_ = 0;
   span_state state_ = span_state::dead;
 
-  // The sets of bits: ready, free, remote, in this order, so that one address leads to all.
-  alignas(64) std::atomic<std::uint64_t> words_[3 * max_words]{};
+  alignas(64) word remote_[max_words]{};
 };
 
 }  // namespace warpheap

@@ -1,0 +1,71 @@
+// Pairs and batches: a size, touched or not.
+#include "bench/host/basic.hpp"
+
+#include "bench/host/tools.hpp"
+
+namespace warpheap::bench::host {
+namespace {
+
+constexpr std::size_t sizes[] = {8,    16,   32,   64,   128,   256,   512,
+                                 1024, 2048, 4096, 8192, 16384, 32768, 1 << 20};
+
+void touch(void* p, std::size_t n) {
+  auto* bytes = static_cast<volatile unsigned char*>(p);
+  for (std::size_t i = 0; i < n; i += 64) bytes[i] = 1;
+}
+
+/// Objects of a batch: 1000, but no more than 32 MiB of them.
+std::size_t batch_of(std::size_t bytes) {
+  return std::min<std::size_t>(1000, (std::size_t{32} << 20) / bytes);
+}
+
+/// The median of several times that f(), which does `operations`, takes in all threads.
+template <class F>
+double median_ns(const setting& how, std::size_t operations, F&& f) {
+  constexpr unsigned times = 7;
+  double ns[times];
+  for (double& one : ns) one = in_threads(how.threads, f) / static_cast<double>(operations);
+  std::sort(ns, ns + times);
+  return ns[times / 2];
+}
+
+}  // namespace
+
+std::vector<measurement> run_pairs(const setting& how) {
+  std::vector<measurement> out;
+  for (const std::size_t bytes : sizes) {
+    const double budget = how.touch ? 2e5 / (1 + static_cast<double>(bytes) / 2048) : 2e5;
+    const auto n = static_cast<std::size_t>(std::max(200.0, budget * how.scale));
+    out.push_back({bytes, median_ns(how, n, [&](unsigned) {
+                     for (std::size_t i = 0; i < n; ++i) {
+                       void* p = opaque(std::malloc(bytes));
+                       if (how.touch) touch(p, bytes);
+                       std::free(p);
+                     }
+                   })});
+  }
+  return out;
+}
+
+std::vector<measurement> run_batches(const setting& how) {
+  std::vector<measurement> out;
+  for (const std::size_t bytes : sizes) {
+    const std::size_t batch = batch_of(bytes);
+    const double budget = how.touch ? 100 / (1 + static_cast<double>(bytes) / 2048) : 100;
+    const auto rounds = static_cast<std::size_t>(std::max(2.0, budget * how.scale));
+    std::vector<std::vector<void*>> of_thread(how.threads, std::vector<void*>(batch));
+    out.push_back({bytes, median_ns(how, rounds * batch, [&](unsigned me) {
+                     std::vector<void*>& all = of_thread[me];
+                     for (std::size_t r = 0; r < rounds; ++r) {
+                       for (void*& p : all) {
+                         p = opaque(std::malloc(bytes));
+                         if (how.touch) touch(p, bytes);
+                       }
+                       for (void* p : all) std::free(p);
+                     }
+                   })});
+  }
+  return out;
+}
+
+}  // namespace warpheap::bench::host

@@ -1,0 +1,94 @@
+// Time, random numbers and threads of the workloads. None of it allocates while the clock runs.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+namespace warpheap::bench::host {
+
+/// A small generator of random numbers (splitmix64), one for each thread.
+class randoms {
+ public:
+  explicit randoms(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
+  std::uint64_t next() {
+    std::uint64_t x = state_ += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+  }
+  /// Uniform in [low, high].
+  std::size_t between(std::size_t low, std::size_t high) {
+    return low + static_cast<std::size_t>((next() >> 32) * (high - low + 1) >> 32);
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+/// The compiler must neither take the pointer for known nor leave the pair out.
+inline void* opaque(void* p) {
+  asm volatile("" : "+r"(p) : : "memory");
+  return p;
+}
+
+inline double now_ns() {
+  return std::chrono::duration<double, std::nano>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+/// Runs f(thread) in as many threads, which begin together; the time from then to the last end.
+template <class F>
+double in_threads(unsigned n, F&& f) {
+  std::atomic<unsigned> ready{0};
+  std::atomic<bool> go{false};
+  std::vector<std::thread> threads;
+  for (unsigned t = 1; t < n; ++t) {
+    threads.emplace_back([&, t] {
+      ++ready;
+      while (!go) std::this_thread::yield();
+      f(t);
+    });
+  }
+  while (ready + 1 < n) std::this_thread::yield();
+  const double begin = now_ns();
+  go = true;
+  f(0u);
+  for (auto& thread : threads) thread.join();
+  return now_ns() - begin;
+}
+
+/// An object of a workload; its first and last byte tell its address, so that one that was handed
+/// out twice shows.
+struct object {
+  unsigned char* p = nullptr;
+  std::size_t n = 0;
+
+  unsigned char mark() const {
+    return static_cast<unsigned char>(reinterpret_cast<std::uintptr_t>(p) >> 4 ^ n);
+  }
+  void make(std::size_t size) {
+    n = size;
+    p = static_cast<unsigned char*>(opaque(std::malloc(size)));
+    if (p == nullptr) std::abort();
+    p[0] = p[n - 1] = mark();
+  }
+  void drop();
+};
+
+void note_damage();
+
+inline void object::drop() {
+  if (p == nullptr) return;
+  if (p[0] != mark() || p[n - 1] != mark()) note_damage();
+  std::free(p);
+  p = nullptr;
+}
+
+}  // namespace warpheap::bench::host

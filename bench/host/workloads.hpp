@@ -1,0 +1,37 @@
+// What the program of the suite "host" does with malloc and free: the shapes that people who write
+// allocators for CPUs measure, written from their descriptions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace warpheap::bench::host {
+
+/// How a workload is to run.
+struct setting {
+  unsigned threads = 1;
+  bool touch = false;  ///< pairs and batches: write each object
+  double scale = 1;    ///< of the number of operations
+};
+
+/// One measurement: operations are pairs of a malloc and a free, unless the workload says
+/// otherwise.
+struct measurement {
+  std::size_t bytes = 0;  ///< of each object; 0: they vary
+  double ns_per_op = 0;   ///< wall time, per operation of one thread
+};
+
+struct workload {
+  const char* name;
+  const char* summary;
+  std::vector<measurement> (*run)(const setting&);
+};
+
+const std::vector<workload>& workloads();
+
+/// Objects that did not have the contents they were given, since the program began.
+std::uint64_t damaged_objects();
+
+}  // namespace warpheap::bench::host

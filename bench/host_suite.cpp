@@ -1,0 +1,172 @@
+// The suite "host": the same program with each allocator's malloc, in turn, in one run.
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "bench/command.hpp"
+#include "bench/host/workloads.hpp"
+#include "bench/measure.hpp"
+#include "bench/registry.hpp"
+
+namespace warpheap::bench {
+namespace {
+
+/// Whose malloc: a library to preload, found by the loader.
+struct allocator {
+  std::string name;
+  std::string library;  // empty: the C library's own
+};
+
+const std::vector<allocator>& allocators() {
+  static const std::vector<allocator> all = {
+      {"warpheap", WARPHEAP_BENCH_MALLOC},      {"glibc", ""},
+      {"mimalloc", "libmimalloc.so.2"},       {"jemalloc", "libjemalloc.so.2"},
+      {"tcmalloc", "libtcmalloc_minimal.so.4"},
+  };
+  return all;
+}
+
+/// What one run of the program printed.
+struct child_result {
+  bool ran = false;
+  std::vector<host::measurement> measurements;
+  std::size_t start_kib = 0, peak_kib = 0, end_kib = 0;
+};
+
+child_result run_child(const std::string& workload, const host::setting& how,
+                       const allocator& whose) {
+  std::vector<std::string> command = {"env"};
+  if (!whose.library.empty()) command.push_back("LD_PRELOAD=" + whose.library);
+  for (const std::string& word :
+       {std::string(WARPHEAP_BENCH_HOST_PROGRAM), workload, std::to_string(how.threads),
+        std::string(how.touch ? "1" : "0"), std::to_string(how.scale)}) {
+    command.push_back(word);
+  }
+  if (!whose.library.empty()) {
+    command.push_back(std::filesystem::path(whose.library).filename().string());
+  }
+  std::string text;
+  child_result out;
+  out.ran = read_command(command, [&](std::string_view piece) {
+    text += piece;
+    return true;
+  });
+  std::istringstream lines(text);
+  for (std::string kind; lines >> kind;) {
+    if (kind == "op") {
+      host::measurement m;
+      lines >> m.bytes >> m.ns_per_op;
+      out.measurements.push_back(m);
+    } else if (kind == "rss") {
+      lines >> out.start_kib >> out.peak_kib >> out.end_kib;
+    }
+  }
+  return out;
+}
+
+/// An allocator's row at each size, and its memory: the most that any repetition took.
+struct record {
+  std::vector<timings> at_size;
+  std::size_t peak_kib = 0, end_kib = 0;
+};
+
+std::string at_bytes(std::size_t bytes) { return bytes == 0 ? "" : "_" + std::to_string(bytes); }
+
+/// Times of warpheap over those of the best other one, and over mimalloc in memory.
+void add_ratios(result& out, const std::map<std::string, record>& by_name,
+                const std::vector<host::measurement>& sizes) {
+  const auto own = by_name.find("warpheap");
+  if (own == by_name.end() || by_name.size() < 2) return;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    double best = 0;
+    std::string whose;
+    for (const auto& [name, r] : by_name) {
+      if (name == "warpheap") continue;
+      const double ns = r.at_size[i].ns_per_op();
+      if (whose.empty() || ns < best) best = ns, whose = name;
+    }
+    out.metrics.emplace_back("time_over_best" + at_bytes(sizes[i].bytes),
+                             own->second.at_size[i].ns_per_op() / best);
+    out.metrics.emplace_back("best_other" + at_bytes(sizes[i].bytes), whose);
+  }
+}
+
+result run_workload(const run_context& run, const std::string& workload, unsigned threads,
+                    bool touch) {
+  host::setting how;
+  how.threads = threads;
+  how.touch = touch;
+  how.scale = run.wanted.quick ? 0.2 : 1;
+  std::map<std::string, record> by_name;
+  std::vector<host::measurement> sizes;
+  std::string missing;
+  result out;
+  for (unsigned i = 0; i < run.repetitions(); ++i) {
+    run.repetition(i);
+    // All in turn, so that what the machine does besides meets all of them.
+    for (const allocator& whose : allocators()) {
+      const child_result got = run_child(workload, how, whose);
+      if (!got.ran) {
+        if (whose.name == "warpheap" || whose.library.empty())
+          throw integrity_error(workload + " failed with the malloc of " + whose.name);
+        if (i == 0) missing += (missing.empty() ? "" : ", ") + whose.name;
+        continue;
+      }
+      sizes = got.measurements;
+      record& r = by_name[whose.name];
+      for (std::size_t k = 0; k < sizes.size(); ++k) {
+        if (r.at_size.size() == k) {
+          fields at;
+          if (sizes[k].bytes != 0) at.emplace_back("bytes", std::uint64_t{sizes[k].bytes});
+          r.at_size.emplace_back(whose.name, run.wanted.warm_ups(), std::move(at));
+        }
+        r.at_size[k].add(sizes[k].ns_per_op, 1);
+      }
+      r.peak_kib = std::max(r.peak_kib, got.peak_kib);
+      r.end_kib = std::max(r.end_kib, got.end_kib);
+    }
+  }
+  out.params = {{"threads", std::uint64_t{threads}}, {"touched", touch}};
+  for (std::size_t k = 0; k < sizes.size(); ++k) {
+    for (const allocator& whose : allocators()) {
+      const auto at = by_name.find(whose.name);
+      if (at != by_name.end()) out.operations.push_back(at->second.at_size[k].finish());
+    }
+  }
+  add_ratios(out, by_name, sizes);
+  for (const auto& [name, r] : by_name) {
+    out.metrics.emplace_back(name + "_peak_rss_kib", std::uint64_t{r.peak_kib});
+    out.metrics.emplace_back(name + "_end_rss_kib", std::uint64_t{r.end_kib});
+  }
+  if (!missing.empty()) out.metrics.emplace_back("not_on_this_machine", missing);
+  return out;
+}
+
+/// The suite needs no kernel: its cases are there whatever the backend.
+struct registrations {
+  registrations() {
+    for (const host::workload& w : host::workloads()) {
+      const std::string name = w.name;
+      const bool basic = name == "pairs" || name == "batches";
+      for (const unsigned threads : {1u, 2u}) {
+        for (const bool touch : basic ? std::vector<bool>{false, true} : std::vector<bool>{true}) {
+          std::string full = "host/" + name + "/" + std::to_string(threads);
+          if (basic) full += touch ? "/touched" : "/untouched";
+          for (const backend_kind backend : {backend_kind::simt, backend_kind::cuda}) {
+            add({full, w.summary, backend, 0,
+                 [=](const run_context& run) { return run_workload(run, name, threads, touch); },
+                 "host"});
+          }
+        }
+      }
+    }
+  }
+  static void add(bench_case one) { const registration registered(std::move(one)); }
+};
+const registrations registered;
+
+}  // namespace
+}  // namespace warpheap::bench

@@ -1,0 +1,165 @@
+#include "host/host_heap.hpp"
+
+#include <gtest/gtest.h>
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "tests/host_heap_fixture.hpp"
+
+namespace {
+
+using namespace warpheap;
+using warpheap::test::expect_recount;
+
+struct host_heap_memory_test : warpheap::test::host_heap_fixture {};
+
+TEST_F(host_heap_memory_test, out_of_memory_then_all_of_it_again) {
+  for (const std::size_t n : {std::size_t{16}, std::size_t{1024}, std::size_t{10880},
+                              std::size_t{32768}, std::size_t{100000}, std::size_t{5}}) {
+    std::vector<std::size_t> counts;
+    test::host_region small(std::size_t{5} << 20);  // the last chunk is not whole
+    host_heap heap_of_5(small.base(), small.bytes(), small.source());
+    for (int again = 0; again < 3; ++again) {
+      std::vector<void*> all;
+      while (void* p = heap_of_5.malloc(n)) all.push_back(p);
+      counts.push_back(all.size());
+      EXPECT_GE(heap_of_5.stats().out_of_memory, 1u);
+      if (again > 0) std::reverse(all.begin(), all.end());
+      unsigned wrong = 0;
+      for (void* p : all) wrong += heap_of_5.free(p) != free_status::ok;
+      EXPECT_EQ(wrong, 0u);
+      expect_recount(heap_of_5);
+    }
+    // A gap at the border of two arenas may go when these have all been free.
+    for (std::size_t count : counts) EXPECT_GE(count, counts[0]) << n;
+    EXPECT_EQ(counts[1], counts[2]) << n;
+    if (n == 16) {
+      EXPECT_EQ(counts[0], ((std::size_t{5} << 20) - page_size) / 16);
+    }
+  }
+}
+
+TEST_F(host_heap_memory_test, classes_give_their_pages_to_each_other) {
+  test::host_region small(std::size_t{8} << 20);
+  host_heap h(small.base(), small.bytes(), small.source());
+  for (int round = 0; round < 2; ++round) {
+    for (std::size_t n : {64u, 24576u, 15u, 48u, 4000000u, 27000u, 512u}) {
+      std::vector<void*> all;
+      std::size_t bytes = 0;
+      while (void* p = h.malloc(n)) {
+        all.push_back(p);
+        bytes += n;
+      }
+      EXPECT_GE(static_cast<double>(bytes), 0.85 * (std::size_t{8} << 20) * (n == 4000000 ? .5 : 1))
+          << n;
+      unsigned wrong = 0;
+      for (void* p : all) wrong += h.free(p) != free_status::ok;
+      EXPECT_EQ(wrong, 0u);
+    }
+  }
+}
+
+TEST_F(host_heap_memory_test, lends_pages_to_the_device) {
+  void* p = heap.malloc(100);
+  const page_run a = heap.take_device_pages(1, 500);
+  EXPECT_EQ(a.count, 500u);
+  for (std::uint32_t i = a.first; i < a.first + a.count; ++i) EXPECT_TRUE(heap.is_device_page(i));
+  EXPECT_FALSE(heap.is_device_page(0));
+  EXPECT_FALSE(heap.is_device_page(a.first + a.count));
+  EXPECT_FALSE(heap.is_device_page(~0u));
+  EXPECT_EQ(heap.free(region.base() + std::size_t{a.first} * page_size), free_status::device_page);
+  EXPECT_EQ(heap.usable_size(region.base() + std::size_t{a.first} * page_size), 0u);
+  EXPECT_EQ(heap.stats().device_pages, 500u);
+  // As much as there is, when not all that is wanted.
+  const std::uint32_t all = static_cast<std::uint32_t>(region.bytes() / page_size);
+  const page_run b = heap.take_device_pages(1000, all);
+  EXPECT_GE(b.count, all / 2);
+  EXPECT_LT(b.count, all);
+  EXPECT_EQ(heap.take_device_pages(all, all).count, 0u);
+  heap.give_back_device_pages({b.first, b.count / 2});
+  heap.give_back_device_pages({b.first + b.count / 2, b.count - b.count / 2});
+  heap.give_back_device_pages(a);
+  heap.give_back_device_pages({});
+  EXPECT_EQ(heap.stats().device_pages, 0u);
+  EXPECT_EQ(heap.free(region.base() + std::size_t{a.first} * page_size),
+            free_status::not_allocated);
+  heap.free(p);
+  heap.trim();
+  EXPECT_EQ(heap.take_device_pages(all - 1, all - 1).count, all - 1);  // page 0 is the heap's
+  heap.give_back_device_pages({1, all - 1});
+}
+
+TEST_F(host_heap_memory_test, device_takes_pages_of_spans_without_objects) {
+  test::host_region small(std::size_t{8} << 20);
+  host_heap h(small.base(), small.bytes(), small.source());
+  std::vector<void*> all;
+  while (void* p = h.malloc(8192)) all.push_back(p);
+  for (void* p : all) h.free(p);
+  EXPECT_GE(h.take_device_pages(1000, 1000).count, 1000u);
+}
+
+TEST_F(host_heap_memory_test, giving_back_what_was_not_lent_aborts) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(heap.give_back_device_pages({5, 2}), "not lent to the device");
+}
+
+TEST_F(host_heap_memory_test, reset_frees_everything_but_lent_pages) {
+  for (int round = 0; round < 3; ++round) {
+    std::vector<void*> all;
+    for (int i = 0; i < 3000; ++i) all.push_back(heap.malloc(static_cast<std::size_t>(i)));
+    all.push_back(heap.malloc(1000000));
+    const page_run lent = heap.take_device_pages(10, 10);
+    expect_recount(heap);
+    heap.reset();
+    const host_heap_stats st = heap.stats();
+    EXPECT_EQ(st.live_objects, 0u);
+    EXPECT_EQ(st.live_bytes, 0u);
+    EXPECT_EQ(st.tiny_blocks, 0u);
+    EXPECT_EQ(st.spans, 0u);
+    EXPECT_EQ(st.pages_in_use, 0u);
+    EXPECT_EQ(st.device_pages, 10u);
+    EXPECT_EQ(heap.free(all.back()), free_status::double_free);
+    heap.give_back_device_pages(lent);
+  }
+  EXPECT_NE(heap.malloc(10), nullptr);
+}
+
+TEST_F(host_heap_memory_test, trim_gives_memory_back_and_calloc_sees_zero) {
+  std::vector<void*> all;
+  for (int i = 0; i < 100; ++i) {
+    all.push_back(heap.malloc(100000));
+    std::memset(all.back(), 0xff, 100000);
+  }
+  for (void* p : all) heap.free(p);
+  EXPECT_GE(heap.trim(), 100 * 100000u);
+  EXPECT_GE(region.decommitted, 100 * 100000u);
+  EXPECT_EQ(heap.stats().released_bytes, heap.stats().free_pages * page_size);
+  EXPECT_EQ(heap.trim(), 0u);
+  auto* p = static_cast<unsigned char*>(heap.calloc(1, 5000000));
+  for (std::size_t i = 0; i < 5000000; i += 4096) ASSERT_EQ(p[i], 0);
+  heap.free(p);
+}
+
+TEST_F(host_heap_memory_test, refused_memory_is_out_of_memory) {
+  region.refuse = true;
+  EXPECT_EQ(heap.malloc(100), nullptr);
+  EXPECT_EQ(heap.malloc(5), nullptr);
+  EXPECT_EQ(heap.malloc(100000), nullptr);
+  EXPECT_EQ(heap.aligned_alloc(65536, 100000), nullptr);
+  EXPECT_EQ(heap.stats().out_of_memory, 4u);
+  region.refuse = false;
+  EXPECT_NE(heap.malloc(100), nullptr);
+}
+
+TEST_F(host_heap_memory_test, metadata_lies_outside_the_pages) {
+  // All pages handed out and overwritten: the heap still works.
+  std::vector<void*> all;
+  while (void* p = heap.malloc(std::size_t{1} << 20)) {
+    std::memset(p, 0xff, std::size_t{1} << 20);
+    all.push_back(p);
+  }
+  for (void* p : all) ASSERT_EQ(heap.free(p), free_status::ok);
+}
+
+}  // namespace
