@@ -30,7 +30,7 @@ void* take_from_front(std::size_t align, std::size_t n, bool zeroed) {
   if (too_large(n)) return nullptr;
   n += n == 0;
   const std::size_t natural = n <= 8 ? 8 : 16;
-  return front.take({n, std::max(align, natural), zeroed, contents::pointers});
+  return front.take({n, std::max(align, natural), zeroed, contents::no_pointers});
 }
 
 }  // namespace
@@ -41,7 +41,7 @@ void* process_malloc(std::size_t n) {
     return take_from_front(1, n, false);
   if (too_large(n)) [[unlikely]]
     return nullptr;
-  return heap->malloc(slot_request(n), contents::pointers);
+  return heap->malloc(slot_request(n));
 }
 
 void* process_aligned_alloc(std::size_t align, std::size_t n) {
@@ -51,8 +51,8 @@ void* process_aligned_alloc(std::size_t align, std::size_t n) {
   if (too_large(n)) [[unlikely]]
     return nullptr;
   const std::size_t request = slot_request(n);
-  if (align <= (n <= 8 ? 8 : 16)) return heap->malloc(request, contents::pointers);
-  return heap->aligned_alloc(align, request, contents::pointers);
+  if (align <= (n <= 8 ? 8 : 16)) return heap->malloc(request);
+  return heap->aligned_alloc(align, request);
 }
 
 void process_free(void* p) {
@@ -126,7 +126,7 @@ WARPHEAP_EXPORT void* calloc(std::size_t count, std::size_t size) {
   if (heap == nullptr) [[unlikely]]
     return or_no_memory(take_from_front(1, n, true));
   if (too_large(n)) return or_no_memory(nullptr);
-  return or_no_memory(heap->calloc(1, slot_request(n), contents::pointers));
+  return or_no_memory(heap->calloc(1, slot_request(n)));
 }
 
 WARPHEAP_EXPORT void free(void* p) {

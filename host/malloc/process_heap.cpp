@@ -63,6 +63,10 @@ void unlock_layers() { chain->top().unlock(); }
   if (chain != nullptr && chain->profile() != nullptr) chain->profile()->start();
 }
 [[gnu::destructor]] void finish() {
+  if (heap != nullptr) {
+    for (const void* p : heap->take_late_double_frees())
+      process_heap::report(error_kind::late_double_free, p);
+  }
   if (chain == nullptr) return;
   if (chain->profile() != nullptr && *options.profile_file != 0)
     write_process_profile(*chain->profile(), options.profile_file);

@@ -43,11 +43,12 @@ class process_heap {
 };
 
 /// What is asked of the heap for n bytes, so that every object that could hold 16 bytes lies at a
-/// multiple of 16, and each has an address of its own: of the slots only those of 8 and 24 bytes
-/// are not aligned so.
+/// multiple of 16, and each has an address and a slot of its own: of the slots only those of 8 and
+/// 24 bytes are not aligned so, and other objects below 16 bytes would share one.
 constexpr std::size_t slot_request(std::size_t n) {
+  if (n <= 8) return 8;
   if (n - 17 < 8) return 32;
-  return n + (n == 0);
+  return n < 16 ? 16 : n;
 }
 
 }  // namespace warpheap

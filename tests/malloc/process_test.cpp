@@ -314,4 +314,22 @@ TEST(process_test, signals_interrupt_nothing) {
   signal(SIGALRM, SIG_DFL);
 }
 
+TEST(process_test, malloc_in_a_signal_handler_is_told) {
+  Dl_info ours{};
+  ASSERT_NE(dladdr(dlsym(RTLD_DEFAULT, "malloc"), &ours), 0);
+  if (std::strstr(ours.dli_fname, "checked") == nullptr)
+    GTEST_SKIP() << "only the checked library looks for it";
+  const ended e = in_child([] {
+    struct sigaction action {};
+    action.sa_handler = [](int) { free(malloc(10)); };
+    sigaction(SIGVTALRM, &action, nullptr);
+    const itimerval often{{0, 100}, {0, 100}};
+    setitimer(ITIMER_VIRTUAL, &often, nullptr);
+    for (;;) free(malloc(100));
+    return 0;
+  });
+  EXPECT_EQ(e.code, -SIGABRT);
+  EXPECT_NE(e.errors.find("malloc deadlock"), std::string::npos) << e.errors;
+}
+
 }  // namespace
