@@ -28,6 +28,7 @@ class BenchAdapter : public ::testing::Test {
   }
   template <class A>
   std::string complaint() {
+    SCOPED_TRACE(A::name);
     try {
       run_points<A>(run(), points());
     } catch (const integrity_error& error) {
