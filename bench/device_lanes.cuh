@@ -184,6 +184,8 @@ result run_latency(const run_context& run) {
   const double tick = tick_ns();
   device_array<void*> objects(count);
   device_array<std::uint32_t> ticks(count);
+  device_array<fault> faults(1);
+  const size_plan plan{size, size, is_warpheap<A> ? 128u : 16u};
   A allocator(run.reserve_bytes);
   launch(1, block_threads, latency_kernel<handle>, allocator.device(), objects.data(), 0, size,
          ticks.data());
@@ -204,6 +206,12 @@ result run_latency(const run_context& run) {
            objects.data(), count, size, ticks.data());
     synchronize();
     const auto taken = in_ns();
+    launch(blocks_for(count), block_threads, write_kernel<size_plan>, objects.data(), count, plan,
+           false, faults.data());
+    launch(blocks_for(count), block_threads, verify_kernel<size_plan>, objects.data(), count, plan,
+           faults.data());
+    synchronize();
+    require_sound(faults);
     if (i == 0)
       add_latency(out, "cold_malloc", taken);
     else

@@ -10,9 +10,23 @@
 namespace warpheap::bench {
 namespace {
 
-/// Times `count` calls of each; contents are not touched, for nobody knows where they lie.
+void require_marks(const std::vector<void*>& objects, std::size_t size) {
+  const auto last = [size](void* p) {
+    return reinterpret_cast<std::size_t*>(static_cast<char*>(p) + size - sizeof(std::size_t));
+  };
+  for (std::size_t i = 0; i < objects.size(); ++i)
+    *static_cast<std::size_t*>(objects[i]) = *last(objects[i]) = i;
+  for (std::size_t i = 0; i < objects.size(); ++i)
+    if (*static_cast<std::size_t*>(objects[i]) != i || *last(objects[i]) != i)
+      throw integrity_error("object " + std::to_string(i) + " of " + std::to_string(size)
+                            + " bytes: expected its number at both ends, found other bytes");
+}
+
+/// Times `count` calls of each. Where the host can reach the objects it marks both ends of each,
+/// and looks for the marks, between the timed parts.
 template <class Malloc, class Free>
-result run_calls(const run_context& run, std::size_t count, Malloc&& take, Free&& give) {
+result run_calls(const run_context& run, std::size_t count, bool reachable, Malloc&& take,
+                 Free&& give) {
   result out;
   std::vector<void*> objects(count);
   for (const std::size_t size : {64, 4096, 65536}) {
@@ -26,6 +40,7 @@ result run_calls(const run_context& run, std::size_t count, Malloc&& take, Free&
       const auto middle = std::chrono::steady_clock::now();
       for (void* p : objects)
         if (p == nullptr) throw integrity_error("expected memory, found a null pointer");
+      if (reachable) require_marks(objects, size);
       const auto freeing = std::chrono::steady_clock::now();
       for (void* p : objects) give(p);
       const auto end = std::chrono::steady_clock::now();
@@ -35,7 +50,8 @@ result run_calls(const run_context& run, std::size_t count, Malloc&& take, Free&
     out.operations.push_back(mallocs.finish());
     out.operations.push_back(frees.finish());
   }
-  out.params = {{"objects", std::uint64_t{count}}, {"touched", std::string("no")}};
+  out.params = {{"objects", std::uint64_t{count}},
+                {"touched", std::string(reachable ? "both ends" : "no")}};
   return out;
 }
 
@@ -43,7 +59,7 @@ result run_heap(const run_context& run) {
   warpheap_adapter allocator(run.reserve_bytes);
   heap& tested = allocator.tested();
   result out = run_calls(
-      run, 1000, [&](std::size_t size) { return tested.malloc(size); },
+      run, 1000, true, [&](std::size_t size) { return tested.malloc(size); },
       [&](void* p) { tested.free(p); });
   require_empty(tested, "after the calls of the host");
   return out;
@@ -51,7 +67,8 @@ result run_heap(const run_context& run) {
 
 result run_libc(const run_context& run) {
   return run_calls(
-      run, 1000, [](std::size_t size) { return std::malloc(size); }, [](void* p) { std::free(p); });
+      run, 1000, true, [](std::size_t size) { return std::malloc(size); },
+      [](void* p) { std::free(p); });
 }
 
 const registration of_heap({"device/host-calls/warpheap", "malloc and free called by the host",
@@ -64,7 +81,7 @@ result run_cuda_async(const run_context& run) {
   // Queued on a stream: the time to make the calls, and to see the stream finish them.
   stream queue;
   return run_calls(
-      run, 1000,
+      run, 1000, false,
       [&](std::size_t size) {
         void* p = nullptr;
         check_cuda(cudaMallocAsync(&p, size, queue.native()), "cudaMallocAsync");
@@ -75,7 +92,7 @@ result run_cuda_async(const run_context& run) {
 
 result run_cuda_malloc(const run_context& run) {
   return run_calls(
-      run, 100,
+      run, 100, false,
       [](std::size_t size) {
         void* p = nullptr;
         check_cuda(cudaMalloc(&p, size), "cudaMalloc");

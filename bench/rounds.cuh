@@ -150,8 +150,8 @@ class point_clock {
     if (i < 2) return true;
     if (spent > std::chrono::seconds(quick ? 2 : 20)) return false;
     if (i < run_.repetitions()) return true;
-    return !run_.wanted.repeat && i < (quick ? 7 : 20)
-           && spent < std::chrono::milliseconds(quick ? 25 : 250);
+    return !run_.wanted.repeat && i < (quick ? 9 : 20)
+           && spent < std::chrono::milliseconds(quick ? 60 : 250);
   }
 
  private:

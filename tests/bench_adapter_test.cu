@@ -28,6 +28,7 @@ class BenchAdapter : public ::testing::Test {
   }
   template <class A>
   std::string complaint() {
+    SCOPED_TRACE(A::name);
     try {
       run_points<A>(run(), points());
     } catch (const integrity_error& error) {
@@ -78,6 +79,9 @@ struct broken {
 };
 
 TEST_F(BenchAdapter, OverlappingObjectsAreFound) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "the thread sanitizer finds objects that overlap before the benchmark does";
+#endif
   using overlapping = broken<32, 0>;  // objects of 64 bytes every 32
   EXPECT_NE(complaint<overlapping>().find("expected 0x"), std::string::npos);
   using one_for_all = broken<0, 0>;

@@ -96,6 +96,10 @@ def render(sections):
         if failed:
             body.append(f"<p class=FAILED>{failed} cases FAILED their checks: their times mean "
                         "nothing.</p>")
+        machine = data.get("machine", {})
+        if machine.get("load_average_at_start", 0) > 0.5 * machine.get("cpus", 1):
+            body.append(f"<p>The machine was busy: a load of {machine['load_average_at_start']:.1f} "
+                        f"on {machine['cpus']} processors at the start.</p>")
         if not data.get("complete", True):
             body.append("<p class=FAILED>This run was stopped before its end.</p>")
         body.append("<details><summary>What it ran on</summary><table>"

@@ -95,8 +95,10 @@ class Compare(Files):
     def test_failed_checks_and_unlike_machines_are_named(self):
         before, after = results(), results(check="FAILED")
         after["device"] = "another"
+        after["machine"] = {"load_average_at_start": 7.5, "cpus": 2}
         got = self.compare(before, after, "--fail-on-regression")
         self.assertIn("NOT ALIKE, device", got.stdout)
+        self.assertRegex(got.stdout, r"BUSY: .*b\.json was measured at a load of 7\.5 on 2")
         self.assertIn("CHECK FAILED in B alone: suite/case", got.stdout)
         self.assertEqual(got.returncode, 1)
 
