@@ -246,7 +246,7 @@ class weak_heap {
             fail("entry of an inner page");
     }
     if (in_stock != latest(h.state->stock_pages.value)) fail("the count of stock pages is wrong");
-    for (unsigned kind = 0; kind + 1 < error_kinds; ++kind)
+    for (unsigned kind = 0; kind < static_cast<unsigned>(error_kind::out_of_memory); ++kind)
       if (latest(h.state->errors[kind]) != 0) fail("an error was reported without cause");
   }
 
