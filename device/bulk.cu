@@ -401,6 +401,7 @@ class bulk_operations final : public device_operations {
     clear(s.spans, span_classes);
     clear(s.scanned_at, span_classes);
     clear(s.idle_spans, span_classes);
+    clear(s.given_up, span_classes);
   }
 
   device_state read_state() override {

@@ -379,6 +379,7 @@ struct heap::impl {
     s.stock_bytes = c.stock_pages * page_size;
     s.device_grows = state.grows.value;
     s.device_retires = state.retires.value;
+    s.device_pages_home = state.home_pages.value;
     s.host_requests = state.host_requests.value;
     s.host_waits = state.host_waits.value;
     s.longest_wait_ns = state.longest_wait_ns.value;

@@ -46,11 +46,12 @@ struct heap_stats {
   side_stats device;
   std::uint64_t device_tiny_objects = 0;  ///< among the device's live objects: below 16 bytes
   std::uint64_t device_large_objects = 0;
-  std::uint64_t stock_bytes = 0;     ///< free pages that the device holds
-  std::uint64_t device_grows = 0;    ///< spans made by kernels so far
-  std::uint64_t device_retires = 0;  ///< spans given back so far
-  std::uint64_t host_requests = 0;   ///< requests of kernels to the refill service so far
-  std::uint64_t host_waits = 0;      ///< times that a warp waited for the service
+  std::uint64_t stock_bytes = 0;        ///< free pages that the device holds
+  std::uint64_t device_grows = 0;       ///< spans made by kernels so far
+  std::uint64_t device_retires = 0;     ///< spans given back so far
+  std::uint64_t device_pages_home = 0;  ///< pages that kernels sent home to the host so far
+  std::uint64_t host_requests = 0;      ///< requests of kernels to the refill service so far
+  std::uint64_t host_waits = 0;         ///< times that a warp waited for the service
   std::uint64_t longest_wait_ns = 0;
   std::vector<class_stats> device_classes;  ///< index = class 1..67, 68 = blocks of tiny objects
 

@@ -65,6 +65,25 @@ TEST(Explore, TheServiceDiesAtAnyMoment) {
   });
 }
 
+TEST(Explore, SurplusPagesGoHomeOnce) {
+  explore_seeds(8'000, [](const simt::explore_options& o) {
+    small_heap h(24, 3'000, 100);
+    h.serve();
+    h.keep_in_stock(1 + static_cast<std::uint32_t>(o.seed % 5));
+    // The service is as slow as the schedule makes it, and sometimes dies.
+    unsigned polls = o.seed % 4 == 0 ? 3 : 1'000'000;
+    const std::vector<simt::actor> actors = {
+        {[&] { return polls > 0 && (--polls, h.service().poll_once()); }}};
+    run_schedule(o,
+                 {simt::explored(1, 2, take_and_free, h.device(), h.owners(), 50'000u, 2u, 1u),
+                  simt::explored(1, 1, take_and_free, h.device(), h.owners(), 40'000u, 3u, 2u),
+                  simt::explored(1, 2, take_and_free, h.device(), h.owners(), 128u, 2u, 2u)},
+                 actors);
+    settle(h);
+    h.check_at_rest();
+  });
+}
+
 __global__ void malloc_one(device_heap heap, std::size_t size, void** out) {
   *out = heap.malloc(size);
 }

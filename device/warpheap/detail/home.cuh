@@ -1,6 +1,6 @@
 // Giving back while kernels run: pages that the stock has too many of go home to the host.
 //
-// The stock keeps as many pages as half of those in use (at least stock_floor). Above twice that it
+// The stock keeps as many pages as half of those in use (at least stock_floor). Above half more it
 // sends the surplus home, the highest pages first, in one message to the service (mailbox.hpp). A
 // request for pages brings the stock to 5/8 of those in use at most (next_demand), below the mark,
 // so pages do not go to and fro. Nobody waits: a message on its way, or no service, and the pages
@@ -106,7 +106,8 @@ WARPHEAP_SLOW_PATH void release_pages(const heap_view& h, page_run run) {
   const bool wanted = atomic::load<order::relaxed>(&h.state->pressure.value) != 0
                       || atomic::load<order::relaxed>(&h.state->reclaiming.value) != 0;
   give_pages(h, run);
-  if (!wanted && atomic::load<order::relaxed>(&h.state->stock_pages.value) > 2 * stock_to_keep(h))
+  if (!wanted
+      && atomic::load<order::relaxed>(&h.state->stock_pages.value) > stock_to_keep(h) * 3 / 2)
     send_home(h);
 }
 

@@ -81,8 +81,10 @@ __device__ inline bool service_alive(const heap_view& h) {
   return atomic::load<order::relaxed, scope::system>(&h.queue->service_alive) != 0;
 }
 
-/// Asks the host for pages for the stock unless a request is on its way. Never waits.
-WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min_pages) {
+/// Asks the host for pages for the stock unless a request is on its way, or pages have come since
+/// the caller looked (`gives` is what it read before). Never waits.
+WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min_pages,
+                                           std::uint64_t gives) {
   std::uint64_t* state = &h.state->stock_request.value;
   std::uint64_t now = atomic::load<order::relaxed>(state);
   const auto seq = static_cast<std::uint32_t>(now);
@@ -91,8 +93,11 @@ WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min
   if (!atomic::compare_exchange<order::acquire>(state, now, request_state(stock_phase::busy, seq)))
     return;
   // The box may be written again only after the host has closed the last round. Relaxed: the host
-  // read that request before it answered, and its reply was acquired before the ack.
-  if (atomic::load<order::relaxed, scope::system>(&h.queue->closed[stock_mailbox]) != seq) {
+  // read that request before it answered, and its reply was acquired before the ack. And of many
+  // warps that ran dry together, those that come after the answer find it in the stock (its taker
+  // gave the pages before he made the phase idle).
+  if (atomic::load<order::relaxed, scope::system>(&h.queue->closed[stock_mailbox]) != seq
+      || atomic::load<order::relaxed>(&h.state->gives.value) != gives) {
     atomic::store<order::release>(state, request_state(stock_phase::idle, seq));
     return;
   }
@@ -156,11 +161,12 @@ __device__ inline void back_off(unsigned& pause) {
 WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   device_state& s = *h.state;
   poll_stock_reply(h);
+  std::uint64_t gives = atomic::load<order::relaxed>(&s.gives.value);
   page_index p = take_pages(h, n);
   if (p != 0) {
     // Below a quarter of the next request it is time to ask.
     if (atomic::load<order::relaxed>(&s.stock_pages.value) < next_demand(h) / 4 && !denied(h, 1))
-      post_stock_request(h, 1);
+      post_stock_request(h, 1, gives);
     return p;
   }
   if (atomic::load<order::relaxed>(&s.pressure.value) == 0)
@@ -174,8 +180,10 @@ WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   for (;;) {
     // Shorter runs than are needed may lie beside pages of the stock: a run fails only when the
     // host has no page left.
-    if (!denied(h, 1)) post_stock_request(h, denied(h, n) || denied_since(h, n, before) ? 1 : n);
+    if (!denied(h, 1))
+      post_stock_request(h, denied(h, n) || denied_since(h, n, before) ? 1 : n, gives);
     poll_stock_reply(h);
+    gives = atomic::load<order::relaxed>(&s.gives.value);
     p = take_pages(h, n);
     const std::uint64_t waited = now_ns() - start;
     note_wait(h, waited);

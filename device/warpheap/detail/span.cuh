@@ -67,6 +67,27 @@ WARPHEAP_SLOW_PATH void give_back(const heap_view& h, word_index i, std::uint64_
   if (old == 0) mark_nonempty(h, i);
 }
 
+/// Classes with no more spans than this keep them all.
+inline constexpr std::uint32_t spare_spans = 4;
+/// For each span that a class gave up and wanted again, so many have to become empty in vain. A
+/// load that goes up and down gives up half of its spans once, and then makes about a tenth of them
+/// anew each time; half of them without this.
+inline constexpr std::uint32_t regret = 8;
+
+/// A span was made: what was counted towards giving some up counts no more. The counters are hints;
+/// two growths that cross may miss one.
+WARPHEAP_OUTLINED void note_growth(const heap_view& h, unsigned cls) {
+  std::uint32_t* given_up = h.state->given_up + cls;
+  const std::uint32_t n = atomic::load<order::relaxed>(given_up);
+  if (n != 0) {
+    atomic::store<order::relaxed>(given_up, n - 1);
+    atomic::fetch_add<order::relaxed>(h.state->idle_spans + cls, 0u - regret);
+  } else if (static_cast<std::int32_t>(atomic::load<order::relaxed>(h.state->idle_spans + cls))
+             > 0) {
+    atomic::store<order::relaxed>(h.state->idle_spans + cls, 0u);
+  }
+}
+
 /// Makes n = span_pages(cls) pages that the caller owns into a span with every slot free.
 WARPHEAP_SLOW_PATH void publish_span(const heap_view& h, unsigned cls, page_index p) {
   const unsigned pages = span_pages(cls), words = span_words(cls);
@@ -84,7 +105,7 @@ WARPHEAP_SLOW_PATH void publish_span(const heap_view& h, unsigned cls, page_inde
   atomic::exchange<order::acq_rel>(h.rec + p, span_record::make_live(cls).bits);
   has_free_of(h, cls).set(p);
   atomic::fetch_add<order::relaxed>(h.state->spans + cls, 1u);
-  atomic::store<order::relaxed>(h.state->idle_spans + cls, 0u);
+  note_growth(h, cls);
   count(h.state->grows);
 }
 
@@ -144,23 +165,21 @@ WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
   return 0;
 }
 
-/// Classes with no more spans than this keep them all.
-inline constexpr std::uint32_t spare_spans = 4;
-
-/// A free may have made the span empty: retires it when the class has more of them than it needs.
-/// A class gives up spans only after as many as half of its spans have become empty since it last
-/// grew: a load that goes up and down keeps its spans, or makes one anew for every few that become
-/// empty. The count is not exact (a span that is taken from again and emptied counts twice), the
-/// next growth sets it right.
+/// A free may have made the span empty: retires it when the class has more of them than it needs,
+/// which is when as many as half of its spans have become empty since it last grew. The count is
+/// not exact (a span that is taken from again and emptied counts twice).
 WARPHEAP_SLOW_PATH void retire_surplus(const heap_view& h, page_index p) {
   const span_record r = load_record(h, p);
   if (!r.is_live() || r.is_retiring()) return;
-  const std::uint32_t spans = atomic::load<order::relaxed>(h.state->spans + r.cls());
+  const unsigned cls = r.cls();
+  const std::uint32_t spans = atomic::load<order::relaxed>(h.state->spans + cls);
   if (spans <= spare_spans || !looks_empty(h, p, r)) return;
-  const std::uint32_t idle =
-      1 + atomic::fetch_add<order::relaxed>(h.state->idle_spans + r.cls(), 1u);
-  if (idle > spans / 2 && retire_span(h, p) != 0)
-    atomic::fetch_add<order::relaxed>(h.state->idle_spans + r.cls(), ~0u);
+  const std::uint32_t idle = 1 + atomic::fetch_add<order::relaxed>(h.state->idle_spans + cls, 1u);
+  if (static_cast<std::int32_t>(idle) <= static_cast<std::int32_t>(spans / 2)
+      || retire_span(h, p) == 0)
+    return;
+  atomic::fetch_add<order::relaxed>(h.state->idle_spans + cls, ~0u);
+  atomic::fetch_add<order::relaxed>(h.state->given_up + cls, 1u);
 }
 
 }  // namespace core

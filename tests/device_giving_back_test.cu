@@ -1,0 +1,126 @@
+// Pages on their way: requests of many warps at once, spans that change their class, empty spans
+// and surplus pages that go back while kernels run.
+#include "device_fixture.cuh"
+
+namespace warpheap {
+namespace {
+
+class DevicePages : public DeviceTest {};
+
+constexpr unsigned block = 256;
+
+void malloc_many(heap& h, shared_array<void*>& pointers, std::size_t size) {
+  const auto n = static_cast<std::uint32_t>(pointers.size());
+  launch(blocks_for(n, block), block, malloc_all, device_heap(h.device()), pointers.data(), n,
+         size);
+  synchronize();
+}
+void free_many(heap& h, shared_array<void*>& pointers) {
+  const auto n = static_cast<std::uint32_t>(pointers.size());
+  launch(blocks_for(n, block), block, free_all, device_heap(h.device()), pointers.data(), n);
+  synchronize();
+}
+std::uint64_t device_bytes(const heap_stats& s) { return s.device.span_bytes + s.stock_bytes; }
+
+TEST_F(DevicePages, AStormOfWarpsMakesOneRequest) {
+  heap_options o = options(256_MiB);
+  o.initial_stock_bytes = 0;
+  heap h(o);
+  shared_array<void*> pointers(4096);
+  malloc_many(h, pointers, 256);  // 1 MiB: a quarter of the first request
+  for (void* p : pointers) ASSERT_NE(p, nullptr);
+  EXPECT_EQ(h.stats().host_requests, 1u);
+  free_many(h, pointers);
+  expect_empty(h);
+}
+
+TEST_F(DevicePages, RequestsGrowWithDemand) {
+  heap_options o = options(512_MiB);
+  o.initial_stock_bytes = 0;
+  heap h(o);
+  shared_array<void*> pointers(200'000);
+  malloc_many(h, pointers, 1024);
+  for (void* p : pointers) ASSERT_NE(p, nullptr);
+  // 200 MiB in requests of 4 MiB, later of half of what there is: 1.5^n times 4 MiB after n more.
+  EXPECT_LE(h.stats().host_requests, 16u);
+  free_many(h, pointers);
+  expect_empty(h);
+}
+
+TEST_F(DevicePages, SpansChangeTheirClass) {
+  heap h(options(96_MiB));  // the classes below had 200 MiB if each kept what it once had
+  shared_array<void*> pointers(40'000);
+  for (const std::size_t size : {std::size_t{1024}, std::size_t{896}, std::size_t{1280},
+                                 std::size_t{1024}, std::size_t{768}, std::size_t{1152}}) {
+    malloc_many(h, pointers, size);
+    for (void* p : pointers) ASSERT_NE(p, nullptr);
+    free_many(h, pointers);
+  }
+  EXPECT_GT(h.stats().device_retires, 0u);
+  expect_empty(h);
+}
+
+TEST_F(DevicePages, SurplusPagesGoHomeWhileKernelsRun) {
+  heap h(options(512_MiB));
+  shared_array<void*> pointers(60'000);
+  malloc_many(h, pointers, 4096);
+  for (void* p : pointers) ASSERT_NE(p, nullptr);
+  const heap_stats full = h.stats();
+  EXPECT_EQ(full.device_pages_home, 0u) << "pages went home while all of them were in use";
+  free_many(h, pointers);
+  // Time for the service to take in the last message.
+  const heap_stats freed = h.stats();
+  EXPECT_GT(freed.device_pages_home, 0u);
+  EXPECT_LT(device_bytes(freed), device_bytes(full) * 19 / 20);
+  // They are the host's now.
+  const std::size_t room = 512_MiB - device_bytes(freed);
+  std::vector<void*> of_host;
+  std::size_t got = 0;
+  for (; got < room / 2; got += 1_MiB) {
+    void* p = h.malloc(1_MiB);
+    if (p == nullptr) break;
+    of_host.push_back(p);
+  }
+  EXPECT_GE(got, room / 2);
+  for (void* p : of_host) h.free(p);
+  // And the device's again when it wants them.
+  malloc_many(h, pointers, 4096);
+  for (void* p : pointers) ASSERT_NE(p, nullptr);
+  free_many(h, pointers);
+  expect_empty(h);
+}
+
+/// A lane's objects come and go, all of them each time.
+__global__ void up_and_down(device_heap heap, unsigned cycles, std::size_t size) {
+  constexpr unsigned each = 16;
+  void* mine[each];
+  for (unsigned c = 0; c < cycles; ++c) {
+    for (void*& p : mine) p = heap.malloc(size);
+    for (void* p : mine) heap.free(p);
+  }
+}
+
+TEST_F(DevicePages, ALoadThatGoesUpAndDownKeepsItsPages) {
+  heap h(options(256_MiB));
+  for (const std::size_t size : {std::size_t{64}, std::size_t{2048}}) {
+    const unsigned grid = size < 2048 ? 16 : 1;
+    constexpr unsigned cycles = 20;
+    launch(grid, block, up_and_down, device_heap(h.device()), 2u, size);
+    synchronize();
+    const heap_stats first = h.stats();
+    launch(grid, block, up_and_down, device_heap(h.device()), cycles, size);
+    synchronize();
+    const heap_stats later = h.stats();
+    // If each span that becomes empty went back at once, each block would make its spans anew in
+    // every cycle.
+    const unsigned cls = size_to_class(size);
+    const std::uint64_t spans_of_a_block = std::uint64_t{block} * 16 / (64 * span_words(cls));
+    EXPECT_LE(later.device_grows - first.device_grows, grid * cycles * spans_of_a_block / 4)
+        << size;
+    EXPECT_LE(later.host_requests - first.host_requests, 8u) << size;
+  }
+  expect_empty(h);
+}
+
+}  // namespace
+}  // namespace warpheap
