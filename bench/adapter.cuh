@@ -53,6 +53,7 @@ class warpheap_adapter {
     heap_options out;
     out.backend = this_backend;
     out.reserve_bytes = bytes;
+    out.report_leaks = false;  // rest() looks for them; an interrupted run leaves some
     return out;
   }
   heap heap_;

@@ -46,10 +46,19 @@ __global__ void drop_kernel(Handle heap, void** slots, const std::uint32_t* whic
 
 template <class Plan>
 __global__ void write_chosen_kernel(void** slots, const std::uint32_t* which, std::size_t count,
-                                    Plan plan, fault* first) {
+                                    Plan plan, std::uint32_t* served, fault* first) {
   const std::size_t i = global_thread();
-  if (i < count && usable_object(slots[which[i]], plan, which[i], true, first))
+  if (i >= count) return;
+  served[i] = slots[which[i]] != nullptr ? 1 : 0;
+  if (usable_object(slots[which[i]], plan, which[i], true, first))
     write_object(slots[which[i]], plan, which[i]);
+}
+
+template <class Index>
+__global__ void set_sizes_kernel(std::uint32_t* sizes, const std::uint32_t* which,
+                                 const std::uint32_t* wanted, Index count) {
+  const auto i = static_cast<Index>(global_thread());
+  if (i < count) sizes[which[i]] = wanted[i];
 }
 
 struct size_range {
@@ -85,7 +94,7 @@ class population {
     refused_ = 0;
     while (refused_ == 0 && live_ < payload && !empty_.empty()) {
       std::vector<std::uint32_t> which;
-      while (!empty_.empty() && live_ < payload && which.size() < batch) {
+      while (!empty_.empty() && live_ < payload && which.size() < batch_) {
         const std::uint32_t slot = empty_.back();
         empty_.pop_back();
         host_sizes_[slot] =
@@ -121,7 +130,6 @@ class population {
   }
   /// Throws integrity_error if a live object is not as it was written.
   void verify() {
-    upload_sizes();
     launch(blocks_for(slots_.size()), block_threads, verify_kernel<chosen_sizes>, slots_.data(),
            slots_.size(), plan(), faults_.data());
     synchronize();
@@ -133,24 +141,32 @@ class population {
 
  private:
   using handle = typename A::handle;
-  /// Objects of one launch: after the one that meets the end of memory nothing more is asked for.
-  static constexpr std::size_t batch = 32'768;
+  /// Objects of one launch. After the one that meets the end of memory nothing more is asked for in
+  /// a round, and from then on launches are small: refusals may be slow.
+  static constexpr std::size_t first_batch = this_backend == backend_kind::cuda ? 131'072 : 8'192;
   chosen_sizes plan() const { return {sizes_.data(), is_warpheap<A> ? 8u : 16u}; }
-  void upload_sizes() { sizes_.assign(host_sizes_); }
   double fill(const std::vector<std::uint32_t>& which) {
-    upload_sizes();
+    std::vector<std::uint32_t> wanted;
+    for (const std::uint32_t slot : which) wanted.push_back(host_sizes_[slot]);
     const device_array<std::uint32_t> chosen{std::span<const std::uint32_t>(which)};
+    const device_array<std::uint32_t> sizes{std::span<const std::uint32_t>(wanted)};
+    const device_array<std::uint32_t> served(which.size());
+    const dim3 grid = blocks_for(which.size());
+    launch(grid, block_threads, set_sizes_kernel<std::size_t>, sizes_.data(), chosen.data(),
+           sizes.data(), which.size());
+    synchronize();
     const double ns = time_ns([&] {
-      launch(blocks_for(which.size()), block_threads, fill_kernel<handle>, allocator_.device(),
-             slots_.data(), chosen.data(), which.size(), plan());
+      launch(grid, block_threads, fill_kernel<handle>, allocator_.device(), slots_.data(),
+             chosen.data(), which.size(), plan());
     });
-    launch(blocks_for(which.size()), block_threads, write_chosen_kernel<chosen_sizes>,
-           slots_.data(), chosen.data(), which.size(), plan(), faults_.data());
+    launch(grid, block_threads, write_chosen_kernel<chosen_sizes>, slots_.data(), chosen.data(),
+           which.size(), plan(), served.data(), faults_.data());
     synchronize();
     // What was refused is not live.
-    const std::vector<void*> now = slots_.to_host();
-    for (const std::uint32_t slot : which) {
-      if (now[slot] != nullptr) {
+    const std::vector<std::uint32_t> got = served.to_host();
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      const std::uint32_t slot = which[i];
+      if (got[i] != 0) {
         full_.push_back(slot);
         continue;
       }
@@ -159,6 +175,7 @@ class population {
       host_sizes_[slot] = 0;
       empty_.push_back(slot);
     }
+    if (refused_ != 0) batch_ = first_batch / 8;
     return ns;
   }
 
@@ -171,6 +188,7 @@ class population {
   std::vector<std::uint32_t> full_;
   std::uint64_t live_ = 0;
   std::uint64_t refused_ = 0;
+  std::size_t batch_ = first_batch;
 };
 
 /// What stands in a page: class in the high half, fill of its span in 1/255 in the low byte.
