@@ -23,7 +23,7 @@ struct allocator {
 const std::vector<allocator>& allocators() {
   static const std::vector<allocator> all = {
       {"warpheap", WARPHEAP_BENCH_MALLOC},      {"glibc", ""},
-      {"mimalloc", "libmimalloc.so.2"},       {"jemalloc", "libjemalloc.so.2"},
+      {"mimalloc", "libmimalloc.so.2"},         {"jemalloc", "libjemalloc.so.2"},
       {"tcmalloc", "libtcmalloc_minimal.so.4"},
   };
   return all;

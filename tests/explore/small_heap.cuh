@@ -115,6 +115,7 @@ class heap_parts {
     clear(h.queue, 1);
     h.state->free_mailboxes.value = ~(std::uint64_t{1} << stock_mailbox);
     const_cast<heap_view*>(h.self)->refill_timeout_ns = timeout_ns;
+    const_cast<heap_view*>(h.self)->stock_floor = h.stock_floor;
   }
 
  private:
@@ -161,7 +162,7 @@ class small_heap {
     page_run in_front;
     if (behind != 0) in_front = parts_.pages.take_device_pages(behind, behind);
     if (stock_pages != 0)
-      core::give_pages(view_, parts_.pages.take_device_pages(stock_pages, stock_pages));
+      core::accept_pages(view_, parts_.pages.take_device_pages(stock_pages, stock_pages));
     parts_.pages.give_back_device_pages(in_front);
   }
   ~small_heap() { parts_.refuse_commit = nullptr; }
@@ -174,6 +175,11 @@ class small_heap {
   refill_service& service() { return service_; }
   ownership* owners() { return &parts_.owners; }
   void serve() { view_.queue->service_alive = 1; }
+  /// What the stock has above half more than this goes home. (Else never: the heap is too small.)
+  void keep_in_stock(std::uint32_t pages) {
+    view_.stock_floor = pages;
+    const_cast<heap_view*>(view_.self)->stock_floor = pages;
+  }
 
   /// From now on the system refuses memory whenever `refuse` says so, which has to outlive the
   /// heap.
