@@ -154,7 +154,7 @@ TEST_F(SystemFaults, TheNthCallFails) {
   }
   std::printf("%ld system calls failed in turn, with %ld there was no heap\n", n, refused);
   EXPECT_GT(refused, 3) << "faults in the constructor";
-  EXPECT_GT(n, refused + 3) << "faults after it";
+  EXPECT_GT(n, refused) << "faults after it";
   EXPECT_LT(n, 500) << "there is always one more system call";
 }
 

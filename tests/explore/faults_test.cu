@@ -61,7 +61,7 @@ TEST(Faults, TheNthTimeThereIsNoMemoryForPages) {
       if (o.seed % 100 == 1) use_all_of_it(h);
     });
   if (testing::test_scale() >= 1) {
-    EXPECT_GT(most_asked, 3u) << "the faults were not reached";
+    EXPECT_GE(most_asked, 3u) << "the faults were not reached";
   }
 }
 

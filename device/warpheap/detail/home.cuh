@@ -60,8 +60,11 @@ WARPHEAP_OUTLINED bool take_word_home(const heap_view& h, std::uint32_t w, std::
     for (unsigned i = 0; i < ones; ++i) atomic::store<order::relaxed>(h.entry + run.first + i, 0u);
     if (to.written + 1 == home_message::most_runs) break;
   }
-  // What is too much goes back.
-  if (got != 0 && atomic::fetch_or<order::release>(word, got) == 0) stock_of(h).raise(w);
+  // What is too much goes back, and whoever found no pages meanwhile looks again.
+  if (got != 0) {
+    if (atomic::fetch_or<order::release>(word, got) == 0) stock_of(h).raise(w);
+    count(h.state->gives);
+  }
   return to.written + 1 < home_message::most_runs;
 }
 
