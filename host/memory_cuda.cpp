@@ -33,6 +33,7 @@ class cuda_memory final : public memory_backend {
     if (code == cudaSuccess) code = cudaGetDeviceProperties(&properties_, device);
     if (code != cudaSuccess)
       throw heap_error("cannot read the CUDA device's properties: " + describe(code));
+    make_room_on_stacks();
   }
 
   backend_kind kind() const override { return backend_kind::cuda; }
@@ -93,6 +94,18 @@ class cuda_memory final : public memory_backend {
   std::uint64_t default_refill_timeout_ns() const override { return 1'000'000; }
 
  private:
+  /// Kernels call the slow paths through pointers, so that the driver cannot know how much stack a
+  /// kernel needs and grants this limit: what the slow paths take (tests/goldens has it), and as
+  /// much again for the frames of the user's kernels. A higher limit is left as it is.
+  static void make_room_on_stacks() {
+    constexpr std::size_t slow_paths = 1024, users = 1024;
+    std::size_t limit = 0;
+    cudaError_t code = cudaDeviceGetLimit(&limit, cudaLimitStackSize);
+    if (code == cudaSuccess && limit < slow_paths + users)
+      code = cudaDeviceSetLimit(cudaLimitStackSize, slow_paths + users);
+    if (code != cudaSuccess) throw heap_error("cannot set the stack of kernels: " + describe(code));
+  }
+
   static void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
     if (const cudaError_t code = cudaMemcpy(to, from, bytes, kind); code != cudaSuccess)
       throw heap_error("cudaMemcpy of " + format_bytes(bytes) + " failed: " + describe(code));
