@@ -181,8 +181,9 @@ class alignas(64) mspan {
   bool free_own_slot(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
     const std::uint64_t old = free_at(i / 64).load(std::memory_order_relaxed);
+    if (((old | ready_at(i / 64).load(std::memory_order_relaxed)) & bit) != 0) return false;
     free_at(i / 64).store(old | bit, std::memory_order_relaxed);
-    return ((old | ready_at(i / 64).load(std::memory_order_relaxed)) & bit) == 0;
+    return true;
   }
 
   /// Takes over what others have freed; f(slot) for each slot that was free already. In a span of
@@ -196,8 +197,10 @@ class alignas(64) mspan {
       std::uint64_t twice = 0;
       if (!is_tiny()) {
         const std::uint64_t old = free_at(w).load(std::memory_order_relaxed);
-        free_at(w).store(old | freed, std::memory_order_relaxed);
-        twice = (old | ready_at(w).load(std::memory_order_relaxed)) & freed;
+        const std::uint64_t ready = ready_at(w).load(std::memory_order_relaxed);
+        twice = (old | ready) & freed;
+        // A slot in both would be handed out twice.
+        free_at(w).store(old | (freed & ~ready), std::memory_order_relaxed);
       }
       // Acquire: what the others did with the slots happened before they are taken again. Release:
       // who finds the bits gone from here finds them above.

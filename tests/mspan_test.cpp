@@ -183,6 +183,26 @@ TEST(mspan, frees_of_others_are_collected) {
   EXPECT_TRUE(s.exchange_status(seen, span_status::of(owner, s.span_class())));
 }
 
+TEST(mspan, a_slot_freed_twice_at_once_is_given_once) {
+  mspan s;
+  s.init(some_base, 1, make_span_class(5, true));
+  int owner[64];
+  s.set_status(span_status::of(owner, s.span_class()));
+  ASSERT_TRUE(s.enter());
+  while (next_slot(s) != s.nelems()) {
+  }
+  // Another thread frees 7, and the owner, who does not know, frees it too and makes it ready.
+  EXPECT_EQ(s.free_remote(7), remote_free::done);
+  EXPECT_TRUE(s.free_own_slot(7));
+  EXPECT_TRUE(s.advance());
+  EXPECT_FALSE(s.free_own_slot(7));
+  std::vector<unsigned> twice;
+  s.collect([&](unsigned i) { twice.push_back(i); }, [](unsigned) { FAIL(); });
+  EXPECT_EQ(twice, std::vector<unsigned>{7});
+  EXPECT_EQ(next_slot(s), 7u);
+  EXPECT_EQ(next_slot(s), s.nelems());
+}
+
 TEST(mspan, large_span_is_one_taken_object) {
   mspan s;
   s.init(some_base, 20000, make_span_class(0, true));
