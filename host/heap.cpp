@@ -81,6 +81,7 @@ struct heap::impl {
         objects(arrays.view().base, arrays.view().bytes, source_of(*chosen.memory)),
         operations(make_operations(chosen.memory->kind(), arrays.view())) {
     make_layers();
+    if (top == nullptr) direct = objects.id();
     if (operations == nullptr) return;
     const std::size_t stock = std::min(options.initial_stock_bytes, arrays.view().bytes / 4);
     if (const auto pages = static_cast<std::uint32_t>(stock / page_size); pages != 0)
@@ -225,6 +226,10 @@ struct heap::impl {
 
   // --- frees between the sides -------------------------------------------------------------------
 
+  [[gnu::noinline]] void* malloc(std::size_t size) noexcept {
+    return top == nullptr ? objects.malloc_slow(size, contents::no_pointers)
+                          : layer_malloc(*top, size, contents::no_pointers);
+  }
   [[gnu::noinline]] void free_tiny(void* p) noexcept {
     if (!objects.free_tiny(p)) free(p);
   }
@@ -438,6 +443,8 @@ struct heap::impl {
   host_heap objects;
   std::optional<layer_chain> layers;
   object_layer* top = nullptr;  ///< null: the calls go to `objects`
+  /// For the fast calls of `objects`: its number, or one that leads past them to the layers.
+  std::uint64_t direct = host_heap::no_id;
 
   std::mutex device_mutex;  ///< guards `operations`
   std::unique_ptr<device_operations> operations;
@@ -460,9 +467,9 @@ heap::heap(heap&&) noexcept = default;
 heap& heap::operator=(heap&&) noexcept = default;
 
 void* heap::malloc(std::size_t size) noexcept {
-  if (impl_->top != nullptr) [[unlikely]]
-    return layer_malloc(*impl_->top, size, contents::no_pointers);
-  return impl_->objects.malloc(size);
+  impl& self = *impl_;
+  void* p = host_heap::malloc_fast(size, contents::no_pointers, self.direct);
+  return p != nullptr ? p : self.malloc(size);
 }
 void* heap::calloc(std::size_t count, std::size_t size) noexcept {
   if (impl_->top != nullptr) [[unlikely]]
@@ -500,12 +507,10 @@ void* heap::realloc(void* p, std::size_t size) noexcept {
 void heap::free(void* p) noexcept {
   // Each other way is a call in tail position: the common one needs no frame.
   impl& self = *impl_;
-  if (self.top == nullptr) [[likely]] {
-    const host_heap::fast_free done = self.objects.free_fast(p);
-    if (done == host_heap::fast_free::done) [[likely]]
-      return;
-    if (done == host_heap::fast_free::tiny) return self.free_tiny(p);
-  }
+  const host_heap::fast_free done = self.objects.free_fast(p, self.direct);
+  if (done == host_heap::fast_free::done) [[likely]]
+    return;
+  if (done == host_heap::fast_free::tiny) return self.free_tiny(p);
   self.free(p);
 }
 std::size_t heap::usable_size(const void* p) const noexcept { return impl_->usable_size(p); }

@@ -92,12 +92,15 @@ class host_heap {
   /// n bytes, indeterminate; nullptr when there is no room. n == 0: base. Aligned to the largest
   /// power of two that divides the slot size, hence to what any type of n bytes needs.
   void* malloc(std::size_t n, contents kind = contents::no_pointers) {
-    void* p = malloc_fast(n, kind);
+    void* p = malloc_fast(n, kind, id_);
     return p != nullptr ? p : malloc_slow(n, kind);
   }
+  /// What the fast calls below take: this heap's number, or no_id, with which they do nothing.
+  std::uint64_t id() const { return id_; }
+  static constexpr std::uint64_t no_id = ~std::uint64_t{0};
   /// malloc where it is only taking a slot of the thread's current span; else nullptr.
-  void* malloc_fast(std::size_t n, contents kind) {
-    if (last_used.heap_id != id_) [[unlikely]]
+  static void* malloc_fast(std::size_t n, contents kind, std::uint64_t id) {
+    if (last_used.heap_id != id) [[unlikely]]
       return nullptr;
     mcache* c = last_used.cache;
     // Not tiny, and found in the fine table of classes.
@@ -111,19 +114,22 @@ class host_heap {
   void* aligned_alloc(std::size_t align, std::size_t n, contents kind = contents::no_pointers);
   /// Never damages the heap, whatever p is, unless p is an object that was allocated anew.
   free_status free(void* p) {
-    return free_fast(p) == fast_free::done ? free_status::ok : free_slow(p);
+    return free_fast(p, id_) == fast_free::done ? free_status::ok : free_slow(p);
   }
   enum class fast_free : std::uint8_t { done, tiny, refused };
   /// free where p is a small object in a span of this thread's cache. Otherwise nothing was done;
   /// tiny: free_tiny may do it.
-  fast_free free_fast(void* p) {
+  fast_free free_fast(void* p, std::uint64_t id) {
+    // Before the cache is looked at: it may be one of a heap that is gone, and another thread's
+    // cache of this heap in its place.
+    if (last_used.heap_id != id) [[unlikely]]
+      return fast_free::refused;
     // Below the base it wraps to more than any reservation.
     const std::size_t offset =
         reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
     if (offset >= pages_.reserve_bytes()) return fast_free::refused;
     const page_owner owner = pages_.owner(offset >> page_shift);
     if (!owner.is_span()) return fast_free::refused;
-    // The span's being this thread's says that the cache is of this heap.
     mcache* c = last_used.cache;
     mspan* s = owner.span();
     if (s->is_own(c)) [[likely]]

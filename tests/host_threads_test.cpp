@@ -411,4 +411,36 @@ TEST(host_threads, heap_works_in_destructors_of_thread_locals) {
   EXPECT_EQ(heap.stats().pages_in_use, 1u);
 }
 
+TEST(host_threads, a_cache_of_a_heap_that_is_gone_is_not_taken_for_one_of_the_next_heap) {
+  test::host_region region(std::size_t{16} << 20);
+  unsigned at_the_same_address = 0;
+  const void* gone = nullptr;
+  for (int i = 0; i < 20; ++i) {
+    {
+      host_heap first(region.base(), region.bytes(), region.source());
+      EXPECT_EQ(first.free(first.malloc(100)), free_status::ok);
+      gone = last_used.cache;
+    }
+    // Another thread's cache may now lie where this thread's was.
+    host_heap heap(region.base(), region.bytes(), region.source());
+    void* q = nullptr;
+    std::atomic<bool> made{false}, freed{false};
+    std::thread owner([&] {
+      q = heap.malloc(100);
+      at_the_same_address += last_used.cache == gone;
+      made = true;
+      while (!freed) std::this_thread::yield();
+    });
+    while (!made) std::this_thread::yield();
+    EXPECT_EQ(heap.free_fast(q, heap.id()), host_heap::fast_free::refused);
+    EXPECT_EQ(heap.free(q), free_status::ok);
+    freed = true;
+    owner.join();
+    EXPECT_EQ(heap.stats().live_objects, 0u);
+  }
+  if (!warpheap::testing::sanitized) {
+    EXPECT_GT(at_the_same_address, 0u) << "the case was not met";
+  }
+}
+
 }  // namespace

@@ -11,18 +11,8 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <warpheap/memory_order.hpp>
 #include <warpheap/platform.hpp>
-
-namespace warpheap {
-inline namespace WARPHEAP_BACKEND_NS {
-
-enum class order { relaxed, acquire, release, acq_rel };
-
-/// device: between the threads of one GPU. system: between the GPU and the host.
-enum class scope { device, system };
-
-}  // namespace WARPHEAP_BACKEND_NS
-}  // namespace warpheap
 
 #ifdef __CUDACC__
 #include <warpheap/ptx_atomics.hpp>

@@ -5,7 +5,9 @@
 // instructions and 6 registers more for a 64-bit fetch_and on sm_90.
 #pragma once
 
-#include <cstddef>
+#include <warpheap/memory_order.hpp>
+
+#ifdef __CUDACC__
 
 namespace warpheap {
 inline namespace on_cuda {
@@ -89,3 +91,5 @@ WARPHEAP_PTX_DEFINE(unsigned long long, "64", "l")
 }  // namespace ptx
 }  // namespace on_cuda
 }  // namespace warpheap
+
+#endif
