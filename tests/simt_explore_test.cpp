@@ -9,6 +9,8 @@
 #include <vector>
 #include <warpheap/simt_explore.hpp>
 
+#include "tests/unwatched.hpp"
+
 namespace {
 
 using warpheap::simt::actor;
@@ -336,7 +338,11 @@ TEST(simt_explore, bounded_reaches_all_orders_of_a_warp) {
   }
 }
 
-__global__ void ask_who_is_here(std::vector<unsigned>* masks) { masks->push_back(__activemask()); }
+__global__ void ask_who_is_here(std::vector<unsigned>* masks) {
+  const unsigned here = __activemask();
+  const warpheap::testing::unwatched notes;
+  masks->push_back(here);
+}
 
 TEST(simt_explore, bounded_splits_converged_lanes) {
   std::set<std::vector<unsigned>> answers;

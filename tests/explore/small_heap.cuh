@@ -24,6 +24,7 @@
 #include "host/device_memory.hpp"
 #include "host/host_heap.hpp"
 #include "host/refill_service.hpp"
+#include "tests/unwatched.hpp"
 
 namespace warpheap {
 
@@ -45,6 +46,7 @@ class ownership {
       if (std::exchange(taken_[offset + i], 1) != 0)
         throw std::runtime_error("a byte was handed out twice, at offset "
                                  + std::to_string(offset + i));
+    const testing::unwatched notes;
     objects_.push_back({offset, size});
   }
   void give(void* p, std::size_t size) {
@@ -52,6 +54,7 @@ class ownership {
     for (std::size_t i = 0; i < size; i += stride(size))
       if (std::exchange(taken_[offset + i], 0) == 0)
         throw std::runtime_error("an object vanished while it was in use");
+    const testing::unwatched notes;
     const auto object = std::find(objects_.begin(), objects_.end(), std::pair(offset, size));
     if (object == objects_.end()) throw std::runtime_error("an object of another size");
     *object = objects_.back();

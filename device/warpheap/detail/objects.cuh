@@ -25,7 +25,9 @@ WARPHEAP_SLOW_PATH std::size_t live_bytes(const heap_view& h, const void* p) {
   if (cls == large_class) return offset % page_size == 0 ? std::size_t{e.value()} * page_size : 0;
   if (cls == tiny_blocks) {
     const block_index b = offset / tiny_block_bytes;
-    const unsigned mask = atomic::load<order::relaxed>(mask_word(h, b)) >> mask_shift(b) & 0xffff;
+    // Acquire: the bytes of a freed neighbour may be this object's now; its owner is done with
+    // them.
+    const unsigned mask = atomic::load<order::acquire>(mask_word(h, b)) >> mask_shift(b) & 0xffff;
     const unsigned from = mask >> (offset % tiny_block_bytes);  // bit 0: the object itself
     if ((from & 1) == 0) return 0;
     const unsigned next = from >> 1;
@@ -94,7 +96,7 @@ inline void zero_objects(lane_mask, void* p, std::size_t bytes) {
   if (bytes != 0) std::memset(p, 0, bytes);
 }
 
-/// Not watched by ThreadSanitizer below 16 bytes: of a tiny object more bytes are copied than it
+/// Not watched by ThreadSanitizer up to 16 bytes: of a tiny object more bytes are copied than it
 /// may have, and its neighbours' owners write theirs.
 __attribute__((no_sanitize("thread"))) inline void copy_tiny(void* to, const void* from,
                                                              std::size_t bytes) {
@@ -103,7 +105,7 @@ __attribute__((no_sanitize("thread"))) inline void copy_tiny(void* to, const voi
         static_cast<const volatile unsigned char*>(from)[i];
 }
 inline void copy_objects(lane_mask, void* to, const void* from, std::size_t bytes) {
-  if (bytes < tiny_size)
+  if (bytes <= tiny_size)
     copy_tiny(to, from, bytes);
   else
     std::memcpy(to, from, bytes);
