@@ -17,7 +17,7 @@ namespace {
 /// Whose malloc: a library to preload, found by the loader.
 struct allocator {
   std::string name;
-  std::string library;  // empty: the C library's own
+  std::string preload;  // empty: the C library's own
 };
 
 const std::vector<allocator>& allocators() {
@@ -39,14 +39,14 @@ struct child_result {
 child_result run_child(const std::string& workload, const host::setting& how,
                        const allocator& whose) {
   std::vector<std::string> command = {"env"};
-  if (!whose.library.empty()) command.push_back("LD_PRELOAD=" + whose.library);
+  if (!whose.preload.empty()) command.push_back("LD_PRELOAD=" + whose.preload);
   for (const std::string& word :
        {std::string(WARPHEAP_BENCH_HOST_PROGRAM), workload, std::to_string(how.threads),
         std::string(how.touch ? "1" : "0"), std::to_string(how.scale)}) {
     command.push_back(word);
   }
-  if (!whose.library.empty()) {
-    command.push_back(std::filesystem::path(whose.library).filename().string());
+  if (!whose.preload.empty()) {
+    command.push_back(std::filesystem::path(whose.preload).filename().string());
   }
   std::string text;
   child_result out;
@@ -110,7 +110,7 @@ result run_workload(const run_context& run, const std::string& workload, unsigne
     for (const allocator& whose : allocators()) {
       const child_result got = run_child(workload, how, whose);
       if (!got.ran) {
-        if (whose.name == "warpheap" || whose.library.empty())
+        if (whose.name == "warpheap" || whose.preload.empty())
           throw integrity_error(workload + " failed with the malloc of " + whose.name);
         if (i == 0) missing += (missing.empty() ? "" : ", ") + whose.name;
         continue;
