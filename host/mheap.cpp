@@ -236,8 +236,9 @@ std::size_t mheap::scavenge() {
 }
 
 void mheap::note_peak() {
-  const std::size_t now =
+  std::size_t now =
       pages_in_use_.load(std::memory_order_relaxed) + device_pages_.load(std::memory_order_relaxed);
+  for (const auto& pages : manual_pages_) now += pages.load(std::memory_order_relaxed);
   std::size_t peak = peak_pages_.load(std::memory_order_relaxed);
   while (now > peak && !peak_pages_.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
   }
@@ -253,7 +254,11 @@ mheap_stats mheap::stats() const {
   st.grown_pages = arenas_.grown_pages();
   st.device_arenas = arenas_.arenas(page_user::device);
   st.host_arenas = arenas_.arenas(page_user::host);
-  const std::size_t taken = st.pages_in_use + st.device_pages;
+  std::size_t taken = st.pages_in_use + st.device_pages;
+  for (unsigned use = 0; use < manual_uses; ++use) {
+    st.manual_pages[use] = manual_pages_[use].load(std::memory_order_relaxed);
+    taken += st.manual_pages[use];
+  }
   st.free_pages = st.grown_pages > taken ? st.grown_pages - taken : 0;
   st.scavenged_pages = arenas_.scavenged_pages();
   st.span_sys = span_sys_.load(std::memory_order_relaxed);

@@ -29,9 +29,22 @@ struct page_source {
   bool (*commit)(void* context, std::byte* start, std::size_t bytes) = nullptr;
   /// Gives the memory of unused pages back. Null: pages keep their memory.
   void (*decommit)(void* context, std::byte* start, std::size_t bytes) = nullptr;
+  /// Gives the memory of unused pages back and has every touch of them end in a signal; false, and
+  /// they can be used, when the system refuses. Null: there is no such thing.
+  bool (*fault)(void* context, std::byte* start, std::size_t bytes) = nullptr;
+  /// The contrary: they are as after decommit. False: they still cannot be touched.
+  bool (*unfault)(void* context, std::byte* start, std::size_t bytes) = nullptr;
   /// Pages may hold anything after commit. False: fresh and decommitted pages read as zero.
   bool needzero_after_decommit = true;
 };
+
+/// What pages without objects are for: memory that is not freed by heap::free.
+enum class manual_use : std::uint8_t {
+  stacks,
+  regions,
+  quarantine,  ///< nothing any more: they cannot be touched
+};
+inline constexpr unsigned manual_uses = 3;
 
 /// What a page belongs to, in one word: a span's address, which is positive, or something negative.
 class page_owner {
@@ -44,17 +57,26 @@ class page_owner {
   static constexpr page_owner gone(unsigned span_class, std::size_t index) {
     return page_owner(gone_bit | std::uintptr_t{span_class} | std::uintptr_t{index} << 8);
   }
+  /// A span without objects. It looks like no span to those who free and look up objects.
+  static page_owner manual(mspan* s) {
+    return page_owner(gone_bit | manual_bit | reinterpret_cast<std::uintptr_t>(s));
+  }
 
   constexpr std::uintptr_t bits() const { return bits_; }
   constexpr bool is_span() const { return static_cast<std::intptr_t>(bits_) > 0; }
   mspan* span() const { return reinterpret_cast<mspan*>(bits_); }
   constexpr bool is_device() const { return bits_ == device_bits; }
-  constexpr bool is_gone() const { return bits_ >= gone_bit && !is_device(); }
+  constexpr bool is_gone() const { return (bits_ & (gone_bit | manual_bit)) == gone_bit; }
   constexpr unsigned gone_class() const { return static_cast<unsigned>(bits_ & 0xff); }
   constexpr std::size_t gone_index() const { return (bits_ & ~gone_bit) >> 8; }
+  constexpr bool is_manual() const {
+    return (bits_ & (gone_bit | manual_bit)) == (gone_bit | manual_bit) && !is_device();
+  }
+  mspan* manual_span() const { return reinterpret_cast<mspan*>(bits_ & ~(gone_bit | manual_bit)); }
 
  private:
   static constexpr std::uintptr_t gone_bit = ~(~std::uintptr_t{0} >> 1);
+  static constexpr std::uintptr_t manual_bit = gone_bit >> 1;  // above every address of a program
   static constexpr std::uintptr_t device_bits = ~std::uintptr_t{0};
   std::uintptr_t bits_ = 0;  // never used
 };
@@ -73,6 +95,7 @@ struct mheap_stats {
   std::size_t grown_pages = 0, scavenged_pages = 0;
   std::size_t device_arenas = 0, host_arenas = 0;
   std::size_t span_sys = 0, tiny_sys = 0, metadata_sys = 0;
+  std::array<std::size_t, manual_uses> manual_pages{};
 };
 
 /// Thread-safe, unless said otherwise.
@@ -105,6 +128,18 @@ class mheap {
   void free_span(mspan* s);
   /// Gives the pages and records of a thread's stock back.
   void flush(page_stock& stock);
+
+  /// A span of n pages without objects, which its taker divides up himself, by its free bits if he
+  /// likes: it has none set. Addresses in it are no objects to host_heap. nullptr when there is no
+  /// room. Contents are indeterminate. (Go: allocManual, freeManual.)
+  mspan* alloc_manual(std::size_t n, manual_use use);
+  void free_manual(mspan* s, manual_use use);
+  /// Makes a span of regions one of the quarantine, whose pages cannot be touched; false, and
+  /// nothing done, where the page source cannot.
+  bool quarantine_manual(mspan* s);
+  /// Frees a span of the quarantine; false when the system refuses to make it usable: it stays as
+  /// it is.
+  bool end_quarantine(mspan* s);
 
   page_run take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages);
   void give_back_device_pages(page_run run);
@@ -159,6 +194,7 @@ class mheap {
   mspan* make_span(page_allocation got, std::size_t n, unsigned span_class, span_status status,
                    page_stock& stock);
   void note_peak();
+  void free_manual(mspan* s, manual_use use, bool scavenged);
 
   std::byte* const base_;
   const std::size_t reserve_bytes_;  // whole pages
@@ -182,6 +218,7 @@ class mheap {
   std::atomic<std::size_t> pages_in_use_{0};
   std::atomic<std::size_t> device_pages_{0};
   std::atomic<std::size_t> peak_pages_{0};
+  std::array<std::atomic<std::size_t>, manual_uses> manual_pages_{};
 };
 
 }  // namespace warpheap
