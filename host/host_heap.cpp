@@ -469,7 +469,7 @@ void host_heap::give_back_device_pages(page_run run) { pages_.give_back_device_p
 std::size_t host_heap::trim() {
   if (mcache* c = cache(); c != nullptr) c->flush();
   for (unsigned sc = 0; sc < host_span_classes; ++sc) central_[sc].release_empty();
-  return pages_.scavenge();
+  return pages_.scavenge(scavenge_cause::asked) * page_size;
 }
 
 void host_heap::count_reset(const mspan& s) {

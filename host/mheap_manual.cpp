@@ -9,12 +9,12 @@ mspan* mheap::alloc_manual(std::size_t n, manual_use use) {
   mspan* s = nullptr;
   {
     const std::scoped_lock lock(mutex_);
-    got = arenas_.alloc(page_user::host, n);
+    got = alloc_pages(page_user::host, n);
     if (got) s = new_record_locked();
   }
   if (!got) return nullptr;
   if (s == nullptr || !commit(got, n)) {
-    abandon(got.first, n);
+    abandon(got, n);
     const std::scoped_lock lock(mutex_);
     if (s != nullptr) dead_.insert_back(s);
     return nullptr;
@@ -52,11 +52,15 @@ bool mheap::quarantine_manual(mspan* s) {
       || !source_.fault(source_.context, s->base(), s->npages() * page_size)) {
     return false;
   }
-  const auto count = [this](manual_use use) -> auto& {
-    return manual_pages_[static_cast<unsigned>(use)];
-  };
-  count(manual_use::quarantine).fetch_add(s->npages(), std::memory_order_relaxed);
-  count(manual_use::regions).fetch_sub(s->npages(), std::memory_order_relaxed);
+  {
+    // Under the lock, so that stats finds the pages in one place only.
+    const std::scoped_lock lock(mutex_);
+    manual_pages_[static_cast<unsigned>(manual_use::regions)].fetch_sub(s->npages(),
+                                                                        std::memory_order_relaxed);
+    manual_pages_[static_cast<unsigned>(manual_use::quarantine)].fetch_add(
+        s->npages(), std::memory_order_relaxed);
+  }
+  committed_pages_.fetch_sub(s->npages(), std::memory_order_relaxed);
   return true;
 }
 

@@ -122,7 +122,7 @@ stack_pool_stats stack_pool::stats() const {
   // they do, so what is in use is a part of the pages at any moment.
   lock();
   st.sys_bytes = sys_.load(std::memory_order_relaxed);
-  st.inuse_bytes = inuse_.load(std::memory_order_relaxed);
+  st.inuse_bytes = inuse_bytes();
   unlock();
   st.idle_bytes = st.sys_bytes - st.inuse_bytes;
   return st;

@@ -75,8 +75,10 @@ class stack_pool {
     inuse_.fetch_add(static_cast<std::size_t>(bytes), std::memory_order_relaxed);
   }
   stack_pool_stats stats() const;
+  std::size_t inuse_bytes() const { return inuse_.load(std::memory_order_relaxed); }
 
-  /// For a fork: nobody else is in here between the two.
+  /// Nobody else is in here between the two: for a fork, and for figures. No stack's pages come or
+  /// go meanwhile, but those that are on their way to becoming one.
   void lock() const;
   void unlock() const;
 

@@ -42,9 +42,9 @@ bool commit(void*, std::byte* start, std::size_t bytes) {
   return mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0;
 }
 
-void decommit(void*, std::byte* start, std::size_t bytes) {
+bool decommit(void*, std::byte* start, std::size_t bytes) {
   const keep_errno keep;
-  (void)madvise(start, bytes, MADV_DONTNEED);
+  return madvise(start, bytes, MADV_DONTNEED) == 0;
 }
 
 alignas(host_heap) constinit std::byte heap_memory[sizeof(host_heap)];
