@@ -8,6 +8,8 @@
 
 #include <warpheap/size_classes.hpp>
 
+#include "host/free_status.hpp"
+
 namespace warpheap {
 
 #if defined(__has_feature)
@@ -29,8 +31,8 @@ class owned_counter {
   void increment() {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_THREAD__) \
     && !WARPHEAP_HAS_FEATURE(thread_sanitizer)
-    // An aligned store of 8 bytes is one store, also for those who read meanwhile, and each store of
-    // this processor releases.
+    // An aligned store of 8 bytes is one store, also for those who read meanwhile, and each store
+    // of this processor releases.
     asm("incq %0" : "+m"(value_) : : "cc");
 #else
     add(1);
@@ -51,7 +53,7 @@ struct alloc_counters {
   owned_counter tiny_mallocs, tiny_frees, tiny_blocks_taken, tiny_blocks_freed;
   owned_counter large_bytes_taken, large_bytes_freed;
   owned_counter out_of_memory, refused, refills, freed_by_reset;
-  std::array<owned_counter, 8> wrong_frees;  // by free_status; that of success stays 0
+  std::array<owned_counter, free_statuses> wrong_frees;  // by free_status; that of success stays 0
 
   void add(const alloc_counters& other) {
     for (unsigned c = 0; c < num_classes; ++c) {

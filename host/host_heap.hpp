@@ -1,73 +1,33 @@
 #pragma once
 
 // The allocator of host objects: Go's, with explicit free. It owns the heap's pages, and lends runs
-// of them to the device's allocator.
+// of them to the device's allocator. The fast paths of malloc and free are here, malloc_fast and
+// free_fast; what they leave over is in host_heap_alloc.cpp and host_heap_free.cpp.
 
-#include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <vector>
 
 #include <warpheap/layout.hpp>
+#include <warpheap/memory_stats.hpp>
 #include <warpheap/size_classes.hpp>
 
+#include "host/epoch_history.hpp"
 #include "host/fixalloc.hpp"
+#include "host/free_status.hpp"
+#include "host/host_heap_stats.hpp"
+#include "host/last_cache.hpp"
 #include "host/mcache.hpp"
 #include "host/mcentral.hpp"
 #include "host/mheap.hpp"
 #include "host/mspan.hpp"
-#include "host/thread_cache.hpp"
+#include "host/region_pool.hpp"
+#include "host/scavenge_pacer.hpp"
+#include "host/stack_pool.hpp"
+#include "host/sys_vector.hpp"
 
 namespace warpheap {
-
-/// What became of a free.
-enum class free_status : std::uint8_t {
-  ok,
-  null,           ///< free(nullptr): nothing to do, no error
-  zero_size,      ///< the object of size 0: nothing to do, no error
-  foreign,        ///< not an address of this heap
-  device_page,    ///< in pages lent to the device: for the caller to pass on
-  interior,       ///< inside an object, or in a span where no object starts
-  double_free,    ///< the object is free already
-  not_allocated,  ///< in pages that hold no object
-};
-inline constexpr unsigned free_statuses = 8;
-
-/// Figures of a host_heap. Each is exact when no call is in flight; under load, each is some value
-/// that it had during the call.
-struct host_heap_stats {
-  struct class_stats {
-    std::uint64_t mallocs = 0;  ///< objects ever allocated
-    std::uint64_t frees = 0;    ///< objects ever freed
-    std::uint64_t live = 0;     ///< objects that exist
-  };
-  std::uint64_t mallocs = 0;       ///< objects ever allocated, tiny and large ones included
-  std::uint64_t frees = 0;         ///< objects ever freed, by free and by reset
-  std::uint64_t live_objects = 0;  ///< mallocs - frees
-  std::uint64_t live_bytes = 0;    ///< bytes of the slots, tiny blocks and pages they occupy
-  std::uint64_t tiny_mallocs = 0;  ///< tiny objects ever allocated
-  std::uint64_t tiny_frees = 0;    ///< tiny objects ever freed
-  std::uint64_t tiny_blocks = 0;   ///< 16-byte blocks in use for tiny objects
-  std::array<class_stats, num_classes> by_class{};  ///< [0]: large objects; tiny ones in none
-  std::uint64_t out_of_memory = 0;  ///< allocations answered with nullptr for want of pages
-  std::uint64_t refused = 0;        ///< allocations refused: size overflow or bad alignment
-  std::array<std::uint64_t, free_statuses> frees_by_status{};  ///< calls of free, by answer
-  std::uint64_t cache_refills = 0;       ///< spans that thread caches took from mcentral or mheap
-  std::uint64_t spans = 0;               ///< spans that have pages
-  std::uint64_t pages_in_use = 0;        ///< pages of spans
-  std::uint64_t device_pages = 0;        ///< pages lent to the device
-  std::uint64_t free_pages = 0;          ///< pages taken into use before, and free now
-  std::uint64_t peak_pages = 0;          ///< most pages ever in use and lent together
-  std::uint64_t heap_sys_bytes = 0;      ///< bytes of the reservation taken into use so far
-  std::uint64_t released_bytes = 0;      ///< those of them that are free and hold no memory
-  std::uint64_t reserved_bytes = 0;      ///< bytes of the reservation
-  std::uint64_t span_sys_bytes = 0;      ///< bytes for span records
-  std::uint64_t cache_sys_bytes = 0;     ///< bytes for thread caches
-  std::uint64_t tiny_sys_bytes = 0;      ///< bytes for the masks of tiny blocks
-  std::uint64_t metadata_sys_bytes = 0;  ///< bytes from the system for all records, tables aside
-  std::uint64_t thread_caches = 0;       ///< caches of threads that used the heap and still run
-};
 
 /// Allocator over the memory [base, base + reserve_bytes). All records lie elsewhere.
 ///
@@ -154,6 +114,31 @@ class host_heap {
   void give_back_device_pages(page_run run);
   bool is_device_page(std::uint32_t page) const { return pages_.is_device_page(page); }
 
+  // Memory that is no object, see host_heap_manual.cpp. free does not know it, reset leaves it.
+
+  /// A scratch stack of stack_pool::rounded(bytes) bytes, indeterminate, aligned to as much, but to
+  /// page_size at most. nullptr when there is no room.
+  void* acquire_stack(std::size_t bytes) noexcept;
+  /// Aborts when p is no scratch stack of this heap for so many bytes.
+  void release_stack(void* p, std::size_t bytes) noexcept;
+  stack_pool_stats stack_stats() const { return stacks_.stats(); }
+  /// Pages in a row for a region, indeterminate; nullptr when there is no room.
+  std::byte* take_region_chunk(std::size_t pages) noexcept;
+  /// Takes it back, into quarantine. Aborts when it is none.
+  void give_region_chunk(std::byte* start) noexcept { regions_.give(start); }
+
+  /// mheap::set_memory_limit
+  void set_memory_limit(std::size_t bytes) { pages_.set_memory_limit(bytes); }
+  /// Gives a little of the memory that has not been used for a while back, when it is time. For one
+  /// thread, which calls it about every millisecond.
+  void scavenge_step();
+  /// Bytes of pages that have a use.
+  std::size_t bytes_in_use() const { return pages_.taken_pages() * page_size; }
+
+  /// See memory_stats. buckhash_sys, device_table_sys: the members of these names, which this class
+  /// does not know.
+  memory_stats memory(std::size_t buckhash_sys = 0, std::size_t device_table_sys = 0) const;
+  page_recount recount_pages() const { return pages_.recount(); }
   host_heap_stats stats() const;
   /// Frees every host object. No other call may be in flight. Lent pages stay lent.
   void reset();
@@ -175,29 +160,48 @@ class host_heap {
   std::size_t reserve_bytes() const { return pages_.reserve_bytes(); }
 
  private:
-  friend class thread_caches;  // of host_heap.cpp: a thread's caches, given back when it ends
+  friend class thread_caches;
 
-  mcache* cache();             // the calling thread's; null when it has ended already
+  // thread_caches.cpp
+  mcache* cache() {  // the calling thread's; null when it has ended already
+    return last_used.heap_id == id_ ? last_used.cache : attach_cache();
+  }
+  mcache* attach_cache();      // the same, made if need be, as the one used last
   mcache* add_cache();         // null when the system has no memory
   void drop_cache(mcache* c);  // after a flush
+  void flush(mcache& c) {
+    c.flush();
+    c.stacks.flush(stacks_);
+  }
+
+  // host_heap_alloc.cpp
+  template <class F>
+  void* call(mcache& c, F&& f);
   template <class F>
   void* with_cache(F&& f);
-
   [[gnu::noinline]] void* malloc_any(std::size_t n, contents kind) noexcept;
   void* alloc(mcache& c, std::size_t n, contents kind);
   void* alloc_class(mcache& c, unsigned size_class, contents kind);
   mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind);
   template <class F>
   auto or_reclaim(mcache& c, F&& attempt);
+
+  // host_heap_free.cpp
   free_status free_object(void* p, mcache* c, alloc_counters& counters);
   free_status free_large(mspan* s, std::size_t in_span, mcache* c, alloc_counters& counters);
   free_status free_tiny_object(mspan* s, void* p, bool own, mcache* c, alloc_counters& counters);
   void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c);
   static free_status classify_without_span(page_owner owner, std::size_t offset);
+
+  void reclaim(mcache* c);
   void count_reset(const mspan& s);
+  void count_objects(memory_stats& m) const;
 
   mheap pages_;
   mcentral_set central_;
+  stack_pool stacks_{pages_};
+  region_pool regions_{pages_};
+  scavenge_pacer pacer_;    // of the thread that takes the steps
   const std::uint64_t id_;  // never used twice in a process
 
   mutable std::mutex caches_mutex_;  // taken before mcentral's and mheap's
@@ -205,6 +209,7 @@ class host_heap {
   sys_counter cache_sys_{0};
   sys_vector<mcache*> caches_;
   alloc_counters retired_;  // of caches that are gone
+  epoch_history epochs_;
 };
 
 template <class F>

@@ -224,8 +224,10 @@ void mheap::give_back_device_pages(page_run run) {
 
 void mheap::note_peak() {
   const std::size_t now = taken_pages();
-  std::size_t peak = peak_pages_.load(std::memory_order_relaxed);
-  while (now > peak && !peak_pages_.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
+  for (std::atomic<std::size_t>* highest : {&peak_pages_, &window_peak_}) {
+    std::size_t peak = highest->load(std::memory_order_relaxed);
+    while (now > peak && !highest->compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
+    }
   }
 }
 
@@ -254,9 +256,9 @@ mheap_stats mheap::stats() const {
     st.metadata_sys = metadata_.sys_bytes();
   }
   st.span_inuse = span_alloc_.inuse() - dead_.size() * sizeof(mspan);
-  st.page_table_sys = bits::ceil_div(st.grown_pages, std::size_t{chunk_pages})
-                      * (sizeof(chunk_bits) + sizeof(page_summary)
-                         + chunk_pages * sizeof(page_owner));
+  st.page_table_sys =
+      bits::ceil_div(st.grown_pages, std::size_t{chunk_pages})
+      * (sizeof(chunk_bits) + sizeof(page_summary) + chunk_pages * sizeof(page_owner));
   st.committed_pages = committed_pages();
   for (unsigned c = 0; c < scavenge_causes; ++c)
     st.scavenged_ever[c] = scavenged_ever_[c].load(std::memory_order_relaxed);

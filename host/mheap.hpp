@@ -105,8 +105,8 @@ struct mheap_stats {
   std::size_t grown_pages = 0, scavenged_pages = 0;
   std::size_t device_arenas = 0, host_arenas = 0;
   std::size_t span_sys = 0, tiny_sys = 0, metadata_sys = 0;
-  std::size_t span_inuse = 0;       ///< bytes of records that are no dead span's
-  std::size_t page_table_sys = 0;   ///< bytes of tables for the pages grown so far
+  std::size_t span_inuse = 0;      ///< bytes of records that are no dead span's
+  std::size_t page_table_sys = 0;  ///< bytes of tables for the pages grown so far
   std::array<std::size_t, manual_uses> manual_pages{};
   std::size_t committed_pages = 0;                              ///< that hold memory, or may
   std::array<std::uint64_t, scavenge_causes> scavenged_ever{};  ///< pages, by cause
@@ -114,7 +114,7 @@ struct mheap_stats {
 
 /// The same pages counted one by one: what the figures of mheap_stats have to be.
 struct page_recount {
-  std::size_t grown = 0, free = 0, scavenged = 0;   ///< by the bitmaps
+  std::size_t grown = 0, free = 0, scavenged = 0;                  ///< by the bitmaps
   std::size_t owned_by_spans = 0, device = 0, owned_manually = 0;  ///< by the page owners
   std::size_t spans = 0, in_spans = 0, in_manual_spans = 0;        ///< by the span records
 };
@@ -178,6 +178,10 @@ class mheap {
   static constexpr std::size_t no_limit = ~std::size_t{0};
   /// Pages that have an owner: spans, the device, stacks, regions.
   std::size_t taken_pages() const;
+  /// The most of them at once since the last call.
+  std::size_t take_window_peak() {
+    return window_peak_.exchange(taken_pages(), std::memory_order_relaxed);
+  }
   /// Pages that hold memory, or may.
   std::size_t committed_pages() const { return committed_pages_.load(std::memory_order_relaxed); }
 
@@ -258,6 +262,7 @@ class mheap {
   std::atomic<std::size_t> pages_in_use_{0};
   std::atomic<std::size_t> device_pages_{0};
   std::atomic<std::size_t> peak_pages_{0};
+  std::atomic<std::size_t> window_peak_{0};
   std::atomic<std::size_t> committed_pages_{0};
   std::atomic<std::size_t> memory_limit_{no_limit};
   std::array<std::atomic<std::uint64_t>, scavenge_causes> scavenged_ever_{};

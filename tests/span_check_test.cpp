@@ -25,7 +25,9 @@ TEST(span_check, sound_spans_of_all_classes_pass) {
     for (unsigned i = 0; i < s.nelems(); ++i) {
       while (s.take() == nullptr) ASSERT_TRUE(s.advance());
       ASSERT_EQ(span_error(s), nullptr) << c << " slot " << i;
-      if (random() % 2 == 0) ASSERT_TRUE(s.free_own_slot(i));
+      if (random() % 2 == 0) {
+        ASSERT_TRUE(s.free_own_slot(i));
+      }
       ASSERT_EQ(span_error(s), nullptr) << c << " slot " << i;
     }
     s.leave();
