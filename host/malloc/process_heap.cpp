@@ -99,6 +99,7 @@ object_layer& process_heap::make() {
   source.needzero_after_decommit = false;
   // Neither is ever destroyed: other threads and late destructors go on to use them.
   heap = new (heap_memory) host_heap(r.base, r.bytes, source);
+  if (options.memory_limit != 0) heap->set_memory_limit(options.memory_limit);
   const layer_reports reports{nullptr,
                               [](void*, error_kind kind, const void* p) { report(kind, p); }};
   auto* layers = new (chain_memory) layer_chain(*heap, options.layers, reports);
