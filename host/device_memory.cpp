@@ -31,8 +31,9 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
                      + "; set heap_options::reserve_bytes or WARPHEAP=reserve=SIZE");
   view_.base = memory.reserve(bytes);
   if (view_.base == nullptr)
-    throw heap_error("the system refused a reservation of " + format_bytes(bytes)
-                     + " for the heap; set heap_options::reserve_bytes or WARPHEAP=reserve=SIZE");
+    throw heap_error("cannot reserve arena virtual address space: the system refused "
+                     + format_bytes(bytes)
+                     + "; set heap_options::reserve_bytes or WARPHEAP=reserve=SIZE");
   view_.bytes = bytes;
   view_.pages = static_cast<std::uint32_t>(bytes / page_size);
   view_.summary_stride = static_cast<std::uint32_t>(bits::align_up(summary_words(view_.pages), 16));

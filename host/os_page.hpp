@@ -7,7 +7,13 @@
 namespace warpheap {
 
 /// What is wrong with a page size that the system tells; nullptr if nothing is.
-const char* os_page_error(long bytes);
+constexpr const char* os_page_error(long bytes) {
+  constexpr long least = 4096;
+  if (bytes <= 0) return "failed to get system page size";
+  if ((bytes & (bytes - 1)) != 0) return "bad system page size: it must be a power of 2";
+  if (bytes < least) return "bad system page size: it is smaller than the minimum of 4096 bytes";
+  return nullptr;
+}
 
 /// Bytes of a page of the system. Throws heap_error, with what the system says, if that is no power
 /// of two from 4 KiB on.

@@ -307,9 +307,11 @@ TEST(debug_modes_test, sbrk_rises_and_never_frees) {
     ASSERT_EQ(w.h->usable_size(p), n);
   }
   EXPECT_TRUE(w.h->errors().empty());
+  EXPECT_TRUE(w.lines.empty()) << w.lines.front();
   EXPECT_EQ(w.h->malloc(200_MiB), nullptr);
   w.h.reset();
-  EXPECT_TRUE(w.lines.empty()) << w.lines.front();
+  ASSERT_EQ(w.lines.size(), 1u);
+  EXPECT_NE(w.lines[0].find("out of memory: cannot allocate 209715200-byte"), std::string::npos);
 }
 
 TEST(debug_modes_test, trace_replays_to_the_live_set) {

@@ -73,9 +73,10 @@ void error_log::keep(error_record record, const std::string& what,
   constexpr unsigned most = 8;
   if (recent_.size() == error_ring_slots) recent_.pop_front();
   recent_.push_back(record);
-  if (++said_ > most) return;
+  unsigned& said = said_[static_cast<unsigned>(record.kind)];
+  if (++said > most) return;
   lines.push_back(std::string("warpheap: ") + to_string(record.kind) + ": " + what
-                  + (said_ == most ? " (further errors are counted, see heap::errors())" : ""));
+                  + (said == most ? " (further errors are counted, see heap::errors())" : ""));
 }
 
 void error_log::copy_counts(std::uint64_t (&counts)[error_kinds]) const {

@@ -11,8 +11,8 @@
 
 namespace warpheap {
 
-/// A heap's errors: counted, the first few reported, the last ones kept. Thread-safe. Reports are
-/// made without a lock: the user's on_report may call the heap.
+/// A heap's errors: counted, the first few of each kind reported, the last ones kept. Thread-safe.
+/// Reports are made without a lock: the user's on_report may call the heap.
 class error_log {
  public:
   /// `options` has to outlive the log.
@@ -42,7 +42,7 @@ class error_log {
   std::deque<error_record> recent_;
   std::uint64_t host_errors_[error_kinds] = {};
   std::uint64_t device_errors_seen_ = 0;
-  unsigned said_ = 0;
+  unsigned said_[error_kinds] = {};
 };
 
 }  // namespace warpheap

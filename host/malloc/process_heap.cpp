@@ -13,6 +13,7 @@
 #include "host/malloc/options.hpp"
 #include "host/malloc/reserve.hpp"
 #include "host/malloc/write_profile.hpp"
+#include "host/os_page.hpp"
 
 namespace warpheap {
 
@@ -89,6 +90,7 @@ object_layer& process_heap::make() {
   making = true;
   const keep_errno keep;
   options.read();
+  if (const char* wrong = os_page_error(sysconf(_SC_PAGESIZE)); wrong != nullptr) fatal(wrong);
   const process_reservation r = reserve_process_heap(
       options.reserve_bytes != 0 ? options.reserve_bytes : process_reserve_bytes());
   if (r.base == nullptr) fatal("cannot reserve arena virtual address space");

@@ -1,0 +1,151 @@
+// What stops a heap from starting, and what stops a program that calls it where it must not.
+//
+// The linker lets this file stand between the library and sysconf (CMakeLists.txt: --wrap).
+#include <sys/resource.h>
+#include <unistd.h>
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <warpheap/heap.hpp>
+
+#include <gtest/gtest.h>
+
+#include "host/host_heap.hpp"
+#include "host/os_page.hpp"
+#include "tests/host_region.hpp"
+
+namespace {
+constexpr long as_it_is = -2;
+long told_page_size = as_it_is;
+}  // namespace
+
+extern "C" {
+long __real_sysconf(int name);
+long __wrap_sysconf(int name) {
+  return name == _SC_PAGESIZE && told_page_size != as_it_is ? told_page_size : __real_sysconf(name);
+}
+}
+
+namespace {
+
+using namespace warpheap;
+
+heap_options small_heap() {
+  heap_options o;
+  o.reserve_bytes = 8_MiB;
+  o.backend = backend_kind::simt;
+  o.report_leaks = false;
+  return o;
+}
+
+/// Why no heap can be made on a system that tells this page size; "" if one can.
+std::string refusal(long page_size) {
+  told_page_size = page_size;
+  std::string why;
+  try {
+    heap h(small_heap());
+  } catch (const heap_error& error) {
+    why = error.what();
+  }
+  told_page_size = as_it_is;
+  return why;
+}
+
+TEST(start_errors, the_systems_page_size) {
+  EXPECT_EQ(refusal(0), "failed to get system page size (0 bytes)");
+  EXPECT_EQ(refusal(-1), "failed to get system page size (-1 bytes)");
+  EXPECT_EQ(refusal(12288), "bad system page size: it must be a power of 2 (12288 bytes)");
+  EXPECT_EQ(refusal(2048),
+            "bad system page size: it is smaller than the minimum of 4096 bytes (2048 bytes)");
+  EXPECT_EQ(refusal(4096), "");
+  EXPECT_EQ(os_page_error(65536), nullptr);
+}
+
+TEST(start_errors, memory_in_pages_larger_than_the_heaps_is_never_given_back) {
+  told_page_size = 65536;
+  heap h(small_heap());
+  told_page_size = as_it_is;
+  h.free(h.malloc(1_MiB));
+  EXPECT_EQ(h.trim(), 0u);
+  EXPECT_EQ(h.memory().heap_released + h.memory().committed,
+            h.memory().heap_sys + h.memory().device_sys);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/// Exits by 3, with what the heap says on standard error, when it cannot be made.
+[[noreturn]] void make_a_heap_in_little_address_space() {
+  const rlimit little{64 << 20, 64 << 20};
+  setrlimit(RLIMIT_AS, &little);
+  heap_options o = small_heap();
+  o.reserve_bytes = 512_MiB;
+  try {
+    heap h(o);
+  } catch (const heap_error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    std::_Exit(3);
+  }
+  std::_Exit(0);
+}
+
+TEST(start_errors, address_space_that_cannot_be_reserved) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(make_a_heap_in_little_address_space(), ::testing::ExitedWithCode(3),
+              "cannot reserve arena virtual address space: the system refused 512 MiB");
+}
+#endif
+
+TEST(start_errors, a_base_that_is_not_aligned) {
+  test::host_region region(std::size_t{64} << 20);
+  EXPECT_THROW(host_heap(region.base() + 4096, 1 << 20, region.source()), std::invalid_argument);
+  EXPECT_THROW(host_heap(nullptr, 1 << 20, region.source()), std::invalid_argument);
+  EXPECT_THROW(host_heap(region.base(), page_size, region.source()), std::invalid_argument);
+}
+
+/// A heap whose page source calls back.
+struct reentry : ::testing::Test {
+  test::host_region region{std::size_t{64} << 20};
+  static inline host_heap* heap = nullptr;
+  static inline void (*on_commit)() = nullptr;
+
+  page_source source() {
+    page_source s = region.source();
+    s.commit = [](void*, std::byte*, std::size_t) {
+      if (on_commit != nullptr) on_commit();
+      return true;
+    };
+    return s;
+  }
+  host_heap h{region.base(), region.bytes(), source()};
+
+  void SetUp() override {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    heap = &h;
+    on_commit = nullptr;
+  }
+};
+
+TEST_F(reentry, a_malloc_by_what_malloc_calls_aborts) {
+  on_commit = [] { (void)heap->malloc(500); };
+  EXPECT_DEATH((void)h.malloc(100), "malloc deadlock");
+  EXPECT_DEATH((void)h.calloc(1, 1000000), "malloc deadlock");
+}
+
+TEST_F(reentry, a_free_by_what_malloc_calls_aborts) {
+  static void* other = nullptr;
+  other = h.malloc(100000);
+  on_commit = [] { (void)heap->free(other); };
+  EXPECT_DEATH((void)h.malloc(100), "malloc deadlock");
+}
+
+TEST_F(reentry, a_malloc_by_a_signal_handler_that_interrupts_one_aborts) {
+  std::signal(SIGUSR1, [](int) { (void)heap->malloc(500); });
+  on_commit = [] { std::raise(SIGUSR1); };
+  EXPECT_DEATH((void)h.malloc(100), "malloc during signal");
+  on_commit = nullptr;
+  // One that interrupts no call finds the heap as it is between calls.
+  std::raise(SIGUSR1);
+  EXPECT_EQ(h.stats().live_objects, 1u);
+  std::signal(SIGUSR1, SIG_DFL);
+}
+
+}  // namespace
