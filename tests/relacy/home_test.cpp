@@ -1,9 +1,9 @@
 // Pages on their way home under a weak memory model: kernels send surplus pages (detail/home.cuh),
 // the host takes them in (mailbox_server.hpp) and grants them anew.
 //
-// What is checked beside what is checked of the queue: the runs of a message are never written while
-// the host reads them, no page comes home twice, and what the host has it may write to, with entries
-// that say so.
+// What is checked beside what is checked of the queue: the runs of a message are never written
+// while the host reads them, no page comes home twice, and what the host has it may write to, with
+// entries that say so.
 #define WARPHEAP_SLOTS_PER_WORD 2
 
 #include "relacy/scenario.hpp"
@@ -71,7 +71,7 @@ TEST(Home, OneSenderAtATime) {
       for (unsigned r = 0; r < 3; ++r) {
         core::send_home(p.heap.view());
         // A page that stays: the next message has two runs.
-        if (core::claim_run(core::stock_of(p.heap.view()), first, 1)) {
+        if (core::claim_run(p.heap.view(), first, 1)) {
           p.host.use({first, 1});
           core::put_run(core::stock_of(p.heap.view()), first, 1);
         }
@@ -84,6 +84,34 @@ TEST(Home, OneSenderAtATime) {
                    {sender(127), sender(130), sender(128), [&] { p.host.serve(); }},
                    [&] { p.check_at_rest(); },
                    [&] { p.host.begin_execution(3, 6); }});
+}
+
+TEST(Home, NobodyFailsWhilePagesAreOnTheirWay) {
+  // The host had none when it was asked last; all pages are in the stock since. One thread sends
+  // them home while another needs one, and a third looks at the stock.
+  pages_out p(4);
+  const_cast<heap_view*>(p.heap.view().self)->refill_timeout_ns = 1'000'000;
+  p.heap.view().state->denied.value = 1;
+  const auto sender = [&p] {
+    for (unsigned r = 0; r < 2; ++r) core::send_home(p.heap.view());
+    p.host.device_is_done();
+  };
+  const auto taker = [&p] {
+    const page_index first = core::get_pages(p.heap.view(), 1);
+    if (first == 0) fail("no page while pages are on their way home");
+    p.host.use({first, 1});
+    core::give_pages(p.heap.view(), {first, 1});
+    p.host.device_is_done();
+  };
+  const auto looker = [&p] {
+    if (const page_index first = core::scan_stock(p.heap.view(), 1))
+      core::give_pages(p.heap.view(), {first, 1});
+    p.host.device_is_done();
+  };
+  explore(30'000, {p.heap,
+                   {sender, taker, looker, [&] { p.host.serve(); }},
+                   [&] { p.check_at_rest(); },
+                   [&] { p.host.begin_execution(3, 4); }});
 }
 
 }  // namespace

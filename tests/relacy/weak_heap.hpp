@@ -289,7 +289,7 @@ class weak_heap {
     the_memory.hand_over(q.home.runs, sizeof q.home.runs);
     the_memory.hand_over(&q.home.count, sizeof q.home.count);
     the_memory.hand_over(&view_.state->stock_min, 8);
-    for (std::uint32_t* word : {&q.service_alive, &q.host_epoch, &q.host_frees_pending})
+    for (std::uint32_t* word : {&q.service_alive, &q.host_frees_pending})
       the_memory.silence(word, sizeof *word);
     q.service_alive = 1;
   }

@@ -1,5 +1,5 @@
-// The host's side of the queue for the weak-memory checks: some pages, and a service that works with
-// the product's own rounds (mailbox_server.hpp).
+// The host's side of the queue for the weak-memory checks: some pages, and a service that works
+// with the product's own rounds (mailbox_server.hpp).
 #pragma once
 
 #include <algorithm>
@@ -32,7 +32,7 @@ class weak_host {
       if (!look()) yield();
   }
   bool look() {
-    bool served = read_home_message(*heap_.view().queue, [&](page_run run) { take_home(run); });
+    bool served = read_home_message(*heap_.view().queue, *this);
     for (unsigned box = 0; box < boxes; ++box)
       served = serve_mailbox(*heap_.view().queue, box, granted_[box], *this) || served;
     return served;
@@ -53,6 +53,16 @@ class weak_host {
   }
   void take_back(page_run run) {
     take_home(run);
+    came_home();
+  }
+  void take_home(page_run run) {
+    use(run);
+    check_entries(run);
+    for (std::uint32_t i = 0; i < run.count; ++i)
+      if (!std::exchange(lent_[run.first + i - heap_.first_host_page()], false))
+        fail("a page came home twice");
+  }
+  void came_home() {
     std::uint32_t* epoch = &heap_.view().queue->host_epoch;
     atomic::store<order::relaxed>(epoch, atomic::load<order::relaxed>(epoch) + 1);
   }
@@ -98,13 +108,6 @@ class weak_host {
  private:
   static constexpr unsigned most_pages = 16;
 
-  void take_home(page_run run) {
-    use(run);
-    check_entries(run);
-    for (std::uint32_t i = 0; i < run.count; ++i)
-      if (!std::exchange(lent_[run.first + i - heap_.first_host_page()], false))
-        fail("a page came home twice");
-  }
   /// Of pages that the host has: nobody else may change them, and no late value be seen.
   void check_entries(page_run run) {
     for (std::uint32_t i = 0; i < run.count; ++i)
