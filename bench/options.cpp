@@ -140,7 +140,8 @@ Runs the workloads, checks every result and prints one row per operation.
 
   --backend auto|simt|cuda  where kernels run: CUDA device, SIMT executor on the CPU, or the
                             first of the two that works (auto, the default)
-  --suite NAME              which cases: main (the default), host, device, survey, churn, real, all
+  --suite NAME              which cases: main (the default), host, device, survey, churn, real,
+                            hardware, all
   --filter REGEX            only the cases whose name matches (POSIX extended, anywhere in it)
   --repeat N                repetitions of each measurement, the median counts (5; quick: 3);
                             the first one, on a fresh heap, is reported as "cold"

@@ -13,8 +13,8 @@
 namespace warpheap::bench {
 
 /// What --suite takes. A case belongs to one of them; "all" runs every case.
-inline constexpr std::string_view suite_names[] = {"main",  "host", "device", "survey",
-                                                   "churn", "real", "all"};
+inline constexpr std::string_view suite_names[] = {"main",  "host", "device",   "survey",
+                                                   "churn", "real", "hardware", "all"};
 
 /// What the user asked for. Every member has the value of a run without arguments.
 struct options {

@@ -8,6 +8,8 @@
 
 #include <warpheap/size_classes.hpp>
 
+#include "host/free_status.hpp"
+
 namespace warpheap {
 
 #if defined(__has_feature)
@@ -49,7 +51,7 @@ struct alloc_counters {
   owned_counter tiny_mallocs, tiny_frees, tiny_blocks_taken, tiny_blocks_freed;
   owned_counter large_bytes_taken, large_bytes_freed;
   owned_counter out_of_memory, refused, refills, freed_by_reset;
-  std::array<owned_counter, 8> wrong_frees;  // by free_status; that of success stays 0
+  std::array<owned_counter, free_statuses> wrong_frees;  // by free_status; that of success stays 0
 
   void add(const alloc_counters& other) {
     for (unsigned c = 0; c < num_classes; ++c) {

@@ -1,73 +1,28 @@
 #pragma once
 
 // The allocator of host objects: Go's, with explicit free. It owns the heap's pages, and lends runs
-// of them to the device's allocator.
+// of them to the device's allocator. The fast paths of malloc and free are here, malloc_fast and
+// free_fast; what they leave over is in host_heap_alloc.cpp and host_heap_free.cpp.
 
-#include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <vector>
 
 #include <warpheap/layout.hpp>
 #include <warpheap/size_classes.hpp>
 
 #include "host/fixalloc.hpp"
+#include "host/free_status.hpp"
+#include "host/host_heap_stats.hpp"
+#include "host/last_cache.hpp"
 #include "host/mcache.hpp"
 #include "host/mcentral.hpp"
 #include "host/mheap.hpp"
 #include "host/mspan.hpp"
-#include "host/thread_cache.hpp"
+#include "host/sys_vector.hpp"
 
 namespace warpheap {
-
-/// What became of a free.
-enum class free_status : std::uint8_t {
-  ok,
-  null,           ///< free(nullptr): nothing to do, no error
-  zero_size,      ///< the object of size 0: nothing to do, no error
-  foreign,        ///< not an address of this heap
-  device_page,    ///< in pages lent to the device: for the caller to pass on
-  interior,       ///< inside an object, or in a span where no object starts
-  double_free,    ///< the object is free already
-  not_allocated,  ///< in pages that hold no object
-};
-inline constexpr unsigned free_statuses = 8;
-
-/// Figures of a host_heap. Each is exact when no call is in flight; under load, each is some value
-/// that it had during the call.
-struct host_heap_stats {
-  struct class_stats {
-    std::uint64_t mallocs = 0;  ///< objects ever allocated
-    std::uint64_t frees = 0;    ///< objects ever freed
-    std::uint64_t live = 0;     ///< objects that exist
-  };
-  std::uint64_t mallocs = 0;       ///< objects ever allocated, tiny and large ones included
-  std::uint64_t frees = 0;         ///< objects ever freed, by free and by reset
-  std::uint64_t live_objects = 0;  ///< mallocs - frees
-  std::uint64_t live_bytes = 0;    ///< bytes of the slots, tiny blocks and pages they occupy
-  std::uint64_t tiny_mallocs = 0;  ///< tiny objects ever allocated
-  std::uint64_t tiny_frees = 0;    ///< tiny objects ever freed
-  std::uint64_t tiny_blocks = 0;   ///< 16-byte blocks in use for tiny objects
-  std::array<class_stats, num_classes> by_class{};  ///< [0]: large objects; tiny ones in none
-  std::uint64_t out_of_memory = 0;  ///< allocations answered with nullptr for want of pages
-  std::uint64_t refused = 0;        ///< allocations refused: size overflow or bad alignment
-  std::array<std::uint64_t, free_statuses> frees_by_status{};  ///< calls of free, by answer
-  std::uint64_t cache_refills = 0;       ///< spans that thread caches took from mcentral or mheap
-  std::uint64_t spans = 0;               ///< spans that have pages
-  std::uint64_t pages_in_use = 0;        ///< pages of spans
-  std::uint64_t device_pages = 0;        ///< pages lent to the device
-  std::uint64_t free_pages = 0;          ///< pages taken into use before, and free now
-  std::uint64_t peak_pages = 0;          ///< most pages ever in use and lent together
-  std::uint64_t heap_sys_bytes = 0;      ///< bytes of the reservation taken into use so far
-  std::uint64_t released_bytes = 0;      ///< those of them that are free and hold no memory
-  std::uint64_t reserved_bytes = 0;      ///< bytes of the reservation
-  std::uint64_t span_sys_bytes = 0;      ///< bytes for span records
-  std::uint64_t cache_sys_bytes = 0;     ///< bytes for thread caches
-  std::uint64_t tiny_sys_bytes = 0;      ///< bytes for the masks of tiny blocks
-  std::uint64_t metadata_sys_bytes = 0;  ///< bytes from the system for all records, tables aside
-  std::uint64_t thread_caches = 0;       ///< caches of threads that used the heap and still run
-};
 
 /// Allocator over the memory [base, base + reserve_bytes). All records lie elsewhere.
 ///
@@ -175,25 +130,33 @@ class host_heap {
   std::size_t reserve_bytes() const { return pages_.reserve_bytes(); }
 
  private:
-  friend class thread_caches;  // of host_heap.cpp: a thread's caches, given back when it ends
+  friend class thread_caches;
 
-  mcache* cache();             // the calling thread's; null when it has ended already
+  // thread_caches.cpp
+  mcache* cache() {  // the calling thread's; null when it has ended already
+    return last_used.heap_id == id_ ? last_used.cache : attach_cache();
+  }
+  mcache* attach_cache();      // the same, made if need be, as the one used last
   mcache* add_cache();         // null when the system has no memory
   void drop_cache(mcache* c);  // after a flush
+
+  // host_heap_alloc.cpp
   template <class F>
   void* with_cache(F&& f);
-
   [[gnu::noinline]] void* malloc_any(std::size_t n, contents kind) noexcept;
   void* alloc(mcache& c, std::size_t n, contents kind);
   void* alloc_class(mcache& c, unsigned size_class, contents kind);
   mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind);
   template <class F>
   auto or_reclaim(mcache& c, F&& attempt);
+
+  // host_heap_free.cpp
   free_status free_object(void* p, mcache* c, alloc_counters& counters);
   free_status free_large(mspan* s, std::size_t in_span, mcache* c, alloc_counters& counters);
   free_status free_tiny_object(mspan* s, void* p, bool own, mcache* c, alloc_counters& counters);
   void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c);
   static free_status classify_without_span(page_owner owner, std::size_t offset);
+
   void count_reset(const mspan& s);
 
   mheap pages_;

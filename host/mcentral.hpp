@@ -84,6 +84,10 @@ class mcentral_set {
   mcentral& operator[](unsigned span_class) { return central_[span_class]; }
   const mcentral& operator[](unsigned span_class) const { return central_[span_class]; }
 
+  /// Gives the pages of all spans without objects back that no thread has.
+  void release_empty() {
+    for (mcentral& c : central_) c.release_empty();
+  }
   /// Takes over what others than the owner, who calls, have freed in a span. Returns the number of
   /// tiny blocks that became free.
   unsigned collect(mspan* s);

@@ -1,5 +1,9 @@
 // Pages on their way: requests of many warps at once, spans that change their class, empty spans
 // and surplus pages that go back while kernels run.
+#include <algorithm>
+#include <numeric>
+#include <random>
+
 #include "device_fixture.cuh"
 
 namespace warpheap {
@@ -87,6 +91,45 @@ TEST_F(DevicePages, SurplusPagesGoHomeWhileKernelsRun) {
   malloc_many(h, pointers, 4096);
   for (void* p : pointers) ASSERT_NE(p, nullptr);
   free_many(h, pointers);
+  expect_empty(h);
+}
+
+__global__ void free_one_by_one(device_heap heap, void** pointers, std::uint32_t n) {
+  for (std::uint32_t i = 0; i < n; ++i) heap.free(pointers[i]);
+}
+
+TEST_F(DevicePages, AClassGivesUpTheTopOfItsPages) {
+  heap h(options(64_MiB));
+  constexpr std::size_t size = 2048;
+  constexpr unsigned slots = 64, spans = 32;
+  shared_array<void*> pointers(slots * spans);
+  const auto malloc_first = [&](std::uint32_t n) {  // by one warp, a lane each
+    for (std::uint32_t i = 0; i < n; i += 32)
+      launch(1, 32, malloc_all, device_heap(h.device()), pointers.data() + i, 32u, size);
+    synchronize();
+  };
+  malloc_first(slots * spans);
+  std::sort(pointers.begin(), pointers.end());
+  void* const middle = pointers[pointers.size() / 2];
+  ASSERT_NE(pointers[0], nullptr);
+  ASSERT_EQ(h.stats().device.spans, spans);
+  // Span by span, in an order that takes no notice of addresses.
+  std::vector<unsigned> order(spans);
+  std::iota(order.begin(), order.end(), 0u);
+  std::shuffle(order.begin(), order.end(), std::mt19937(1));
+  shared_array<void*> freed(pointers.size());
+  for (unsigned i = 0; i < spans; ++i)
+    std::copy_n(pointers.begin() + slots * order[i], slots, freed.begin() + slots * i);
+  launch(1, 1, free_one_by_one, device_heap(h.device()), freed.data(), slots * spans);
+  synchronize();
+  const heap_stats half = h.stats();
+  EXPECT_EQ(half.device.spans, spans / 2);
+  // The lower half is what the class has kept.
+  malloc_first(slots * spans / 2);
+  EXPECT_EQ(h.stats().device_grows, half.device_grows);
+  for (std::uint32_t i = 0; i < slots * spans / 2; ++i) EXPECT_LT(pointers[i], middle);
+  launch(1, 1, free_one_by_one, device_heap(h.device()), pointers.data(), slots * spans / 2);
+  synchronize();
   expect_empty(h);
 }
 

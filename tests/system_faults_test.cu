@@ -92,8 +92,8 @@ class SystemFaults : public DeviceTest {
       std::copy(std::begin(mine), std::end(mine), theirs.begin());
       launch(1, lanes, free_all, device_heap(h.device()), theirs.data(), lanes);
       h.synchronize();
+      h.trim();
     }
-    h.trim();
   }
 
   /// Pages that can be had at once by the host, in objects of 40 KiB, and after that by kernels.
@@ -104,8 +104,15 @@ class SystemFaults : public DeviceTest {
     for (void* p : all) h.free(p);
     h.trim();
     shared_array<void*> p(256);
+    // All warps at once leave no page lost, but runs too short for an object where they met.
     launch(8, 32, malloc_all, device_heap(h.device()), p.data(), 256u, 40_KiB);
-    synchronize();
+    launch(8, 32, free_all, device_heap(h.device()), p.data(), 256u);
+    h.synchronize();
+    h.trim();
+    for (unsigned warp = 0; warp < 8; ++warp) {
+      launch(1, 32, malloc_all, device_heap(h.device()), p.data() + 32 * warp, 32u, 40_KiB);
+      synchronize();
+    }
     const auto device =
         static_cast<std::uint32_t>(std::count_if(p.begin(), p.end(), [](void* q) { return q; }));
     launch(8, 32, free_all, device_heap(h.device()), p.data(), 256u);
@@ -139,10 +146,7 @@ TEST_F(SystemFaults, TheNthCallFails) {
       if (!fault_was_met) break;
       h.synchronize();
       expect_empty(h);
-      const auto [host, device] = use_all(h);
-      EXPECT_EQ(host, everything.first) << "after fault " << n;
-      // Of warps that run dry at once, one may give up on the last pages while they are handed on.
-      EXPECT_GE(device + 2, everything.second) << "after fault " << n;
+      EXPECT_EQ(use_all(h), everything) << "after fault " << n;
       expect_empty(h);
     } catch (const heap_error&) {
       EXPECT_FALSE(made) << "fault " << n;
@@ -157,7 +161,7 @@ TEST_F(SystemFaults, TheNthCallFails) {
   }
   std::printf("%ld system calls failed in turn, with %ld there was no heap\n", n, refused);
   EXPECT_GT(refused, 3) << "faults in the constructor";
-  EXPECT_GT(n, refused) << "faults after it";
+  EXPECT_GT(n, refused + 3) << "faults after it";
   EXPECT_LT(n, 500) << "there is always one more system call";
 }
 

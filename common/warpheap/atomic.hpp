@@ -23,12 +23,6 @@ inline namespace WARPHEAP_BACKEND_NS {
 namespace atomic {
 
 namespace detail {
-constexpr int to_builtin(order o) {
-  return o == order::relaxed   ? __ATOMIC_RELAXED
-         : o == order::acquire ? __ATOMIC_ACQUIRE
-         : o == order::release ? __ATOMIC_RELEASE
-                               : __ATOMIC_ACQ_REL;
-}
 #ifdef __CUDA_ARCH__
 /// A word of T as PTX has it, and back.
 template <class T>

@@ -55,26 +55,14 @@ void* annotate_layer::take(const object_request& r) {
   void* p = below().take(longer);
   if (p == nullptr) return nullptr;
   const std::size_t block_bytes = below().usable_size(p);
-  if (!objects_.put(p, {r.bytes, block_bytes, true})) {
-    (void)below().free(p);
-    return nullptr;
-  }
+  if (track(p, {r.bytes, block_bytes}, p) == nullptr) return nullptr;
   note_alloc(p, r.bytes, block_bytes, r.zeroed);
   return p;
 }
 
-free_status annotate_layer::free(void* p) {
-  record o{};
-  const free_status status = objects_.change(p, free_status::not_allocated, [&](record& known) {
-    if (!known.live) return free_status::double_free;
-    o = known;
-    known.live = false;
-    return free_status::ok;
-  });
-  if (status == free_status::not_allocated) return below().free(p);
-  if (status != free_status::ok) return status;
+free_status annotate_layer::free_live(void* p, const annotated_object& o) {
   note_free(p, o.bytes);
-  held_.hold({p, o.block_bytes}, [&](const held_back::object& old) { let_go(old); });
+  hold({p, o.block_bytes});
   return free_status::ok;
 }
 
@@ -84,36 +72,12 @@ void annotate_layer::let_go(const held_back::object& o) {
   (void)below().free(o.p);
 }
 
-std::size_t annotate_layer::usable_size(const void* p) {
-  const auto o = objects_.get(p);
-  if (!o) return below().usable_size(p);
-  return o->live ? o->bytes : 0;
-}
-
-void annotate_layer::drain() {
-  held_.empty([&](const held_back::object& o) { let_go(o); });
-  below().drain();
-}
-
 void annotate_layer::forget() {
-  held_.clear();
-  objects_.for_each([&](const void* p, record& o) {
+  objects_.for_each([&](const void* p, annotated_object& o) {
     if (o.live) note_free(const_cast<void*>(p), o.bytes);
     note_reuse(const_cast<void*>(p), o.block_bytes);
   });
-  objects_.clear();
-  below().forget();
-}
-
-void annotate_layer::lock() {
-  held_.lock();
-  objects_.lock();
-  below().lock();
-}
-void annotate_layer::unlock() {
-  below().unlock();
-  objects_.unlock();
-  held_.unlock();
+  delaying_layer::forget();
 }
 
 }  // namespace warpheap

@@ -24,10 +24,9 @@ bool protect(std::byte* start, std::size_t bytes, int protection) {
 }  // namespace
 
 efence_layer::efence_layer(object_layer* below, layer_reports report, std::size_t budget)
-    : object_layer(below),
+    : delaying_layer(below, budget),
       report_(report),
-      page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))),
-      held_(budget) {}
+      page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))) {}
 
 void* efence_layer::take(const object_request& r) {
   if (r.bytes == 0) return below().take(r);
@@ -46,34 +45,22 @@ void* efence_layer::take(const object_request& r) {
   auto* p = reinterpret_cast<std::byte*>(start);
   const auto slack = static_cast<std::size_t>(data_end - p) - r.bytes;
   put_fill(p + r.bytes, slack, zone_fill);
-  if (!objects_.put(p, {block, block_bytes, r.bytes, slack, true})) {
-    (void)below().free(block);
-    return nullptr;
-  }
+  if (track(p, {block, block_bytes, r.bytes, slack}, block) == nullptr) return nullptr;
   const std::byte* const first_page = block + front;
   (void)protect(block, static_cast<std::size_t>(first_page - block), PROT_NONE);
   (void)protect(data_end, static_cast<std::size_t>(block + block_bytes - data_end), PROT_NONE);
   return p;
 }
 
-void efence_layer::check(const void* p, const record& o) {
+void efence_layer::check(const void* p, const fenced_object& o) {
   const auto* end = static_cast<const std::byte*>(p) + o.bytes;
   if (!has_fill(end, o.slack, zone_fill)) report_(error_kind::write_outside, p);
 }
 
-free_status efence_layer::free(void* p) {
-  record o{};
-  const free_status status = objects_.change(p, free_status::not_allocated, [&](record& known) {
-    if (!known.live) return free_status::double_free;
-    o = known;
-    known.live = false;
-    return free_status::ok;
-  });
-  if (status == free_status::not_allocated) return below().free(p);
-  if (status != free_status::ok) return status;
+free_status efence_layer::free_live(void* p, const fenced_object& o) {
   check(p, o);
   (void)protect(o.block, o.block_bytes, PROT_NONE);
-  held_.hold({o.block, o.block_bytes}, [&](const held_back::object& old) { let_go(old); });
+  hold({o.block, o.block_bytes});
   return free_status::ok;
 }
 
@@ -83,20 +70,9 @@ void efence_layer::let_go(const held_back::object& o) {
     (void)below().free(o.p);
 }
 
-std::size_t efence_layer::usable_size(const void* p) {
-  const auto o = objects_.get(p);
-  if (!o) return below().usable_size(p);
-  return o->live ? o->bytes : 0;
-}
-
 void efence_layer::check(const void* p) {
   const auto o = objects_.get(p);
   if (o && o->live) check(p, *o);
-}
-
-void efence_layer::drain() {
-  held_.empty([&](const held_back::object& o) { let_go(o); });
-  below().drain();
 }
 
 void efence_layer::forget() {
@@ -104,22 +80,10 @@ void efence_layer::forget() {
   held_.empty([&](const held_back::object& o) {
     (void)protect(static_cast<std::byte*>(o.p), o.bytes, PROT_READ | PROT_WRITE);
   });
-  objects_.for_each([&](const void*, record& o) {
+  objects_.for_each([&](const void*, fenced_object& o) {
     if (o.live) (void)protect(o.block, o.block_bytes, PROT_READ | PROT_WRITE);
   });
-  objects_.clear();
-  below().forget();
-}
-
-void efence_layer::lock() {
-  held_.lock();
-  objects_.lock();
-  below().lock();
-}
-void efence_layer::unlock() {
-  below().unlock();
-  objects_.unlock();
-  held_.unlock();
+  delaying_layer::forget();
 }
 
 }  // namespace warpheap

@@ -48,18 +48,28 @@ class object_layer {
   virtual void drain() { below_->drain(); }
   /// All objects are gone. At rest only.
   virtual void forget() { below_->forget(); }
-  /// For a fork: nobody else is in the layer between the two.
-  virtual void lock() { below_->lock(); }
-  virtual void unlock() { below_->unlock(); }
+  /// For a fork: nobody else is in this layer and those below between the two.
+  void lock() {
+    lock_this();
+    if (below_ != nullptr) below_->lock();
+  }
+  void unlock() {
+    if (below_ != nullptr) below_->unlock();
+    unlock_this();
+  }
 
  protected:
   object_layer& below() const { return *below_; }
+
+  /// The layer's own locks.
+  virtual void lock_this() {}
+  virtual void unlock_this() {}
 
  private:
   object_layer* const below_;
 };
 
-/// The bottom: the allocator itself.
+/// The bottom: the allocator itself, which cares for its own locks at a fork.
 class heap_layer final : public object_layer {
  public:
   explicit heap_layer(host_heap& heap) : object_layer(nullptr), heap_(heap) {}
@@ -70,9 +80,6 @@ class heap_layer final : public object_layer {
   void check(const void*) override {}
   void drain() override {}
   void forget() override {}
-  // The allocator cares for its own locks.
-  void lock() override {}
-  void unlock() override {}
 
  private:
   host_heap& heap_;

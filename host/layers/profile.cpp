@@ -183,13 +183,11 @@ heap_profile profile_layer::snapshot() {
   return profile;
 }
 
-void profile_layer::lock() {
+void profile_layer::lock_this() {
   mutex_.lock();
   sampled_.lock();
-  below().lock();
 }
-void profile_layer::unlock() {
-  below().unlock();
+void profile_layer::unlock_this() {
   sampled_.unlock();
   mutex_.unlock();
 }

@@ -26,8 +26,6 @@ class profile_layer final : public object_layer {
   void* take(const object_request& r) override;
   free_status free(void* p) override;
   void forget() override;
-  void lock() override;
-  void unlock() override;
 
   void start() { started_.store(true, std::memory_order_relaxed); }
   /// What was sampled so far. Other calls may go on meanwhile.
@@ -38,6 +36,8 @@ class profile_layer final : public object_layer {
   static constexpr std::size_t heads = 1024;
   struct bucket;
 
+  void lock_this() override;
+  void unlock_this() override;
   void sample(void* p, std::size_t bytes);
   bucket* bucket_of(void* const* stack, int depth, std::size_t bytes);
 

@@ -51,13 +51,11 @@ void sbrk_layer::forget() {
   below().forget();
 }
 
-void sbrk_layer::lock() {
+void sbrk_layer::lock_this() {
   mutex_.lock();
   sizes_.lock();
-  below().lock();
 }
-void sbrk_layer::unlock() {
-  below().unlock();
+void sbrk_layer::unlock_this() {
   sizes_.unlock();
   mutex_.unlock();
 }

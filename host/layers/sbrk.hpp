@@ -23,10 +23,10 @@ class sbrk_layer final : public object_layer {
   free_status free(void* p) override;
   std::size_t usable_size(const void* p) override;
   void forget() override;
-  void lock() override;
-  void unlock() override;
 
  private:
+  void lock_this() override;
+  void unlock_this() override;
   bool make_region(contents kind);
 
   const std::size_t most_;

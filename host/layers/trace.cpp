@@ -69,14 +69,10 @@ void trace_layer::forget() {
 }
 
 // Written out first, so that a child does not write the parent's lines once more.
-void trace_layer::lock() {
+void trace_layer::lock_this() {
   mutex_.lock();
   write_out();
-  below().lock();
 }
-void trace_layer::unlock() {
-  below().unlock();
-  mutex_.unlock();
-}
+void trace_layer::unlock_this() { mutex_.unlock(); }
 
 }  // namespace warpheap

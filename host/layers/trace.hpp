@@ -28,10 +28,10 @@ class trace_layer final : public object_layer {
   free_status free(void* p) override;
   void drain() override;
   void forget() override;
-  void lock() override;
-  void unlock() override;
 
  private:
+  void lock_this() override;
+  void unlock_this() override;
   void add(const char* line, int length);
   void write_out();
 

@@ -33,13 +33,14 @@ void use_all_of_it(small_heap& h) {
   h.check_at_rest();
 }
 
-/// Small objects by way of the stock, large ones by mailboxes of their own.
+/// Small objects and runs of 62 pages by way of the stock, large ones by mailboxes of their own.
+/// Together they want more than the heap has, so the system is asked for the last pages too.
 void use_under_fault(const simt::explore_options& o, small_heap& h,
                      const std::function<bool()>& service) {
   run_schedule(o,
                {explored(1, 2, take_and_free, h.device(), h.owners(), std::size_t{128}, 2u, 2u),
                 explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{5} << 20, 2u, 1u),
-                explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{50'000}, 2u, 2u),
+                explored(1, 4, take_and_free, h.device(), h.owners(), std::size_t{500'000}, 2u, 2u),
                 explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{8}, 2u, 2u)},
                {{service, o.seed % 3 == 0}});
   settle(h);
@@ -61,7 +62,7 @@ TEST(Faults, TheNthTimeThereIsNoMemoryForPages) {
       if (o.seed % 100 == 1) use_all_of_it(h);
     });
   if (testing::test_scale() >= 1) {
-    EXPECT_GE(most_asked, 3u) << "the faults were not reached";
+    EXPECT_GT(most_asked, 3u) << "the faults were not reached";
   }
 }
 

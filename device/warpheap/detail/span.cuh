@@ -165,7 +165,31 @@ WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
   return 0;
 }
 
-/// A free may have made the span empty: retires it when the class has more of them than it needs,
+/// Spans that a class looks at for one to give up.
+inline constexpr unsigned surplus_looks = 16;
+
+/// The span of class cls to give up when span p has become empty: the highest that looks empty, p
+/// at the least. So the class gives up the top of its pages, whatever the order of the frees, and
+/// the next class finds a long run there and not one hole for each span.
+WARPHEAP_OUTLINED page_index span_to_give_up(const heap_view& h, unsigned cls, page_index p) {
+  const summary list = has_free_of(h, cls);
+  const std::uint64_t high = atomic::load<order::relaxed>(&h.state->high_page.value);
+  auto w = static_cast<std::uint32_t>(level_words(high, 0));
+  for (unsigned looks = 0; looks < surplus_looks && w > p / 64;) {
+    w = list.word_below(w);
+    for (std::uint64_t here = list.word(w); here != 0 && looks < surplus_looks; ++looks) {
+      const auto above = 63 - static_cast<unsigned>(bits::countl_zero(here));
+      const page_index q = w * 64 + above;
+      if (q <= p) return p;
+      const span_record r = load_record(h, q);
+      if (r.is_live() && !r.is_retiring() && r.cls() == cls && looks_empty(h, q, r)) return q;
+      here &= bits::low_mask(above);
+    }
+  }
+  return p;
+}
+
+/// A free may have made span p empty: retires one when the class has more of them than it needs,
 /// which is when as many as half of its spans have become empty since it last grew. The count is
 /// not exact (a span that is taken from again and emptied counts twice).
 WARPHEAP_SLOW_PATH void retire_surplus(const heap_view& h, page_index p) {
@@ -176,7 +200,7 @@ WARPHEAP_SLOW_PATH void retire_surplus(const heap_view& h, page_index p) {
   if (spans <= spare_spans || !looks_empty(h, p, r)) return;
   const std::uint32_t idle = 1 + atomic::fetch_add<order::relaxed>(h.state->idle_spans + cls, 1u);
   if (static_cast<std::int32_t>(idle) <= static_cast<std::int32_t>(spans / 2)
-      || retire_span(h, p) == 0)
+      || retire_span(h, span_to_give_up(h, cls, p)) == 0)
     return;
   atomic::fetch_add<order::relaxed>(h.state->idle_spans + cls, ~0u);
   atomic::fetch_add<order::relaxed>(h.state->given_up + cls, 1u);

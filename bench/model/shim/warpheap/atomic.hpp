@@ -2,27 +2,25 @@
 #pragma once
 
 #include <cstdint>
+#include <warpheap/memory_order.hpp>
 #include <warpheap/platform.hpp>
 
 #include "bench/model/count.hpp"
 
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
-
-enum class order { relaxed, acquire, release, acq_rel };
-enum class scope { device, system };
-
 namespace atomic {
+
 namespace detail {
-constexpr int to_builtin(order o) {
-  return o == order::relaxed   ? __ATOMIC_RELAXED
-         : o == order::acquire ? __ATOMIC_ACQUIRE
-         : o == order::release ? __ATOMIC_RELEASE
-                               : __ATOMIC_ACQ_REL;
-}
 inline void note(bench::model::kind what, const void* p) {
   bench::model::note(what, p);
   simt::switch_point();
+}
+/// change(), a read-modify-write of *p.
+template <class Change>
+auto rmw(const void* p, Change change) {
+  detail::note(bench::model::kind::atomic, p);
+  return change();
 }
 }  // namespace detail
 
@@ -38,29 +36,26 @@ void store(T* p, T value) {
 }
 template <order O, scope S = scope::device, class T>
 T fetch_and(T* p, T mask) {
-  detail::note(bench::model::kind::atomic, p);
-  return __atomic_fetch_and(p, mask, detail::to_builtin(O));
+  return detail::rmw(p, [=] { return __atomic_fetch_and(p, mask, detail::to_builtin(O)); });
 }
 template <order O, scope S = scope::device, class T>
 T fetch_or(T* p, T bits) {
-  detail::note(bench::model::kind::atomic, p);
-  return __atomic_fetch_or(p, bits, detail::to_builtin(O));
+  return detail::rmw(p, [=] { return __atomic_fetch_or(p, bits, detail::to_builtin(O)); });
 }
 template <order O, scope S = scope::device, class T>
 T fetch_add(T* p, T amount) {
-  detail::note(bench::model::kind::atomic, p);
-  return __atomic_fetch_add(p, amount, detail::to_builtin(O));
+  return detail::rmw(p, [=] { return __atomic_fetch_add(p, amount, detail::to_builtin(O)); });
 }
 template <order O, scope S = scope::device, class T>
 T exchange(T* p, T value) {
-  detail::note(bench::model::kind::atomic, p);
-  return __atomic_exchange_n(p, value, detail::to_builtin(O));
+  return detail::rmw(p, [=] { return __atomic_exchange_n(p, value, detail::to_builtin(O)); });
 }
 template <order O, scope S = scope::device, class T>
 bool compare_exchange(T* p, T& expected, T desired) {
-  detail::note(bench::model::kind::atomic, p);
-  return __atomic_compare_exchange_n(p, &expected, desired, false, detail::to_builtin(O),
-                                     __ATOMIC_RELAXED);
+  return detail::rmw(p, [&] {
+    return __atomic_compare_exchange_n(p, &expected, desired, false, detail::to_builtin(O),
+                                       __ATOMIC_RELAXED);
+  });
 }
 
 }  // namespace atomic

@@ -3,13 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <warpheap/memory_order.hpp>
 #include <warpheap/platform.hpp>
 
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
-
-enum class order { relaxed, acquire, release, acq_rel };
-enum class scope { device, system };
 
 namespace atomic {
 

@@ -1,0 +1,75 @@
+// Operations on the heap at rest, on both sides together: synchronize, trim, reset.
+#include "host/heap/impl.hpp"
+
+namespace warpheap {
+
+/// Takes over what kernels have recorded, and what the host found out late, since the last time.
+void heap::impl::surface_errors() {
+  for (void* p : objects.take_late_double_frees()) errors.note(error_kind::double_free, p);
+  if (operations == nullptr) return;
+  std::unique_lock lock(device_mutex);
+  const device_state state = operations->read_state();
+  lock.unlock();
+  errors.note_device(state);
+}
+
+/// Waits for kernels and applies the frees of both sides.
+void heap::impl::synchronize() {
+  if (operations == nullptr) return surface_errors();
+  wrong_frees wrong;
+  {
+    const std::lock_guard lock(device_mutex);
+    bool all = false;
+    do {
+      all = start_device_frees();
+      operations->synchronize();
+    } while (!all);
+    wrong = collect_host_frees();
+  }
+  report(wrong);
+  surface_errors();
+}
+
+/// Ends all rounds of the refill queue, so that no page is on its way. The service does not serve
+/// while the lock lives. device_mutex is held, no kernel runs.
+std::unique_lock<std::mutex> heap::impl::settle_requests() {
+  auto held = service->hold();
+  operations->repair_refill();
+  service->settle(held);
+  return held;
+}
+
+std::size_t heap::impl::trim() {
+  synchronize();
+  if (operations == nullptr) return objects.trim();
+  const std::lock_guard lock(device_mutex);
+  const auto held = settle_requests();
+  operations->retire_empty_spans();
+  for (const page_run run : operations->take_stock()) objects.give_back_device_pages(run);
+  const std::size_t bytes = objects.trim();
+  service->pages_came_free(held);
+  return bytes;
+}
+
+void heap::impl::reset() {
+  synchronize();
+  // Objects of the host go first: a layer gives their pages back as they were.
+  if (top != nullptr) top->forget();
+  if (operations == nullptr) return objects.reset();
+  const std::lock_guard lock(device_mutex);
+  const auto held = settle_requests();
+  operations->reset();
+  const std::uint32_t pages = arrays.view().pages;
+  for (std::uint32_t p = 0; p < pages;) {
+    page_run run{p, 0};
+    while (p < pages && objects.is_device_page(p)) ++run.count, ++p;
+    if (run.count != 0)
+      objects.give_back_device_pages(run);
+    else
+      ++p;
+  }
+  objects.reset();
+  service->pages_came_free(held);
+}
+
+}  // namespace warpheap

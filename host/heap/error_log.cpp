@@ -1,0 +1,71 @@
+#include "host/heap/error_log.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <iterator>
+
+namespace warpheap {
+
+void error_log::say(const std::string& line) const {
+  if (!options_.on_report) {
+    std::fprintf(stderr, "%s\n", line.c_str());
+    return;
+  }
+  try {
+    options_.on_report(line);
+  } catch (...) {
+    // Reports come out of free() and out of destructors, which must not throw.
+    std::fprintf(stderr, "%s\nwarpheap: on_report threw an exception\n", line.c_str());
+  }
+}
+
+void error_log::note(error_kind kind, const void* p) {
+  std::vector<std::string> lines;
+  {
+    const std::lock_guard lock(mutex_);
+    ++host_errors_[static_cast<unsigned>(kind)];
+    keep({kind, reinterpret_cast<std::uint64_t>(p)}, lines);
+  }
+  for (const std::string& line : lines) say(line);
+}
+
+void error_log::note_device(const device_state& state) {
+  std::vector<std::string> lines;
+  {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t oldest =
+        state.ring_next > error_ring_slots ? state.ring_next - error_ring_slots : 0;
+    for (std::uint64_t i = std::max(device_errors_seen_, oldest); i < state.ring_next; ++i)
+      keep({static_cast<error_kind>(state.ring_kind[i % error_ring_slots]),
+            state.ring_address[i % error_ring_slots]},
+           lines);
+    device_errors_seen_ = std::max(device_errors_seen_, state.ring_next);
+  }
+  for (const std::string& line : lines) say(line);
+}
+
+/// mutex_ is held. What is to be said comes into `lines`.
+void error_log::keep(error_record record, std::vector<std::string>& lines) {
+  constexpr unsigned most = 8;
+  if (recent_.size() == error_ring_slots) recent_.pop_front();
+  recent_.push_back(record);
+  if (++said_ > most) return;
+  char address[32];
+  std::snprintf(address, sizeof address, "%#llx", static_cast<unsigned long long>(record.address));
+  lines.push_back(std::string("warpheap: ") + to_string(record.kind) + ": " + address
+                  + (said_ == most ? " (further errors are counted, see heap::errors())" : ""));
+}
+
+void error_log::copy_counts(std::uint64_t (&counts)[error_kinds]) const {
+  const std::lock_guard lock(mutex_);
+  std::copy(std::begin(host_errors_), std::end(host_errors_), counts);
+}
+
+std::vector<error_record> error_log::take_recent() {
+  const std::lock_guard lock(mutex_);
+  std::vector<error_record> taken(recent_.begin(), recent_.end());
+  recent_.clear();
+  return taken;
+}
+
+}  // namespace warpheap

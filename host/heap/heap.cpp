@@ -1,0 +1,111 @@
+// The calls of the public heap. malloc and free are the fast paths of host_heap.hpp and, where
+// those found nothing to do, a call of heap::impl.
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "host/heap/impl.hpp"
+
+namespace warpheap {
+
+void* heap::malloc(std::size_t size) noexcept {
+  impl& self = *impl_;
+  void* p = host_heap::malloc_fast(size, contents::no_pointers, self.direct);
+  return p != nullptr ? p : self.malloc(size);
+}
+
+void heap::free(void* p) noexcept {
+  // Each other way is a call in tail position: the common one needs no frame.
+  impl& self = *impl_;
+  const host_heap::fast_free done = self.objects.free_fast(p, self.direct);
+  if (done == host_heap::fast_free::done) [[likely]]
+    return;
+  if (done == host_heap::fast_free::tiny) return self.free_tiny(p);
+  self.free(p);
+}
+
+/// Where the fast path found no slot.
+void* heap::impl::malloc(std::size_t size) noexcept {
+  return top == nullptr ? objects.malloc_slow(size, contents::no_pointers)
+                        : layer_malloc(*top, size, contents::no_pointers);
+}
+
+void* heap::calloc(std::size_t count, std::size_t size) noexcept {
+  if (impl_->top != nullptr) [[unlikely]]
+    return layer_calloc(*impl_->top, count, size, contents::no_pointers);
+  return impl_->objects.calloc(count, size);
+}
+void* heap::aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
+  if (impl_->top != nullptr) [[unlikely]]
+    return layer_aligned_alloc(*impl_->top, alignment, size, contents::no_pointers);
+  return impl_->objects.aligned_alloc(alignment, size);
+}
+
+void* heap::realloc(void* p, std::size_t size) noexcept {
+  if (p == nullptr) return malloc(size);
+  if (size == 0) {
+    free(p);
+    return malloc(0);
+  }
+  if (p == impl_->arrays.view().base) return malloc(size);
+  const std::size_t old = usable_size(p);
+  if (old == 0) {
+    impl_->errors.note(error_kind::not_allocated, p);
+    return nullptr;
+  }
+  // In place while the size stays in its class, or shrinks by less than half of it. A layer knows
+  // of the bytes that were asked for.
+  if (impl_->top == nullptr ? size <= old && size > old / 2 : size == old) return p;
+  void* moved = malloc(size);
+  if (moved == nullptr) return nullptr;
+  std::memcpy(moved, p, std::min(old, size));
+  free(p);
+  return moved;
+}
+
+std::size_t heap::usable_size(const void* p) const noexcept { return impl_->usable_size(p); }
+heap::heap() : heap(heap_options{}) {}
+heap::heap(heap_options options) : impl_(std::make_unique<impl>(std::move(options))) {}
+heap::~heap() = default;
+heap::heap(heap&&) noexcept = default;
+heap& heap::operator=(heap&&) noexcept = default;
+
+heap_profile heap::profile() const { return impl_->profile(); }
+
+heap_view heap::device() const {
+  if (impl_->operations == nullptr)
+    throw heap_error(
+        "this build of warpheap has no kernels: it was configured without CUDA and "
+        "with WARPHEAP_SIMT=OFF");
+  return impl_->arrays.view();
+}
+
+void heap::synchronize() { impl_->synchronize(); }
+heap_stats heap::stats() {
+  impl_->synchronize();
+  return impl_->count();
+}
+
+std::size_t heap::trim() { return impl_->trim(); }
+
+void heap::reset() { impl_->reset(); }
+
+std::vector<error_record> heap::errors() {
+  impl_->synchronize();
+  return impl_->errors.take_recent();
+}
+
+backend_kind heap::backend() const noexcept { return impl_->chosen.memory->kind(); }
+std::string heap::backend_name() const { return to_string(backend()); }
+std::string heap::backend_reason() const { return impl_->chosen.reason; }
+std::string heap::device_name() const { return impl_->chosen.memory->device_name(); }
+const heap_options& heap::options() const noexcept { return impl_->options; }
+
+void heap::stop_refill_service() {
+  if (impl_->service != nullptr) impl_->service->stop();
+}
+void heap::start_refill_service() {
+  if (impl_->service != nullptr) impl_->service->start();
+}
+
+}  // namespace warpheap

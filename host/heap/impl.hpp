@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+#include <warpheap/backend.hpp>
+#include <warpheap/heap.hpp>
+
+#include "host/device_memory.hpp"
+#include "host/heap/choose_backend.hpp"
+#include "host/heap/error_log.hpp"
+#include "host/host_heap.hpp"
+#include "host/layers/chain.hpp"
+#include "host/refill_service.hpp"
+
+namespace warpheap {
+
+/// What a heap is made of: the memory of its backend, the allocator of host objects and the layers
+/// around it, the operations on the device's allocator and the service that gives it pages.
+struct heap::impl {
+  // lifetime.cpp
+  explicit impl(heap_options o);
+  ~impl();
+  void make_layers();
+  void write_profile();
+  void report_leaks();
+  heap_profile profile();
+
+  // heap.cpp. What fast paths end in is not inlined: it would make them save registers.
+  [[gnu::noinline]] void* malloc(std::size_t size) noexcept;
+  std::size_t usable_size(const void* p) {
+    return top == nullptr ? objects.usable_size(p) : top->usable_size(p);
+  }
+
+  // frees.cpp
+  using wrong_frees = std::vector<std::pair<void*, free_status>>;
+  [[gnu::noinline]] void free_tiny(void* p) noexcept;
+  [[gnu::noinline]] void free(void* p) noexcept;
+  free_status free_host_object(void* p) { return top == nullptr ? objects.free(p) : top->free(p); }
+  void after_free(void* p, free_status status);
+  void free_device_object(void* p);
+  bool start_device_frees();
+  wrong_frees collect_host_frees();
+  void report(const wrong_frees& wrong);
+
+  // bulk.cpp
+  void synchronize();
+  void surface_errors();
+  std::unique_lock<std::mutex> settle_requests();
+  std::size_t trim();
+  void reset();
+
+  // stats.cpp
+  heap_stats count();
+  void add_device(heap_stats& s);
+
+  const heap_options options;
+  error_log errors{options};
+  const chosen_backend chosen;
+  device_memory arrays;
+  host_heap objects;
+  std::optional<layer_chain> layers;
+  object_layer* top = nullptr;  ///< null: the calls go to `objects`
+  /// For the fast calls of `objects`: its number, or one that leads past them to the layers.
+  std::uint64_t direct = host_heap::no_id;
+
+  std::mutex device_mutex;  ///< guards `operations`
+  std::unique_ptr<device_operations> operations;
+  std::unique_ptr<refill_service> service;
+
+  std::mutex frees_mutex;
+  std::vector<void*> device_frees;  ///< objects of kernels that the host has freed
+};
+
+}  // namespace warpheap

@@ -1,0 +1,116 @@
+// A heap is made from its options, and taken down: what it writes and reports at its end.
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <fstream>
+#include <functional>
+#include <string>
+
+#include "host/heap/impl.hpp"
+
+namespace warpheap {
+
+namespace {
+
+heap_options checked(heap_options options) {
+  options = options.with_environment();
+  if (!options.profile_file.empty() && options.profile_rate == 0)
+    options.profile_rate = default_profile_rate;
+  options.validate();
+  return options;
+}
+
+layer_options layers_of(const heap_options& o) {
+  return {o.profile_rate, o.trace_file.c_str(), o.annotate, o.quarantine_bytes,
+          o.red_zones,    o.clobber_free,       o.efence,   o.sbrk};
+}
+
+}  // namespace
+
+heap::impl::impl(heap_options o)
+    : options(checked(std::move(o))),
+      chosen(choose_backend(options.backend)),
+      arrays(*chosen.memory, options, have_kernels),
+      objects(arrays.view().base, arrays.view().bytes, source_of(*chosen.memory)),
+      operations(make_operations(chosen.memory->kind(), arrays.view())) {
+  make_layers();
+  if (top == nullptr) direct = objects.id();
+  if (operations == nullptr) return;
+  const std::size_t stock = std::min(options.initial_stock_bytes, arrays.view().bytes / 4);
+  if (const auto pages = static_cast<std::uint32_t>(stock / page_size); pages != 0)
+    if (const page_run run = objects.take_device_pages(1, pages); run.count != 0)
+      operations->give_stock(run);
+
+  std::function<void()> idle_work;
+  // The executor's device data is in this process's memory; a GPU's is out of reach while
+  // kernels run, and the frees wait for the next synchronize().
+  if (chosen.memory->kind() == backend_kind::simt)
+    idle_work = [this] {
+      // Never waits for a bulk operation: whoever holds the lock collects by himself.
+      wrong_frees wrong;
+      if (const std::unique_lock lock(device_mutex, std::try_to_lock); lock)
+        wrong = collect_host_frees();
+      report(wrong);
+    };
+  const auto longest_sleep = std::min<std::chrono::microseconds>(
+      std::chrono::microseconds(arrays.view().refill_timeout_ns / 20'000),
+      std::chrono::milliseconds(1));
+  service = std::make_unique<refill_service>(*arrays.view().queue, objects, std::move(idle_work),
+                                             longest_sleep);
+  if (options.refill_service) service->start();
+}
+
+heap::impl::~impl() {
+  try {
+    if (operations != nullptr) operations->synchronize();
+  } catch (const std::exception& error) {
+    errors.say(std::string("warpheap: a kernel had failed when the heap was destroyed: ")
+               + error.what());
+  }
+  if (service != nullptr) service->stop();
+  try {
+    if (!options.profile_file.empty()) write_profile();
+    if (top != nullptr) top->drain();
+    if (options.report_leaks && !options.sbrk) report_leaks();
+  } catch (const std::exception& error) {
+    errors.say(std::string("warpheap: leaks were not counted: ") + error.what());
+  }
+}
+
+void heap::impl::make_layers() {
+  const layer_options wanted = layers_of(options);
+  if (!wanted.any()) return;
+  if (wanted.efence && chosen.memory->kind() != backend_kind::simt)
+    throw heap_error("efence needs the CPU backend: it changes the protection of the heap's pages");
+  const layer_reports reports{this, [](void* self, error_kind kind, const void* p) {
+                                static_cast<impl*>(self)->errors.note(kind, p);
+                              }};
+  layers.emplace(objects, wanted, reports);
+  if (!layers->trace_opened())
+    throw heap_error("the file for the trace cannot be written: " + options.trace_file);
+  top = &layers->top();
+}
+
+void heap::impl::write_profile() {
+  std::ofstream file(options.profile_file, std::ios::binary);
+  file << (options.profile_file.ends_with(".folded") ? profile().folded() : profile().pprof());
+  file.close();
+  if (!file) errors.say("warpheap: the profile could not be written to " + options.profile_file);
+}
+
+heap_profile heap::impl::profile() {
+  profile_layer* const sampler = layers ? layers->profile() : nullptr;
+  return sampler == nullptr ? heap_profile{} : sampler->snapshot();
+}
+
+void heap::impl::report_leaks() {
+  synchronize();
+  const heap_stats s = count();
+  const std::uint64_t objects_left = s.device.live_objects + s.host.live_objects;
+  if (objects_left == 0) return;
+  errors.say("warpheap: heap destroyed with " + std::to_string(objects_left) + " live objects ("
+             + format_bytes(s.bytes_in_use) + "): " + std::to_string(s.device.live_objects)
+             + " of kernels, " + std::to_string(s.host.live_objects) + " of the host");
+}
+
+}  // namespace warpheap

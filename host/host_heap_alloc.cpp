@@ -1,0 +1,136 @@
+// Allocation where host_heap::malloc_fast found no slot: of small, tiny and large objects, zeroed
+// and aligned.
+#include <cstring>
+
+#include <warpheap/bits.hpp>
+
+#include "host/host_heap.hpp"
+
+namespace warpheap {
+
+/// f(cache of this thread); a thread that has ended already has one for this call only.
+template <class F>
+void* host_heap::with_cache(F&& f) {
+  if (mcache* c = cache(); c != nullptr) [[likely]]
+    return f(*c);
+  mcache* c = add_cache();
+  if (c == nullptr) return nullptr;
+  void* p = f(*c);
+  c->flush();
+  drop_cache(c);
+  return p;
+}
+
+/// attempt(), and once more after everything unused went back to the heap.
+template <class F>
+auto host_heap::or_reclaim(mcache& c, F&& attempt) {
+  auto p = attempt();
+  if (p == nullptr) [[unlikely]] {
+    c.flush();
+    central_.release_empty();
+    p = attempt();
+    if (p == nullptr) c.counters.out_of_memory.add(1);
+  }
+  return p;
+}
+
+void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind) {
+  const unsigned sc = make_span_class(size_class, kind == contents::no_pointers);
+  void* p = c.alloc(sc);
+  if (p == nullptr) [[unlikely]]
+    p = or_reclaim(c, [&] { return c.alloc(sc); });
+  if (p != nullptr) c.counters.mallocs[size_class].increment();
+  return p;
+}
+
+mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind) {
+  const std::size_t npages = bits::ceil_div(n, page_size);
+  const unsigned span_class = make_span_class(0, kind == contents::no_pointers);
+  mspan* s = align_pages == 1 ? c.take_large(npages, span_class) : nullptr;
+  if (s == nullptr) {
+    s = or_reclaim(c,
+                   [&] { return pages_.alloc_large(npages, align_pages, span_class, c.stock()); });
+  }
+  if (s == nullptr) return nullptr;
+  c.counters.mallocs[0].add(1);
+  c.counters.large_bytes_taken.add(s->elemsize());
+  return s;
+}
+
+void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
+  // 8 bytes lie as densely in slots of their own, and need no mask.
+  if (n < tiny_size && n != 8 && kind == contents::no_pointers) {
+    return or_reclaim(c, [&] { return c.alloc_tiny(static_cast<unsigned>(n)); });
+  }
+  if (n <= max_small_size) return alloc_class(c, size_to_class(n), kind);
+  mspan* s = alloc_large(c, n, 1, kind);
+  return s == nullptr ? nullptr : s->base();
+}
+
+void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
+  if (last_used.heap_id == id_) [[likely]] {
+    mcache* c = last_used.cache;
+    void* p = nullptr;
+    if (n - 1 >= tiny_size - 1 || kind == contents::pointers || n == 8) {
+      if (n - 1 < max_small_size) p = c->take_or_advance(size_to_class(n), kind);
+    } else {
+      p = c->alloc_tiny(static_cast<unsigned>(n));
+    }
+    if (p != nullptr) [[likely]]
+      return p;
+  }
+  return malloc_any(n, kind);
+}
+
+void* host_heap::malloc_any(std::size_t n, contents kind) noexcept {
+  if (n == 0) return base();
+  return with_cache([&](mcache& c) { return alloc(c, n, kind); });
+}
+
+void* host_heap::calloc(std::size_t n, std::size_t m, contents kind) {
+  return with_cache([&](mcache& c) -> void* {
+    if (bits::mul_overflows(n, m)) {
+      c.counters.refused.add(1);
+      return nullptr;
+    }
+    const std::size_t bytes = n * m;
+    if (bytes == 0) return base();
+    if (bytes <= max_small_size) {
+      void* p = alloc(c, bytes, kind);
+      return p == nullptr ? nullptr : std::memset(p, 0, bytes);
+    }
+    mspan* s = alloc_large(c, bytes, 1, kind);
+    if (s == nullptr) return nullptr;
+    if (s->needzero) std::memset(s->base(), 0, bytes);  // fresh pages stay untouched
+    return s->base();
+  });
+}
+
+void* host_heap::aligned_alloc(std::size_t align, std::size_t n, contents kind) {
+  return with_cache([&](mcache& c) -> void* {
+    if (!bits::is_power_of_two(align)) {
+      c.counters.refused.add(1);
+      return nullptr;
+    }
+    if (n == 0) {
+      if (reinterpret_cast<std::uintptr_t>(base()) % align == 0) return base();
+      n = 1;  // the object of size 0 is not aligned so far
+    }
+    if (n > reserve_bytes() || align > reserve_bytes()) {
+      c.counters.out_of_memory.add(1);
+      return nullptr;
+    }
+    const std::size_t rounded = bits::align_up(n, align);
+    if (align > page_size || rounded > max_small_size) {
+      mspan* s = alloc_large(c, n, align > page_size ? align / page_size : 1, kind);
+      return s == nullptr ? nullptr : s->base();
+    }
+    if (rounded < tiny_size) return alloc(c, rounded, kind);
+    // Slots lie at multiples of their size in a page-aligned span.
+    unsigned size_class = size_to_class(rounded);
+    while (class_to_size(size_class) % align != 0) ++size_class;
+    return alloc_class(c, size_class, kind);
+  });
+}
+
+}  // namespace warpheap

@@ -1,0 +1,146 @@
+// What a pointer is, for free and usable_size: an object of this thread's spans, of another's, or
+// none. host_heap::free_fast has the objects in spans of this thread's cache.
+#include "host/host_heap.hpp"
+
+namespace warpheap {
+
+free_status host_heap::free_slow(void* p) noexcept {
+  if (mcache* c = cache(); c != nullptr) [[likely]] {
+    const free_status status = free_object(p, c, c->counters);
+    if (status != free_status::ok) c->counters.wrong_frees[static_cast<unsigned>(status)].add(1);
+    return status;
+  }
+  // The thread has ended: counted where ended threads are.
+  alloc_counters counters;
+  const free_status status = free_object(p, nullptr, counters);
+  if (status != free_status::ok) counters.wrong_frees[static_cast<unsigned>(status)].add(1);
+  const std::scoped_lock lock(caches_mutex_);
+  retired_.add(counters);
+  return status;
+}
+
+free_status host_heap::free_object(void* p, mcache* c, alloc_counters& counters) {
+  if (p == nullptr) return free_status::null;
+  const std::size_t offset =
+      reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
+  if (offset >= reserve_bytes()) return free_status::foreign;
+  if (offset == 0) return free_status::zero_size;
+  for (;;) {
+    const page_owner owner = pages_.owner(offset >> page_shift);
+    if (!owner.is_span()) return classify_without_span(owner, offset % page_size);
+    mspan* s = owner.span();
+    const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base());
+    if (s->size_class() == 0) return free_large(s, in_span, c, counters);
+    const unsigned slot = s->slot_of(in_span);
+    if (slot >= s->nelems()) return free_status::interior;  // the tail
+    const auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
+    if (in_slot != 0 && !s->is_tiny()) return free_status::interior;
+
+    const span_status seen = s->status();
+    if (seen.place() == span_place::full) {
+      // Nobody's: it becomes this thread's. Then all is looked at again: the record may have become
+      // another span's meanwhile, if the pointer is stale.
+      if (c != nullptr) {
+        c->adopt(s, seen);
+      } else {
+        central_[seen.span_class()].take_full(s);
+      }
+      continue;
+    }
+    const bool own = c != nullptr && seen.is_owned_by(c);
+    if (own && seen.is_pending()) c->collect(s);
+    if (s->is_tiny()) return free_tiny_object(s, p, own, c, counters);
+    if (own) return c->free_own_slot(s, slot) ? free_status::ok : free_status::double_free;
+    const unsigned nelems = s->nelems();
+    const unsigned size_class = s->size_class();
+    const remote_free done = s->free_remote(slot);
+    if (done == remote_free::was_free) return free_status::double_free;
+    counters.frees[size_class].increment();
+    after_remote_free(s, nelems, done, c);
+    return free_status::ok;
+  }
+}
+
+/// A slot of a span of others was freed. The slot pinned the span until then; now the record may be
+/// another's, and only its atomic words may be looked at.
+void host_heap::after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c) {
+  const span_status now = s->status();
+  if (done == remote_free::left_full) {
+    if (c != nullptr) return c->take_left(s);
+    if (now.place() == span_place::full) central_[now.span_class()].take_full(s);
+  } else if (now.place() == span_place::partial && s->may_be_empty(nelems)) {
+    central_[now.span_class()].became_empty(s);
+  }
+}
+
+free_status host_heap::free_large(mspan* s, std::size_t in_span, mcache* c,
+                                  alloc_counters& counters) {
+  if (in_span != 0) return s->is_free(0) ? free_status::not_allocated : free_status::interior;
+  if (s->free_large()) return free_status::double_free;
+  counters.frees[0].increment();
+  counters.large_bytes_freed.add(s->elemsize());
+  c != nullptr ? c->keep_large(s) : pages_.free_span(s);
+  return free_status::ok;
+}
+
+free_status host_heap::free_tiny_object(mspan* s, void* p, bool own, mcache* c,
+                                        alloc_counters& counters) {
+  auto* masks = s->tiny_masks.load(std::memory_order_relaxed);  // published with the page's owner
+  if (masks == nullptr) return free_status::not_allocated;
+  const std::size_t at = reinterpret_cast<std::uintptr_t>(p) % page_size;  // spans of one page
+  const auto slot = static_cast<unsigned>(at / tiny_size);
+  const unsigned offset = at % tiny_size;
+  // First what others have freed, then what the owner knows: see "what tells a double free".
+  const std::uint32_t freed = masks->freed[slot].load(std::memory_order_acquire);
+  const std::uint32_t mask = masks->mask[slot].load(std::memory_order_relaxed);
+  if ((freed & tiny_mask::live(offset)) != 0) return free_status::double_free;
+  if (!tiny_mask::is_live(mask, offset)) {
+    return (mask & tiny_mask::started(offset)) != 0 ? free_status::double_free
+                                                    : free_status::interior;
+  }
+  if (own) return c->free_own_tiny(s, p) ? free_status::ok : free_status::double_free;
+  const unsigned nelems = s->nelems();
+  const remote_free done = s->free_remote_tiny(*masks, slot, offset);
+  if (done == remote_free::was_free) return free_status::double_free;
+  counters.tiny_frees.increment();
+  after_remote_free(s, nelems, done, c);
+  return free_status::ok;
+}
+
+/// What a pointer into a page without span is; offset: its place in the page.
+free_status host_heap::classify_without_span(page_owner owner, std::size_t offset) {
+  if (owner.is_device()) return free_status::device_page;
+  if (!owner.is_gone()) return free_status::not_allocated;
+  const unsigned span_class = owner.gone_class();
+  if (span_class == tiny_span_class) return free_status::double_free;
+  const std::size_t in_span = owner.gone_index() * page_size + offset;
+  const unsigned c = span_class_size_class(span_class);
+  if (c == 0) return in_span == 0 ? free_status::double_free : free_status::not_allocated;
+  const std::size_t slot = in_span / class_to_size(c);
+  return in_span % class_to_size(c) == 0 && slot < host_span_objects(c)
+             ? free_status::double_free
+             : free_status::not_allocated;
+}
+
+std::size_t host_heap::usable_size(const void* p) const {
+  const std::size_t offset =
+      reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
+  if (p == nullptr || offset >= reserve_bytes()) return 0;
+  const page_owner owner = pages_.owner(offset >> page_shift);
+  if (!owner.is_span()) return 0;
+  const mspan* s = owner.span();
+  const auto in_span = static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base());
+  if (s->size_class() == 0) return in_span == 0 && !s->is_free(0) ? s->elemsize() : 0;
+  const unsigned slot = s->slot_of(in_span);
+  if (slot >= s->nelems() || s->is_free(slot)) return 0;
+  const auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
+  if (s->span_class() == tiny_span_class) {
+    const auto* masks = s->tiny_masks.load(std::memory_order_relaxed);
+    if (masks == nullptr || in_slot >= tiny_size) return 0;
+    const std::uint32_t mask = masks->current(slot);
+    return tiny_mask::is_live(mask, in_slot) ? tiny_mask::extent(mask, in_slot) : 0;
+  }
+  return in_slot == 0 ? s->elemsize() : 0;
+}
+
+}  // namespace warpheap

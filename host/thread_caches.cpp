@@ -1,0 +1,104 @@
+// A thread's caches: one is made at its first call on a heap, all are given back when it ends.
+#include <new>
+
+#include "host/heap_registry.hpp"
+#include "host/host_heap.hpp"
+#include "host/sys_pool.hpp"
+#include "host/sys_vector.hpp"
+#include "host/thread_exit.hpp"
+
+namespace warpheap {
+
+constinit thread_local last_cache last_used;
+
+/// A thread's caches, one for each heap it used.
+class thread_caches {
+ public:
+  /// nullptr when the system has no memory.
+  static thread_caches* mine() {
+    static constinit thread_local thread_caches* caches = nullptr;
+    if (caches == nullptr) {
+      void* p = sys_pool::alloc(sizeof(thread_caches));
+      if (p == nullptr) return nullptr;
+      caches = new (p) thread_caches;
+      at_thread_exit(caches, [](void* ended) {
+        caches = nullptr;
+        static_cast<thread_caches*>(ended)->~thread_caches();
+        sys_pool::free(ended, sizeof(thread_caches));
+      });
+    }
+    return caches;
+  }
+
+  mcache* find(std::uint64_t heap_id) const {
+    for (const auto& [id, cache] : entries_) {
+      if (id == heap_id) return cache;
+    }
+    return nullptr;
+  }
+
+  /// Room for one entry more; heaps that are gone are forgotten.
+  bool make_room() {
+    heap_registry& r = heap_registry::instance();
+    const std::scoped_lock lock(r.mutex);
+    entries_.erase_if([&](const auto& e) { return r.find(e.heap_id) == nullptr; });
+    return entries_.reserve(entries_.size() + 1);
+  }
+  void add(std::uint64_t heap_id, mcache* c) { (void)entries_.push_back({heap_id, c}); }
+
+  ~thread_caches() {
+    last_used = {0, nullptr, true};
+    heap_registry& r = heap_registry::instance();
+    // Held throughout: a heap does not go while its cache is given back to it.
+    const std::scoped_lock lock(r.mutex);
+    for (const auto& [id, cache] : entries_) {
+      host_heap* const heap = r.find(id);
+      if (heap == nullptr) continue;
+      cache->flush();
+      heap->drop_cache(cache);
+    }
+  }
+
+ private:
+  struct entry {
+    std::uint64_t heap_id;
+    mcache* cache;
+  };
+  sys_vector<entry> entries_;
+};
+
+mcache* host_heap::attach_cache() {
+  if (last_used.thread_ended) return nullptr;
+  thread_caches* const mine = thread_caches::mine();
+  if (mine == nullptr) return nullptr;
+  mcache* c = mine->find(id_);
+  if (c == nullptr) {
+    if (!mine->make_room()) return nullptr;
+    c = add_cache();
+    if (c == nullptr) return nullptr;
+    mine->add(id_, c);
+  }
+  last_used.heap_id = id_;
+  last_used.cache = c;
+  return c;
+}
+
+mcache* host_heap::add_cache() {
+  const std::scoped_lock lock(caches_mutex_);
+  if (!caches_.reserve(caches_.size() + 1)) return nullptr;
+  void* p = cache_alloc_.alloc();
+  if (p == nullptr) return nullptr;
+  auto* c = new (p) mcache(pages_, central_);
+  (void)caches_.push_back(c);
+  return c;
+}
+
+void host_heap::drop_cache(mcache* c) {
+  const std::scoped_lock lock(caches_mutex_);
+  retired_.add(c->counters);
+  caches_.erase_if([&](const mcache* other) { return other == c; });
+  c->~mcache();
+  cache_alloc_.free(c);
+}
+
+}  // namespace warpheap
