@@ -80,26 +80,6 @@ __global__ void malloc_one(device_heap heap, std::size_t size, void** out) {
   *out = heap.malloc(size);
 }
 
-TEST(Explore, NobodyFailsWhileAnotherWarpReclaims) {
-  for (const std::size_t size : {std::size_t{40'000}, std::size_t{64}})
-    explore_seeds(10'000, [&](const simt::explore_options& o) {
-      small_heap h(24);
-      // All pages are in empty spans of another class.
-      std::vector<void*> all;
-      const std::function<void()> fill = [&] {
-        while (void* p = h.device().malloc(128)) all.push_back(p);
-        h.view().state->pressure.value = 0;
-        for (void* p : all) h.device().free(p);
-      };
-      alone(fill);
-      void *a = nullptr, *b = nullptr;
-      run_schedule(o, {simt::explored(1, 1, malloc_one, h.device(), size, &a),
-                       simt::explored(1, 1, malloc_one, h.device(), size, &b)});
-      if (a == nullptr || b == nullptr)
-        throw std::runtime_error("nullptr while most pages are in empty spans");
-    });
-}
-
 TEST(Explore, ADenialIsAnAnswerThoughTheEpochHasMoved) {
   explore_seeds(2'000, [](const simt::explore_options& o) {
     small_heap h(0, 1'000'000);
