@@ -180,7 +180,7 @@ TEST_F(memory_stats_test, pages_count_for_the_use_they_have) {
 // Snapshots while threads allocate, hand over and free: each adds up, and counts only rise.
 TEST_F(memory_stats_test, snapshots_under_load_add_up) {
   constexpr int threads = 3;
-  const int snapshots = warpheap::testing::scaled(2000);
+  const int snapshots = warpheap::testing::scaled(20000);
   std::atomic<bool> stop{false};
   std::mutex mutex;
   std::vector<void*> shared;
