@@ -55,6 +55,7 @@ host_heap_stats host_heap::stats() const {
   st.spans = h.spans;
   st.pages_in_use = h.pages_in_use;
   st.device_pages = h.device_pages;
+  for (const std::size_t pages : h.manual_pages) st.other_pages += pages;
   st.free_pages = h.free_pages;
   st.peak_pages = h.peak_pages;
   st.heap_sys_bytes = h.grown_pages * page_size;

@@ -32,6 +32,7 @@ struct host_heap_stats {
   std::uint64_t spans = 0;               ///< spans that have pages
   std::uint64_t pages_in_use = 0;        ///< pages of spans
   std::uint64_t device_pages = 0;        ///< pages lent to the device
+  std::uint64_t other_pages = 0;         ///< pages of stacks and regions, live or in quarantine
   std::uint64_t free_pages = 0;          ///< pages taken into use before, and free now
   std::uint64_t peak_pages = 0;          ///< most pages ever in use and lent together
   std::uint64_t heap_sys_bytes = 0;      ///< bytes of the reservation taken into use so far

@@ -26,7 +26,8 @@ mheap::mheap(std::byte* base, std::size_t reserve_bytes, const page_source& sour
       reserve_bytes_(checked_pages(base, reserve_bytes) * page_size),
       source_(source),
       arenas_(reserve_pages()),
-      owners_(reserve_pages()) {
+      owners_(reserve_pages()),
+      states_(reserve_pages()) {
   static_assert(class_to_objects(tiny_class) == page_size / tiny_size);
   span_alloc_.init(
       metadata_, sizeof(mspan), alignof(mspan), span_sys_,
@@ -256,9 +257,9 @@ mheap_stats mheap::stats() const {
     st.metadata_sys = metadata_.sys_bytes();
   }
   st.span_inuse = span_alloc_.inuse() - dead_.size() * sizeof(mspan);
-  st.page_table_sys =
-      bits::ceil_div(st.grown_pages, std::size_t{chunk_pages})
-      * (sizeof(chunk_bits) + sizeof(page_summary) + chunk_pages * sizeof(page_owner));
+  st.page_table_sys = bits::ceil_div(st.grown_pages, std::size_t{chunk_pages})
+                      * (sizeof(chunk_bits) + sizeof(page_summary)
+                         + chunk_pages * (sizeof(page_owner) + sizeof(page_state)));
   st.committed_pages = committed_pages();
   for (unsigned c = 0; c < scavenge_causes; ++c)
     st.scavenged_ever[c] = scavenged_ever_[c].load(std::memory_order_relaxed);

@@ -15,6 +15,7 @@
 #include "host/fixalloc.hpp"
 #include "host/heap_arenas.hpp"
 #include "host/mspan.hpp"
+#include "host/page_states.hpp"
 #include "host/persistentalloc.hpp"
 #include "host/span_list.hpp"
 #include "host/sys_vector.hpp"
@@ -116,7 +117,8 @@ struct mheap_stats {
 struct page_recount {
   std::size_t grown = 0, free = 0, scavenged = 0;                  ///< by the bitmaps
   std::size_t owned_by_spans = 0, device = 0, owned_manually = 0;  ///< by the page owners
-  std::size_t spans = 0, in_spans = 0, in_manual_spans = 0;        ///< by the span records
+  std::array<std::size_t, page_state_count> by_state{};      ///< of all pages of the reservation
+  std::size_t spans = 0, in_spans = 0, in_manual_spans = 0;  ///< by the span records
 };
 
 /// Thread-safe, unless said otherwise.
@@ -225,6 +227,12 @@ class mheap {
   static constexpr std::size_t quarantine = 64;
 
   std::byte* page_address(std::size_t page) const { return base_ + page * page_size; }
+  std::size_t page_of(const mspan* s) const {
+    return static_cast<std::size_t>(s->base() - base_) / page_size;
+  }
+  std::atomic<std::size_t>& manual_count(manual_use use) {
+    return manual_pages_[static_cast<unsigned>(use)];
+  }
   void set_owner(std::size_t first, std::size_t n, page_owner o);
   page_allocation alloc_host_pages(std::size_t n, page_stock& stock);
   mspan* take_record(page_stock& stock);
@@ -253,6 +261,7 @@ class mheap {
   sys_vector<mspan*> all_spans_;  // every record ever made
 
   lazy_table<std::uintptr_t> owners_;
+  page_states states_;
   std::uint32_t sweepgen_ = 4;  // so that h - 2 is not what a new record has
 
   // Figures. Relaxed: they publish nothing.

@@ -6,6 +6,7 @@ namespace warpheap {
 page_recount mheap::recount() const {
   const std::scoped_lock lock(mutex_);
   page_recount n;
+  n.by_state = states_.count();
   arenas_.for_each_chunk([&](std::size_t chunk, const chunk_bits& b) {
     for (unsigned i = 0; i < chunk_pages; ++i) {
       const std::size_t page = chunk * chunk_pages + i;

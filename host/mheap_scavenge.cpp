@@ -43,6 +43,7 @@ bool mheap::commit(page_allocation got, std::size_t n) {
   if (!make_room(got.scavenged)) return false;
   if (source_.commit == nullptr
       || source_.commit(source_.context, page_address(got.first), n * page_size)) {
+    states_.used(got.first, n, got.scavenged);
     return true;
   }
   committed_pages_.fetch_sub(got.scavenged, std::memory_order_relaxed);
@@ -56,6 +57,7 @@ void mheap::abandon(page_allocation got, std::size_t n) {
       && !source_.decommit(source_.context, page_address(got.first), n * page_size)) {
     return;
   }
+  states_.unused_or_fresh(got.first, n);
   const std::size_t had_memory = n - got.scavenged;
   committed_pages_.fetch_sub(had_memory, std::memory_order_relaxed);
   scavenged_ever_[static_cast<unsigned>(scavenge_cause::limit)].fetch_add(
@@ -74,7 +76,9 @@ std::size_t mheap::scavenge_locked(scavenge_cause cause, std::size_t most) {
   if (source_.decommit == nullptr || arenas_.idle_pages() == 0) return 0;
   const std::size_t released = arenas_.scavenge(
       [&](std::size_t first, std::size_t n) {
-        return source_.decommit(source_.context, page_address(first), n * page_size);
+        if (!source_.decommit(source_.context, page_address(first), n * page_size)) return false;
+        states_.unused(first, n);
+        return true;
       },
       most);
   committed_pages_.fetch_sub(released, std::memory_order_relaxed);

@@ -23,7 +23,8 @@ inline void expect_recount(const host_heap& heap) {
   EXPECT_EQ(st.live_objects, objects);
   EXPECT_EQ(st.mallocs - st.frees, st.live_objects);
   EXPECT_EQ(st.heap_sys_bytes % page_size, 0u);
-  EXPECT_EQ((st.pages_in_use + st.device_pages + st.free_pages) * page_size, st.heap_sys_bytes);
+  EXPECT_EQ((st.pages_in_use + st.device_pages + st.other_pages + st.free_pages) * page_size,
+            st.heap_sys_bytes);
   EXPECT_LE(st.live_bytes, st.pages_in_use * page_size);
   EXPECT_LE(st.released_bytes, st.free_pages * page_size);
   EXPECT_GE(st.peak_pages, st.pages_in_use + st.device_pages);

@@ -82,6 +82,13 @@ struct memory_stats_test : ::testing::Test {
     EXPECT_EQ(m.heap_sys + m.device_sys + m.stacks_sys + m.regions_sys, pages.grown * page_size);
     EXPECT_EQ(m.committed + m.heap_released,
               m.heap_sys + m.device_sys + m.stacks_sys + m.regions_sys);
+    const auto in_state = [&](page_state s) {
+      return pages.by_state[static_cast<unsigned>(s)] * page_size;
+    };
+    EXPECT_EQ(in_state(page_state::ready), m.committed);
+    EXPECT_EQ(in_state(page_state::faulted), m.quarantined);
+    EXPECT_EQ(in_state(page_state::reserved) + in_state(page_state::prepared),
+              m.reserved - m.committed - m.quarantined);
     EXPECT_LE(m.heap_alloc, m.heap_inuse);
     std::uint64_t objects = 0, large = 0;
     heap.for_each_live([&](void*, std::size_t bytes) {

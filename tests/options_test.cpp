@@ -43,6 +43,15 @@ TEST(Options, WhatIsNotUnderstoodIsSaidAndIgnored) {
   EXPECT_EQ(o.initial_stock_bytes, 8_KiB);
 }
 
+TEST(Options, MemoryThatIsGivenBack) {
+  const heap_options o = parse("memory_limit=1.5G,scavenge=0");
+  EXPECT_TRUE(warnings.empty());
+  EXPECT_EQ(o.memory_limit, 1536_MiB);
+  EXPECT_FALSE(o.scavenge);
+  EXPECT_EQ(heap_options().memory_limit, 0u);
+  EXPECT_TRUE(heap_options().scavenge);
+}
+
 TEST(Options, SizesAreReadWithTheirUnits) {
   EXPECT_EQ(parse_size("4096"), 4096u);
   EXPECT_EQ(parse_size("64k"), 64_KiB);

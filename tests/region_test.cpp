@@ -103,6 +103,11 @@ TEST_F(region_test, uses_the_heap_to_its_last_page_again_and_again) {
     std::size_t bytes = 0;
     while (r.malloc(5000) != nullptr) bytes += 5000;
     EXPECT_GE(bytes, 60_MiB);
+    // One report, for the object that there was no room for.
+    const std::vector<error_record> errors = h.errors();
+    ASSERT_EQ(errors.size(), 1u);
+    EXPECT_EQ(errors[0].kind, error_kind::out_of_memory);
+    EXPECT_EQ(errors[0].address, 5000u);
   }
   // Pages in quarantine are there for objects, too.
   std::vector<void*> all;

@@ -24,10 +24,10 @@ void heap::release_stack(void* p, std::size_t bytes, std::size_t alignment) noex
 }
 
 std::byte* heap::take_region_chunk(std::size_t bytes) noexcept {
-  std::byte* p = impl_->objects.take_region_chunk(bytes / page_size);
-  if (p == nullptr) impl_->note_out_of_memory(bytes);
-  return p;
+  return impl_->objects.take_region_chunk(bytes / page_size);
 }
+
+void heap::region_out_of_memory(std::size_t bytes) noexcept { impl_->note_out_of_memory(bytes); }
 
 void heap::give_region_chunk(std::byte* start) noexcept {
   impl_->objects.give_region_chunk(start);

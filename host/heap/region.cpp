@@ -46,7 +46,11 @@ void* region::malloc_slow(std::size_t bytes, std::size_t alignment) noexcept {
   if (bytes > next_chunk_ / 4) {
     // A chunk of its own: what is left of the newest one would be lost for a fourth of the next.
     std::byte* p = take_chunk(whole_pages(bytes));
-    if (p != nullptr) used_ += bytes;
+    if (p == nullptr) {
+      heap_->region_out_of_memory(bytes);
+      return nullptr;
+    }
+    used_ += bytes;
     return p;
   }
   std::byte* p = take_chunk(next_chunk_);
@@ -55,7 +59,10 @@ void* region::malloc_slow(std::size_t bytes, std::size_t alignment) noexcept {
     // The heap may have room for this object yet.
     size = whole_pages(bytes);
     p = take_chunk(size);
-    if (p == nullptr) return nullptr;
+    if (p == nullptr) {
+      heap_->region_out_of_memory(bytes);
+      return nullptr;
+    }
   }
   next_chunk_ = std::min(2 * next_chunk_, options_.largest_chunk_bytes);
   next_ = p + bytes;

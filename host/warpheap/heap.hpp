@@ -162,6 +162,7 @@ class heap {
   friend class region;
   std::byte* take_region_chunk(std::size_t bytes) noexcept;
   void give_region_chunk(std::byte* start) noexcept;
+  void region_out_of_memory(std::size_t bytes) noexcept;
 
   struct impl;
   std::unique_ptr<impl> impl_;
