@@ -272,13 +272,16 @@ class alignas(64) mspan {
   }
   void set_current_word(unsigned w) { current_word_ = w; }
 
-  /// The three sets as they are, for checks and dumps (span_check.hpp).
+  /// The sets as they are, for checks and dumps (span_check.hpp): the owner's, the others'.
   struct word_sets {
-    std::uint64_t ready, free, remote;
+    std::uint64_t ready, free;
   };
   word_sets sets(unsigned w) const {
-    return {ready_at(w).load(std::memory_order_relaxed), free_at(w).load(std::memory_order_relaxed),
-            remote_at(w).load(std::memory_order_relaxed)};
+    return {ready_at(w).load(std::memory_order_relaxed),
+            free_at(w).load(std::memory_order_relaxed)};
+  }
+  std::uint64_t remote_set(unsigned w) const {
+    return remote_at(w).load(std::memory_order_relaxed);
   }
   /// The word that `take` looks at.
   unsigned current_word() const { return current_word_; }

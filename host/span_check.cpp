@@ -12,15 +12,18 @@ const char* span_error(const mspan& s) {
   if (n == 0 || n > mspan::max_words * 64 || n * s.elemsize() > s.npages() * page_size)
     return "s.nelems does not fit the span";
   if (s.current_word() >= s.words()) return "s.freeindex > s.nelems";
+  // Each refill comes here: no branch for each word.
+  std::uint64_t both = 0;
   for (unsigned w = 0; w < s.words(); ++w) {
     const mspan::word_sets sets = s.sets(w);
-    const std::uint64_t past_end = ~bits::low_mask(n - w * 64);
-    // Slots past the end are never ready, and always free.
-    if ((sets.ready & past_end) != 0 || (sets.free & past_end) != past_end)
-      return "freeIndex is not valid";
-    // A slot that is free twice makes fewer than none allocated.
-    if ((sets.ready & sets.free) != 0) return "s.allocCount > s.nelems";
+    both |= sets.ready & sets.free;
   }
+  // Slots past the end are never ready, and always free.
+  const mspan::word_sets last = s.sets(s.words() - 1);
+  const std::uint64_t past_end = ~bits::low_mask(n - (s.words() - 1) * 64);
+  if (((last.ready | ~last.free) & past_end) != 0) return "freeIndex is not valid";
+  // A slot that is free twice makes fewer than none allocated.
+  if (both != 0) return "s.allocCount > s.nelems";
   return nullptr;
 }
 
@@ -37,7 +40,7 @@ void fatal_span(const mspan& s, const char* what) {
     std::fprintf(stderr,
                  "warpheap:   word %u: ready %016" PRIx64 " free %016" PRIx64 " remote %016" PRIx64
                  "\n",
-                 w, sets.ready, sets.free, sets.remote);
+                 w, sets.ready, sets.free, s.remote_set(w));
   }
   fatal(what);
 }
