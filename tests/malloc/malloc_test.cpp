@@ -279,6 +279,26 @@ TEST(malloc_test, DISABLED_reserve) {
   free(p);
 }
 
+TEST(malloc_test, memory_limit_of_the_environment) {
+  const ended e =
+      run_disabled_test("memory_limit", [] { setenv("WARPHEAP", "memory_limit=96M", 1); });
+  EXPECT_EQ(e.code, 0) << e.errors;
+}
+
+TEST(malloc_test, DISABLED_memory_limit) {
+  errno = 0;
+  EXPECT_EQ(malloc(100 << 20), nullptr);
+  EXPECT_EQ(errno, ENOMEM);
+  // What was freed makes room for more than fits beside it.
+  for (int i = 0; i < 4; ++i) {
+    void* p = malloc(static_cast<std::size_t>(50 + i) << 20);
+    ASSERT_NE(p, nullptr);
+    std::memset(p, 1, 50 << 20);
+    EXPECT_EQ(malloc(60 << 20), nullptr);
+    free(p);
+  }
+}
+
 TEST(malloc_test, bad_values_of_the_environment_are_passed_over) {
   for (const char* text : {"reserve=", "reserve=12", "reserve=64X", "reserve=99999999999999999999",
                            "reserve=-1", ",,=,", "reserve=2000T"}) {
