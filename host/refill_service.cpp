@@ -121,6 +121,7 @@ void refill_service::run() {
       // Pages come free in ways that nobody tells of, such as the end of a thread that had some in
       // its cache: now and then a denial is not taken for granted.
       pages_came_free();
+      if (interval_work_) interval_work_();
       next = steady_clock::now() + interval;
     }
     // A burst of requests is answered at once, an idle heap costs next to nothing.

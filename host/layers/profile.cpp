@@ -131,6 +131,7 @@ profile_layer::bucket* profile_layer::bucket_of(void* const* stack, int depth, s
   b->depth = depth;
   std::memcpy(b->stack, stack, stack_bytes);
   head = b;
+  bucket_bytes_.fetch_add(bucket::size_for(depth), std::memory_order_relaxed);
   return b;
 }
 

@@ -31,42 +31,30 @@ struct waiter {
   }
 };
 
+/// Two waiters at one mailbox, and a service that dies after so many looks.
+void explore_waiters(std::uint64_t executions, std::uint64_t timeout_ns, unsigned looks = ~0u) {
+  weak_heap h({.pages = 0, .warp_slots = 3, .host_pages = 8, .timeout_ns = timeout_ns}, {});
+  h.view().state->free_mailboxes.value = weak_host::free_at_rest;
+  weak_host host(h, 8);
+  waiter a{h, host, {2, 3}}, b{h, host, {1, 2}};
+  explore(executions, {h,
+                       {[&] { a.run(); }, [&] { b.run(); }, [&] { host.serve(looks); }},
+                       [&] {
+                         const page_run held[] = {a.got[0], a.got[1], b.got[0], b.got[1]};
+                         host.check_at_rest(held);
+                       },
+                       [&] {
+                         host.begin_execution(2);
+                         for (waiter* w : {&a, &b}) w->got[0] = w->got[1] = {};
+                       }});
+}
+
 TEST(Queue, WaitersTakeTurnsAtOneMailbox) {
-  for (const std::uint64_t timeout_ns : {100u, 400u, 2000u}) {
-    weak_heap h({.pages = 0, .warp_slots = 3, .host_pages = 8, .timeout_ns = timeout_ns}, {});
-    h.view().state->free_mailboxes.value = weak_host::free_at_rest;
-    weak_host host(h, 8);
-    waiter a{h, host, {2, 3}}, b{h, host, {1, 2}};
-    explore(20'000, {h,
-                     {[&] { a.run(); }, [&] { b.run(); }, [&] { host.serve(); }},
-                     [&] {
-                       const page_run held[] = {a.got[0], a.got[1], b.got[0], b.got[1]};
-                       host.check_at_rest(held);
-                     },
-                     [&] {
-                       host.begin_execution(2);
-                       for (waiter* w : {&a, &b}) w->got[0] = w->got[1] = {};
-                     }});
-  }
+  for (const std::uint64_t timeout_ns : {100u, 400u, 2000u}) explore_waiters(20'000, timeout_ns);
 }
 
 TEST(Queue, TheServiceDiesAtAnyLook) {
-  for (unsigned looks = 0; looks < 8; ++looks) {
-    weak_heap h({.pages = 0, .warp_slots = 3, .host_pages = 8, .timeout_ns = 200}, {});
-    h.view().state->free_mailboxes.value = weak_host::free_at_rest;
-    weak_host host(h, 8);
-    waiter a{h, host, {2, 3}}, b{h, host, {1, 2}};
-    explore(5'000, {h,
-                    {[&] { a.run(); }, [&] { b.run(); }, [&] { host.serve(looks); }},
-                    [&] {
-                      const page_run held[] = {a.got[0], a.got[1], b.got[0], b.got[1]};
-                      host.check_at_rest(held);
-                    },
-                    [&] {
-                      host.begin_execution(2);
-                      for (waiter* w : {&a, &b}) w->got[0] = w->got[1] = {};
-                    }});
-  }
+  for (unsigned looks = 0; looks < 8; ++looks) explore_waiters(5'000, 200, looks);
 }
 
 TEST(Queue, WarpsRefillTheStock) {
