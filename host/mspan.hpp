@@ -263,10 +263,6 @@ class alignas(64) mspan {
     free |= free_at(w).load(std::memory_order_seq_cst);
     return free | ready_at(w).load(std::memory_order_seq_cst);
   }
-  /// For tests: what others have freed, and no owner has collected.
-  std::uint64_t remote_word(unsigned w) const {
-    return remote_at(w).load(std::memory_order_relaxed);
-  }
   /// For tests: any pattern, also of bits past nelems.
   void set_free_word(unsigned w, std::uint64_t x) {
     free_at(w).store(x, std::memory_order_relaxed);

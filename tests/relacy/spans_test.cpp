@@ -8,6 +8,7 @@
 
 #include "host/mcache.cpp"
 #include "host/mcentral.cpp"
+#include "host/span_check.cpp"
 #include "relacy/scenario.hpp"
 
 namespace warpheap {
@@ -144,7 +145,7 @@ class weak_spans {
   void check_noticed() {
     for (unsigned i = 0; i < mheap::most_spans; ++i) {
       const mspan& s = heap().span(i);
-      if (s.state() == span_state::dead || s.remote_word(0) == 0) continue;
+      if (s.state() == span_state::dead || s.sets(0).remote == 0) continue;
       if (!s.status().is_pending() || s.place() == span_place::full) fail("a free was not noticed");
     }
   }
