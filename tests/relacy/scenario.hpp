@@ -1,13 +1,10 @@
 // What the weak-memory checks share: a scenario of a few threads, run under relacy.
 #pragma once
 
+#include <cstdint>
 #include <functional>
-#include <ostream>
-#include <streambuf>
-#include <string_view>
 
 #include "relacy/weak_heap.hpp"
-#include "test_scale.hpp"
 
 namespace warpheap::weak {
 
@@ -25,46 +22,8 @@ struct scenario {
   std::function<void()> at_begin = {};
 };
 
-/// Relacy makes an object of this for each execution.
-struct execution : rl::test_suite<execution, max_threads> {
-  static inline const scenario* now = nullptr;
-
-  void before() {
-    now->heap.begin_execution();
-    if (now->at_begin) now->at_begin();
-  }
-  void thread(unsigned i) {
-    if (now->threads[i]) now->threads[i]();
-  }
-  void after() {
-    now->at_end();
-    the_memory.end_execution();
-  }
-};
-
-/// Relacy must not be made to allocate memory by what it prints: it would take it for the test's.
-class text_buffer : public std::streambuf {
- public:
-  void clear() { setp(text_, text_ + sizeof text_); }
-  std::string_view view() const { return {text_, static_cast<std::size_t>(pptr() - text_)}; }
-
- private:
-  char text_[1 << 20];
-};
-
-inline void explore(std::uint64_t executions, const scenario& what) {
-  static text_buffer text;
-  text.clear();
-  std::ostream log(&text), progress(nullptr);
-  rl::test_params params;
-  params.iteration_count = testing::scaled(executions);
-  params.output_stream = &log;
-  params.progress_stream = &progress;
-  params.execution_depth_limit = 100'000;
-  execution::now = &what;
-  const bool ok = rl::simulate<execution>(params);
-  the_memory.end_execution();
-  EXPECT_TRUE(ok) << text.view();
-}
+/// Runs so many executions of the scenario (times the tests' scale); fails the test, with relacy's
+/// history, at the first one that is wrong.
+void explore(std::uint64_t executions, const scenario& what);
 
 }  // namespace warpheap::weak
