@@ -55,7 +55,8 @@ class host_heap {
     void* p = malloc_fast(n, kind, id_);
     return p != nullptr ? p : malloc_slow(n, kind);
   }
-  /// What the fast calls below take: this heap's number, or no_id, with which they do nothing.
+  /// What the fast calls below take: this heap's number, or no_id, with which they do nothing. A
+  /// reset changes it.
   std::uint64_t id() const { return id_; }
   static constexpr std::uint64_t no_id = ~std::uint64_t{0};
   /// malloc where it is only taking a slot of the thread's current span; else nullptr.
@@ -140,8 +141,16 @@ class host_heap {
   memory_stats memory(std::size_t buckhash_sys = 0, std::size_t device_table_sys = 0) const;
   page_recount recount_pages() const { return pages_.recount(); }
   host_heap_stats stats() const;
-  /// Frees every host object. No other call may be in flight. Lent pages stay lent.
+  /// Frees every host object, in a time that does not depend on their number: what is left to do is
+  /// done span by span later, by allocations, by sweep, or by the next reset. All pointers from
+  /// before are those of freed objects at once. Figures are as if all had been done. No other call
+  /// may be in flight. Lent pages stay lent. Method: Go's sweepgen, a mark phase that marks nothing.
   void reset();
+  /// Does at most so many spans' part of what a reset left; true when there is more. For a thread
+  /// that has nothing else to do.
+  bool sweep(unsigned spans);
+  /// What became of spans that resets left, since the heap was made.
+  sweep_counts swept() const { return central_.swept(); }
   /// Gives this thread's cache, the spans without objects and the memory of free pages back.
   /// Returns the bytes given back to the source.
   std::size_t trim();
@@ -156,6 +165,8 @@ class host_heap {
   template <class F>
   void for_each_live(F&& f) const;
 
+  /// The spans and pages below, to be looked at.
+  const mheap& pages() const { return pages_; }
   std::byte* base() const { return pages_.base(); }
   std::size_t reserve_bytes() const { return pages_.reserve_bytes(); }
 
@@ -192,22 +203,30 @@ class host_heap {
   free_status free_tiny_object(mspan* s, void* p, bool own, mcache* c, alloc_counters& counters);
   void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c);
   static free_status classify_without_span(page_owner owner, std::size_t offset);
+  static free_status classify_dead(unsigned span_class, std::size_t in_span);
 
+  // host_heap_pages.cpp
   void reclaim(mcache* c);
-  void count_reset(const mspan& s);
+  void finish_sweep();
+  void drop_stale_caches();
+  void count_reset();
+
   void count_objects(memory_stats& m) const;
 
   mheap pages_;
   mcentral_set central_;
   stack_pool stacks_{pages_};
   region_pool regions_{pages_};
-  scavenge_pacer pacer_;    // of the thread that takes the steps
-  const std::uint64_t id_;  // never used twice in a process
+  scavenge_pacer pacer_;  // of the thread that takes the steps
+  std::uint64_t id_;      // never used twice in a process
 
   mutable std::mutex caches_mutex_;  // taken before mcentral's and mheap's
   fixalloc cache_alloc_;
   sys_counter cache_sys_{0};
   sys_vector<mcache*> caches_;
+  // Of the cycle before. While one of their spans is unswept, their addresses say who had it.
+  sys_vector<mcache*> stale_caches_;
+  std::atomic<bool> has_stale_caches_{false};
   alloc_counters retired_;  // of caches that are gone
   epoch_history epochs_;
 };
@@ -215,6 +234,7 @@ class host_heap {
 template <class F>
 void host_heap::for_each_live(F&& f) const {
   pages_.for_each_span([&](const mspan& s) {
+    if (!s.is_swept(pages_.sweepgen())) return;
     const auto* masks = s.tiny_masks.load(std::memory_order_relaxed);
     s.for_each_taken([&](unsigned i) {
       if (masks == nullptr) {

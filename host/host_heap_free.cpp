@@ -31,6 +31,8 @@ free_status host_heap::free_object(void* p, mcache* c, alloc_counters& counters)
     if (!owner.is_span()) return classify_without_span(owner, offset % page_size);
     mspan* s = owner.span();
     const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base());
+    // Before all else that the span says: see "In another cycle" in mspan.hpp.
+    if (!s->is_swept(pages_.sweepgen())) return classify_dead(s->span_class(), in_span);
     if (s->size_class() == 0) return free_large(s, in_span, c, counters);
     const unsigned slot = s->slot_of(in_span);
     if (slot >= s->nelems()) return free_status::interior;  // the tail
@@ -80,7 +82,7 @@ free_status host_heap::free_large(mspan* s, std::size_t in_span, mcache* c,
   if (s->free_large()) return free_status::double_free;
   counters.frees[0].increment();
   counters.large_bytes_freed.add(s->elemsize());
-  c != nullptr ? c->keep_large(s) : pages_.free_span(s);
+  c != nullptr ? c->keep_large(s) : central_.free_span(s);
   return free_status::ok;
 }
 
@@ -112,9 +114,12 @@ free_status host_heap::free_tiny_object(mspan* s, void* p, bool own, mcache* c,
 free_status host_heap::classify_without_span(page_owner owner, std::size_t offset) {
   if (owner.is_device()) return free_status::device_page;
   if (!owner.is_gone()) return free_status::not_allocated;
-  const unsigned span_class = owner.gone_class();
+  return classify_dead(owner.gone_class(), owner.gone_index() * page_size + offset);
+}
+
+/// What a pointer is into a span of which nothing lives.
+free_status host_heap::classify_dead(unsigned span_class, std::size_t in_span) {
   if (span_class == tiny_span_class) return free_status::double_free;
-  const std::size_t in_span = owner.gone_index() * page_size + offset;
   const unsigned c = span_class_size_class(span_class);
   if (c == 0) return in_span == 0 ? free_status::double_free : free_status::not_allocated;
   const std::size_t slot = in_span / class_to_size(c);
@@ -130,6 +135,7 @@ std::size_t host_heap::usable_size(const void* p) const {
   const page_owner owner = pages_.owner(offset >> page_shift);
   if (!owner.is_span()) return 0;
   const mspan* s = owner.span();
+  if (!s->is_swept(pages_.sweepgen())) return 0;
   const auto in_span = static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base());
   if (s->size_class() == 0) return in_span == 0 && !s->is_free(0) ? s->elemsize() : 0;
   const unsigned slot = s->slot_of(in_span);

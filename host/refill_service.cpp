@@ -124,6 +124,9 @@ void refill_service::run() {
       if (interval_work_) interval_work_();
       next = steady_clock::now() + interval;
     }
+    // What a reset left, in pieces that keep no request waiting.
+    constexpr unsigned spans = 16;
+    if (pages_.sweep(spans)) continue;
     // A burst of requests is answered at once, an idle heap costs next to nothing.
     if (++idle < spins) {
       std::this_thread::yield();

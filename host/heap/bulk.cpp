@@ -51,11 +51,16 @@ std::size_t heap::impl::trim() {
   return bytes;
 }
 
+void heap::impl::reset_objects() {
+  objects.reset();
+  if (top == nullptr) direct = objects.id();
+}
+
 void heap::impl::reset() {
   synchronize();
   // Objects of the host go first: a layer gives their pages back as they were.
   if (top != nullptr) top->forget();
-  if (operations == nullptr) return objects.reset();
+  if (operations == nullptr) return reset_objects();
   const std::lock_guard lock(device_mutex);
   const auto held = settle_requests();
   operations->reset();
@@ -68,7 +73,7 @@ void heap::impl::reset() {
     else
       ++p;
   }
-  objects.reset();
+  reset_objects();
   service->pages_came_free(held);
 }
 

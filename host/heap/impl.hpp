@@ -63,6 +63,7 @@ struct heap::impl {
   std::unique_lock<std::mutex> settle_requests();
   std::size_t trim();
   void reset();
+  void reset_objects();
 
   // stats.cpp
   heap_stats count();
