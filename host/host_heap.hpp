@@ -12,6 +12,7 @@
 #include <warpheap/layout.hpp>
 #include <warpheap/memory_stats.hpp>
 #include <warpheap/size_classes.hpp>
+#include <warpheap/sweep_report.hpp>
 
 #include "host/epoch_history.hpp"
 #include "host/fixalloc.hpp"
@@ -142,13 +143,26 @@ class host_heap {
   page_recount recount_pages() const { return pages_.recount(); }
   host_heap_stats stats() const;
   /// Frees every host object, in a time that does not depend on their number: what is left to do is
-  /// done span by span later, by allocations, by sweep, or by the next reset. All pointers from
-  /// before are those of freed objects at once. Figures are as if all had been done. No other call
-  /// may be in flight. Lent pages stay lent. Method: Go's sweepgen, a mark phase that marks nothing.
+  /// done span by span later, by allocations, by sweep_some, or by the next reset. All pointers
+  /// from before are those of freed objects at once. Figures are as if all had been done. No other
+  /// call may be in flight. Lent pages stay lent. Method: Go's sweepgen, a mark phase that marks
+  /// nothing.
   void reset();
+  /// Marks the object at p, so that it outlives the next sweep. Any number of threads may mark at
+  /// the same time. What is allocated or freed between marks and sweep is allowed: the one needs a
+  /// mark as well, the other is dangling if it had one and its span is still there. A reset takes
+  /// all marks off.
+  mark_status mark(const void* p);
+  /// The same, and marks what the object leads to: every live object that a word in it, at a
+  /// multiple of 8, points to or into, and so on. Only objects with contents::pointers are read.
+  mark_status mark_reachable(const void* p);
+  /// Frees every object without a mark, and takes all marks off. Says what it found, with at most
+  /// so many objects one by one. No other call may be in flight. Throws std::bad_alloc when there
+  /// is no memory for the report; the sweep is done then. O(spans + objects).
+  sweep_report sweep(std::size_t listed = 1000);
   /// Does at most so many spans' part of what a reset left; true when there is more. For a thread
   /// that has nothing else to do.
-  bool sweep(unsigned spans);
+  bool sweep_some(unsigned spans);
   /// What became of spans that resets left, since the heap was made.
   sweep_counts swept() const { return central_.swept(); }
   /// Gives this thread's cache, the spans without objects and the memory of free pages back.
@@ -205,8 +219,22 @@ class host_heap {
   static free_status classify_without_span(page_owner owner, std::size_t offset);
   static free_status classify_dead(unsigned span_class, std::size_t in_span);
 
+  struct live_object {
+    mspan* span = nullptr;  ///< null: there is none
+    std::byte* start = nullptr;
+    std::size_t bytes = 0;
+    unsigned mark_bit = 0;
+  };
+  live_object find_live(const void* p, bool interior) const;
+
+  // host_heap_mark.cpp
+  mark_status set_mark(const live_object& object);
+  mark_status note_dangling(void* p);
+  mark_status lose_marks();
+
   // host_heap_pages.cpp
   void reclaim(mcache* c);
+  void begin_cycle(sweep_sink* sink);
   void finish_sweep();
   void drop_stale_caches();
   void count_reset();
@@ -229,6 +257,11 @@ class host_heap {
   std::atomic<bool> has_stale_caches_{false};
   alloc_counters retired_;  // of caches that are gone
   epoch_history epochs_;
+
+  // Of the marks for the next sweep.
+  bool marks_lost_ = false;
+  std::uint64_t dangling_marks_ = 0;
+  sys_vector<void*> dangling_;  // the first of them
 };
 
 template <class F>

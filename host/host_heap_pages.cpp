@@ -72,25 +72,33 @@ void host_heap::drop_stale_caches() {
   has_stale_caches_.store(false, std::memory_order_relaxed);
 }
 
-void host_heap::reset() {
-  heap_registry& r = heap_registry::instance();
-  const std::scoped_lock registered(r.mutex);
-  const std::scoped_lock lock(caches_mutex_);
-  const epoch_history::recording epoch(epochs_);
-  finish_sweep();
+/// Makes all spans unswept, and threads take new caches. The registry's lock and caches_mutex_ are
+/// held, the last cycle's sweep is finished, and no other call is in flight.
+void host_heap::begin_cycle(sweep_sink* sink) {
   for (mcache* c : caches_) {
     retired_.add(c->counters);
     c->retire();
     c->stacks.flush(stacks_);
   }
-  count_reset();
   stale_caches_.swap(caches_);
   has_stale_caches_.store(true, std::memory_order_relaxed);
-  central_.next_cycle();
-  id_ = r.renew(id_);
+  central_.next_cycle(sink);
+  id_ = heap_registry::instance().renew(id_);
+  marks_lost_ = false;
+  dangling_marks_ = 0;
+  dangling_.clear();
 }
 
-bool host_heap::sweep(unsigned spans) {
+void host_heap::reset() {
+  const std::scoped_lock registered(heap_registry::instance().mutex);
+  const std::scoped_lock lock(caches_mutex_);
+  const epoch_history::recording epoch(epochs_);
+  finish_sweep();
+  begin_cycle(nullptr);
+  count_reset();
+}
+
+bool host_heap::sweep_some(unsigned spans) {
   while (spans-- > 0 && central_.sweep_one() != 0) {
   }
   if (pages_.unswept_spans() != 0) return true;

@@ -10,9 +10,7 @@ void mcentral::init(mheap& heap, mcentral_set& all, unsigned span_class) {
   span_class_ = span_class;
 }
 
-span_set& mcentral::swept(std::array<span_set, 2>& sets) {
-  return sets[heap_->sweepgen() / 2 % 2];
-}
+span_set& mcentral::swept(std::array<span_set, 2>& sets) { return sets[heap_->sweepgen() / 2 % 2]; }
 span_set& mcentral::unswept(std::array<span_set, 2>& sets) {
   return sets[1 - heap_->sweepgen() / 2 % 2];
 }

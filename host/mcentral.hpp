@@ -3,15 +3,15 @@
 // Spans of one class that no thread has cached. (Go: mcentral.)
 //
 // Four sets: spans with free slots and full ones, swept and unswept. Which set of two is the swept
-// one follows from the heap's sweepgen: a new cycle makes them change roles, and no span is touched.
-// A span comes out of an unswept set for one sweep, and goes where that leaves it: to a cache, to a
-// swept set, or back to the heap.
+// one follows from the heap's sweepgen: a new cycle makes them change roles, and no span is
+// touched. A span comes out of an unswept set for one sweep, and goes where that leaves it: to a
+// cache, to a swept set, or back to the heap.
 //
 // Threads free in these spans without a lock (mspan::free_remote), so a swept span here only gains
-// free slots. A free looks whether nothing lives in the span any more, after it set its bit; whoever
-// puts a span here sets the place first and looks then. Of these two, each "write, then read the
-// other's word", all sequentially consistent, one at least sees the other: no span without objects
-// stays in the partial set.
+// free slots. A free looks whether nothing lives in the span any more, after it set its bit;
+// whoever puts a span here sets the place first and looks then. Of these two, each "write, then
+// read the other's word", all sequentially consistent, one at least sees the other: no span without
+// objects stays in the partial set.
 //
 // A full span is put into the set of full ones once in a cycle, and stays in it when it gets an
 // owner, or free slots, without a lock. The set is there for the sweeper, which takes from it what
@@ -40,6 +40,18 @@ namespace warpheap {
 
 class mcentral_set;
 
+/// Where a sweep with marks says what it found. It is called with locks held.
+class sweep_sink {
+ public:
+  virtual ~sweep_sink() = default;
+  virtual void kept(std::size_t bytes) = 0;
+  /// An object without a mark, which has been freed. size_class: num_classes for a tiny one.
+  virtual void leaked(void* p, std::size_t bytes, unsigned size_class) = 0;
+  /// A mark where nothing lives.
+  virtual void dangling(void* p) = 0;
+  virtual void tiny_blocks_freed(unsigned n) = 0;
+};
+
 /// What became of spans that were swept.
 struct sweep_counts {
   std::uint64_t for_allocation = 0;  ///< taken by the allocation that swept it
@@ -57,9 +69,9 @@ class alignas(64) mcentral {
   static constexpr unsigned sweep_tries = 100;
 
   struct sizes {
-    std::size_t partial, empty;                           ///< empty: swept or not
-    std::size_t full, partial_unswept, full_unswept;      ///< full: some have an owner by now
-    std::size_t stale;                                    ///< from caches of the last cycle
+    std::size_t partial, empty;                       ///< empty: swept or not
+    std::size_t full, partial_unswept, full_unswept;  ///< full: some have an owner by now
+    std::size_t stale;                                ///< from caches of the last cycle
   };
 
   void init(mheap& heap, mcentral_set& all, unsigned span_class);
@@ -112,6 +124,8 @@ class alignas(64) mcentral {
   mspan* take_unswept(unsigned& tries);
   mspan* sweep_for_allocation();
   void sweep(mspan* s);
+  void free_all(mspan* s);
+  void free_unmarked(mspan* s, sweep_sink& sink);
   bool place_swept(mspan* s);
 
   mutable span_mutex mutex_;
@@ -145,15 +159,19 @@ class mcentral_set {
   /// Takes over what a cache that goes with its cycle had kept, of any class.
   void add_stale(span_list& spans);
   /// The heap's next cycle. Everything that the last one left is swept, and no call in flight.
-  void next_cycle();
+  /// Without a sink, nothing lives any more; with one, what has a mark of this cycle does. The sink
+  /// has to live until all is swept.
+  void next_cycle(sweep_sink* sink = nullptr);
+  /// All is swept, and the sink goes.
+  void forget_sink() { sink_ = nullptr; }
   /// Sweeps one span; returns its pages, 0 when there is none left to be swept.
   std::size_t sweep_one();
   void sweep_all() {
     while (sweep_one() != 0) {
     }
   }
-  /// Before n pages are taken from the heap: sweeps so much that all will be swept when what is free
-  /// has been taken. Pages that others have swept count. (Go: deductSweepCredit.)
+  /// Before n pages are taken from the heap: sweeps so much that all will be swept when what is
+  /// free has been taken. Pages that others have swept count. (Go: deductSweepCredit.)
   void pay_for(std::size_t npages) {
     if (heap_.unswept_pages() != 0) [[unlikely]]
       pay(npages);
@@ -208,6 +226,7 @@ class mcentral_set {
   // Where sweep_one looks: classes below have no unswept span left. Relaxed, as the rest: a look
   // at a class takes its lock.
   std::atomic<unsigned> next_class_{0};
+  sweep_sink* sink_ = nullptr;
   std::size_t pages_per_page_ = 1;  // to be swept for each that is taken
   std::atomic<std::size_t> paid_for_{0};
   std::atomic<std::size_t> swept_pages_{0};

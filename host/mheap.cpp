@@ -245,7 +245,9 @@ mheap_stats mheap::stats() const {
   st.unswept_spans = unswept_spans();
   st.unswept_pages = unswept_pages();
   // Under load, a span that has been swept and freed between these looks must not make them wrap.
-  const auto without = [](std::size_t all, std::size_t part) { return all > part ? all - part : 0; };
+  const auto without = [](std::size_t all, std::size_t part) {
+    return all > part ? all - part : 0;
+  };
   st.spans = without(spans_.load(std::memory_order_relaxed), st.unswept_spans);
   st.pages_in_use = without(pages_in_use_.load(std::memory_order_relaxed), st.unswept_pages);
   st.device_pages = device_pages_.load(std::memory_order_relaxed);

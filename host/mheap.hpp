@@ -128,6 +128,11 @@ class mheap {
  public:
   /// Base aligned to a page, two pages at least (else std::invalid_argument).
   mheap(std::byte* base, std::size_t reserve_bytes, const page_source& source);
+  ~mheap() {
+    for (mspan* s : all_spans_) s->drop_marks();
+  }
+  mheap(const mheap&) = delete;
+  mheap& operator=(const mheap&) = delete;
 
   std::byte* base() const { return base_; }
   std::size_t reserve_pages() const { return reserve_bytes_ / page_size; }
@@ -191,7 +196,8 @@ class mheap {
 
   /// Changes only while no call is in flight.
   std::uint32_t sweepgen() const { return sweepgen_; }
-  /// Makes every span unswept, or stale where it is cached. No span may be so already (else aborts).
+  /// Makes every span unswept, or stale where it is cached. No span may be so already (else
+  /// aborts).
   void next_sweep_cycle();
   /// Spans and pages that are still to be swept in this cycle. Acquire: at 0, all that the sweeps
   /// did has been done.

@@ -24,9 +24,9 @@
 // In another cycle. A bulk free makes all spans unswept, by a change of the heap's sweepgen, and
 // leaves all else as it is: bits, status and sets are those of the cycle before. Whoever takes a
 // span up looks at the sweepgen first. A free that finds an unswept span is one of an object that
-// the bulk free has freed, and goes no further; so nobody but the sweeper touches such a span, and a
-// free that finds it swept finds the sweeper's bits (release, acquire). An owner needs no such look:
-// caches are replaced in a bulk free, and a new one owns spans of this cycle only.
+// the bulk free has freed, and goes no further; so nobody but the sweeper touches such a span, and
+// a free that finds it swept finds the sweeper's bits (release, acquire). An owner needs no such
+// look: caches are replaced in a bulk free, and a new one owns spans of this cycle only.
 //
 // What tells a double free. Bits move from `remote` to `free` to `ready`, set in the one before
 // they are cleared in the other (release). A remote free looks at the three in this order
@@ -46,6 +46,7 @@
 
 #include "host/free_cursor.hpp"
 #include "host/span_classes.hpp"
+#include "host/span_marks.hpp"
 #include "host/span_status.hpp"
 #include "host/span_sync.hpp"
 #include "host/tiny_mask.hpp"
@@ -91,6 +92,7 @@ class alignas(64) mspan {
     set_slots(base, npages, c == 0 ? npages * page_size : class_to_size(c),
               c == 0 ? 1 : host_span_objects(c));
     divisor_ = c == 0 ? 0 : divisor(class_to_size(c));
+    drop_marks();
     free_all();
     if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
   }
@@ -379,8 +381,8 @@ class alignas(64) mspan {
   // Sweeping. The heap's sweepgen h grows by 2 a cycle, which makes every span unswept (h - 2), and
   // every cached one stale (h + 1), at once. h - 1: being swept; h: swept; h + 3: swept, cached.
   // What an unswept span's bits say is out of date: nothing is taken from it or freed in it before
-  // it is swept, and one thread only gets to sweep it (begin_sweep). Release and acquire on the word
-  // hand what the sweep did to whoever finds the span swept.
+  // it is swept, and one thread only gets to sweep it (begin_sweep). Release and acquire on the
+  // word hand what the sweep did to whoever finds the span swept.
 
   sweep_phase phase(std::uint32_t h) const {
     switch (static_cast<std::int32_t>(sweepgen_.load(std::memory_order_acquire) - h)) {
@@ -397,8 +399,8 @@ class alignas(64) mspan {
     const std::uint32_t ahead = sweepgen_.load(std::memory_order_acquire) - h;
     return ahead == 0 || ahead == 3;
   }
-  /// From `from`, unswept or stale_cached, to sweeping: the caller sweeps the span. False when it is
-  /// in another phase by now.
+  /// From `from`, unswept or stale_cached, to sweeping: the caller sweeps the span. False when it
+  /// is in another phase by now.
   bool begin_sweep(std::uint32_t h, sweep_phase from) {
     if (from != sweep_phase::unswept && from != sweep_phase::stale_cached) {
       fatal("bad sweepgen change");
@@ -419,12 +421,26 @@ class alignas(64) mspan {
                        : to == sweep_phase::cached ? from == sweep_phase::swept
                                                    : false;
     if (!legal) fatal("bad sweepgen change");
-    sweepgen_.store(
-        h + (to == sweep_phase::sweeping ? ~0u : to == sweep_phase::swept ? 0u : 3u),
-        std::memory_order_release);
+    sweepgen_.store(h
+                        + (to == sweep_phase::sweeping ? ~0u
+                           : to == sweep_phase::swept  ? 0u
+                                                       : 3u),
+                    std::memory_order_release);
   }
   /// A new span is swept.
   void reset_phase(std::uint32_t h) { sweepgen_.store(h, std::memory_order_release); }
+
+  /// Marks on its objects; null as long as none has one. See host_heap_mark.cpp.
+  span_marks* marks() const { return marks_.load(std::memory_order_acquire); }
+  /// Bits for the marks of a span of this kind, see span_marks.
+  unsigned mark_bits() const { return is_tiny() ? unsigned{page_size} : nelems_; }
+  void set_marks(span_marks* m) {
+    // Release: who finds the marks finds them cleared.
+    span_marks::drop(marks_.exchange(m, std::memory_order_acq_rel));
+  }
+  void drop_marks() {
+    if (marks() != nullptr) set_marks(nullptr);
+  }
 
   /// mcentral's set that the span is in; null: none. For who has the span, or mcentral's lock.
   const span_set* set() const { return set_; }
@@ -499,6 +515,7 @@ class alignas(64) mspan {
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
   span_set* set_ = nullptr;
+  std::atomic<span_marks*> marks_{nullptr};
   std::uint32_t set_index_ = 0;
   span_state state_ = span_state::dead;
 

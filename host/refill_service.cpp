@@ -126,7 +126,7 @@ void refill_service::run() {
     }
     // What a reset left, in pieces that keep no request waiting.
     constexpr unsigned spans = 16;
-    if (pages_.sweep(spans)) continue;
+    if (pages_.sweep_some(spans)) continue;
     // A burst of requests is answered at once, an idle heap costs next to nothing.
     if (++idle < spins) {
       std::this_thread::yield();

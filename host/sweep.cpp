@@ -46,15 +46,67 @@ mspan* mcentral::take_unswept(unsigned& tries) {
 void mcentral::sweep(mspan* s) {
   remove_from_set(s);
   s->leave();
-  s->free_all();
-  if (auto* masks = s->tiny_masks.load(std::memory_order_relaxed); masks != nullptr) {
-    masks->end_all();
+  if (all_->sink_ != nullptr) {
+    free_unmarked(s, *all_->sink_);
+  } else {
+    free_all(s);
   }
+  s->drop_marks();
   if (s->size_class() != 0) s->set_place(span_place::none);
   s->needzero = true;
   s->set_phase(heap_->sweepgen(), sweep_phase::swept);
   all_->swept_pages_.fetch_add(s->npages(), std::memory_order_relaxed);
   heap_->note_swept(*s);
+}
+
+void mcentral::free_all(mspan* s) {
+  s->free_all();
+  if (auto* masks = s->tiny_masks.load(std::memory_order_relaxed); masks != nullptr) {
+    masks->end_all();
+  }
+}
+
+void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
+  const bool large = s->size_class() == 0;
+  // Frees that nobody has collected count as such, and not as leaks.
+  if (!large) sink.tiny_blocks_freed(all_->collect(s));
+  span_marks* const found = s->marks();
+  const span_marks* const marks =
+      found != nullptr && found->cycle() == heap_->sweepgen() ? found : nullptr;
+  auto* const masks = s->tiny_masks.load(std::memory_order_relaxed);
+  if (marks != nullptr) {
+    marks->for_each([&](unsigned i) {
+      std::byte* const p = masks != nullptr ? s->base() + i : s->slot_address(i);
+      const bool lives = masks != nullptr
+                             ? tiny_mask::is_live(masks->current(i / tiny_size), i % tiny_size)
+                             : !s->is_free(i);
+      if (!lives) sink.dangling(p);
+    });
+  }
+  s->for_each_taken([&](unsigned i) {
+    if (masks == nullptr) {
+      if (marks != nullptr && marks->get(i)) return sink.kept(s->elemsize());
+      if (large ? s->free_large() : !s->free_own_slot(i)) fatal("object is swept twice");
+      return sink.leaked(s->slot_address(i), s->elemsize(), s->size_class());
+    }
+    const std::uint32_t mask = masks->mask[i].load(std::memory_order_relaxed);
+    // A block that was open is closed: the cache that had it open is gone.
+    std::uint32_t rest = mask & ~tiny_mask::frontier_of(mask);
+    for (unsigned at = 0; at < tiny_size; ++at) {
+      if (!tiny_mask::is_live(mask, at)) continue;
+      const std::size_t bytes = tiny_mask::extent(mask, at);
+      if (marks != nullptr && marks->get(i * tiny_size + at)) {
+        sink.kept(bytes);
+        continue;
+      }
+      sink.leaked(s->slot_address(i) + at, bytes, num_classes);
+      rest &= ~tiny_mask::live(at);
+    }
+    masks->mask[i].store(rest, std::memory_order_relaxed);
+    if (!tiny_mask::holds_nothing(rest)) return;
+    if (!s->free_own_slot(i)) fatal("tiny block with objects is free");
+    sink.tiny_blocks_freed(1);
+  });
 }
 
 /// Puts a swept span that is nobody's where it belongs; false: its pages are to be freed.
@@ -137,7 +189,8 @@ void mcentral_set::add_stale(span_list& spans) {
   stale_.append(spans);
 }
 
-void mcentral_set::next_cycle() {
+void mcentral_set::next_cycle(sweep_sink* sink) {
+  sink_ = sink;
   heap_.next_sweep_cycle();
   next_class_.store(0, std::memory_order_relaxed);
   paid_for_.store(0, std::memory_order_relaxed);

@@ -35,7 +35,7 @@ struct bulk_free_test : test::host_heap_fixture {
     return all;
   }
   void sweep_all() {
-    while (heap.sweep(10)) {
+    while (heap.sweep_some(10)) {
     }
   }
 };
@@ -78,7 +78,7 @@ TEST_F(bulk_free_test, pointers_from_before_are_dead_whenever_their_span_is_swep
     };
     expect_dead();
     std::thread(expect_dead).join();  // by a thread that owned nothing
-    for (int i = 0; i < 40 && heap.sweep(5); ++i) expect_dead();
+    for (int i = 0; i < 40 && heap.sweep_some(5); ++i) expect_dead();
     const std::uint64_t refused =
         heap.stats().frees_by_status[static_cast<unsigned>(free_status::double_free)];
     EXPECT_GE(refused, 2 * before.size());
@@ -142,7 +142,8 @@ std::size_t spans_written(const host_heap& heap, F&& f) {
   f();
   std::size_t written = 0;
   for (std::size_t i = 0; i < spans.size(); ++i) {
-    written += std::memcmp(before[i].data(), static_cast<const void*>(spans[i]), sizeof(mspan)) != 0;
+    written +=
+        std::memcmp(before[i].data(), static_cast<const void*>(spans[i]), sizeof(mspan)) != 0;
   }
   return written;
 }
@@ -321,7 +322,7 @@ TEST_F(bulk_free_test, does_what_a_list_of_objects_does) {
         if (dead.size() > 10000) dead.erase(dead.begin(), dead.end() - 10000);
         break;
       }
-      case 9: heap.sweep(random() % 4); break;
+      case 9: heap.sweep_some(random() % 4); break;
       case 10:
         if (random() % 200 == 0) heap.trim();
         break;
@@ -358,7 +359,7 @@ TEST(bulk_free, threads_allocate_free_and_sweep_after_each_reset) {
         }
       }
       --busy;
-      while (busy != 0) (void)heap.sweep(1);
+      while (busy != 0) (void)heap.sweep_some(1);
       std::vector<void*> fresh;
       for (int i = 0; i < 2000; ++i) {
         const std::size_t n = 1 + random() % (i % 50 == 0 ? 60000 : 700);
@@ -373,7 +374,7 @@ TEST(bulk_free, threads_allocate_free_and_sweep_after_each_reset) {
           if (heap.free(fresh.back()) != free_status::ok) ADD_FAILURE() << "not freed";
           fresh.pop_back();
         }
-        if (i % 100 == 0) (void)heap.sweep(2);
+        if (i % 100 == 0) (void)heap.sweep_some(2);
       }
       for (void* p : fresh) {
         if (*static_cast<char*>(p) != t) ADD_FAILURE() << "another's object";
@@ -381,6 +382,7 @@ TEST(bulk_free, threads_allocate_free_and_sweep_after_each_reset) {
       end.arrive_and_wait();  // all have read mine
       mine[static_cast<std::size_t>(t)] = std::move(fresh);
       end.arrive_and_wait();
+      end.arrive_and_wait();  // all is as it was counted, and then reset
     }
   };
   std::vector<std::thread> running;
@@ -394,6 +396,7 @@ TEST(bulk_free, threads_allocate_free_and_sweep_after_each_reset) {
     EXPECT_EQ(heap.stats().live_objects, expected);
     expect_recount(heap);
     heap.reset();
+    end.arrive_and_wait();
   }
   for (std::thread& t : running) t.join();
   EXPECT_EQ(heap.stats().live_objects, 0u);

@@ -22,9 +22,7 @@ constexpr sweep_phase phases[] = {sweep_phase::unswept, sweep_phase::sweeping, s
 void bring_to(mspan& s, std::uint32_t h, sweep_phase phase) {
   switch (phase) {
     case sweep_phase::unswept: return s.reset_phase(h - 2);
-    case sweep_phase::sweeping:
-      s.reset_phase(h - 2);
-      return s.set_phase(h, sweep_phase::sweeping);
+    case sweep_phase::sweeping: s.reset_phase(h - 2); return s.set_phase(h, sweep_phase::sweeping);
     case sweep_phase::swept: return s.reset_phase(h);
     case sweep_phase::stale_cached:
       s.reset_phase(h - 2);
@@ -34,7 +32,7 @@ void bring_to(mspan& s, std::uint32_t h, sweep_phase phase) {
 }
 
 TEST(sweep_phases, every_legal_change_is_made_and_every_other_refused) {
-  GTEST_FLAG_SET(death_test_style, "fast");
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
   const std::set<std::pair<sweep_phase, sweep_phase>> legal = {
       {sweep_phase::unswept, sweep_phase::sweeping},
       {sweep_phase::stale_cached, sweep_phase::sweeping},
@@ -60,7 +58,7 @@ TEST(sweep_phases, every_legal_change_is_made_and_every_other_refused) {
 }
 
 TEST(sweep_phases, sweeping_begins_where_it_may_and_once) {
-  GTEST_FLAG_SET(death_test_style, "fast");
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
   constexpr std::uint32_t h = 8;
   for (const sweep_phase is : phases) {
     for (const sweep_phase asked : phases) {
@@ -263,6 +261,63 @@ TEST_F(sweep_test, sweeper_visits_every_place_that_a_span_can_be_in) {
   EXPECT_EQ(heap.stats().spans, 0u);
   for (unsigned sc = 0; sc < host_span_classes; ++sc) expect_sizes(sc, {0, 0, 0, 0, 0, 0});
   EXPECT_EQ(heap.stats().free_pages, heap.stats().grown_pages);
+}
+
+/// Marks every slot that is taken, for the next cycle.
+void mark_all(mheap& heap, mspan* s) {
+  s->set_marks(span_marks::make(s->mark_bits(), heap.sweepgen() + 2));
+  s->for_each_taken([&](unsigned i) { s->marks()->set(i); });
+}
+
+struct counting_sink final : sweep_sink {
+  void kept(std::size_t) override { ++live; }
+  void leaked(void*, std::size_t, unsigned) override { ++dead; }
+  void dangling(void*) override { ++wrong; }
+  void tiny_blocks_freed(unsigned) override {}
+  std::size_t live = 0, dead = 0, wrong = 0;
+};
+
+TEST_F(sweep_test, allocation_gives_up_after_a_hundred_spans_that_stay_full) {
+  constexpr unsigned tries = mcentral::sweep_tries;
+  static_assert(tries == 100);
+  for (unsigned i = 0; i < tries + 50; ++i) mark_all(heap, uncached_span(sc64, full64));
+  mspan* with_room = uncached_span(sc64, full64);  // the last one in line
+  mark_all(heap, with_room);
+  counting_sink sink;
+  central.next_cycle(&sink);
+  with_room->drop_marks();
+  EXPECT_EQ(central[sc64].cache_span(owner), nullptr);
+  expect_swept(0, tries, 0);
+  expect_sizes(sc64, {0, 0, tries, 0, 51, 0});
+  EXPECT_EQ(central[sc64].cache_span(owner), with_room);
+  expect_swept(1, tries + 50, 0);
+  expect_sizes(sc64, {0, 0, tries + 50, 0, 0, 0});
+  EXPECT_EQ(sink.live, (tries + 50) * full64);
+  EXPECT_EQ(sink.dead, full64);
+}
+
+TEST_F(sweep_test, a_swept_span_goes_where_its_marks_say) {
+  mspan* stays_full = uncached_span(sc64, full64);
+  mspan* loses_some = uncached_span(sc64, full64);
+  mspan* loses_all = uncached_span(sc64, full64);
+  mspan* partial = uncached_span(sc64, 10);
+  for (mspan* s : {stays_full, loses_some, partial}) mark_all(heap, s);
+  counting_sink sink;
+  EXPECT_EQ(loses_some->free_remote(3), remote_free::left_full);
+  EXPECT_EQ(partial->free_remote(4), remote_free::done);
+  central.next_cycle(&sink);
+  central.sweep_all();
+  expect_swept(0, 3, 1);
+  expect_sizes(sc64, {2, 0, 1, 0, 0, 0});
+  EXPECT_EQ(stays_full->place(), span_place::full);
+  EXPECT_EQ(loses_some->place(), span_place::partial);
+  EXPECT_EQ(partial->place(), span_place::partial);
+  EXPECT_EQ(loses_all->state(), span_state::dead);
+  EXPECT_EQ(sink.live, 2 * full64 - 1 + 9);
+  EXPECT_EQ(sink.dead, full64);
+  EXPECT_EQ(sink.wrong, 2u);
+  EXPECT_EQ(stays_full->marks(), nullptr);
+  EXPECT_FALSE(loses_some->status().is_pending());
 }
 
 TEST_F(sweep_test, cycle_begins_when_the_last_one_is_done) {
