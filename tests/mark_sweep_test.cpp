@@ -8,6 +8,9 @@
 #include <thread>
 #include <vector>
 
+#include <warpheap/error.hpp>
+#include <warpheap/heap.hpp>
+
 #include "tests/host_heap_fixture.hpp"
 #include "tests/test_scale.hpp"
 
@@ -332,6 +335,39 @@ TEST_F(mark_sweep_test, does_what_a_set_of_objects_does) {
     expect_recount(heap);
     ASSERT_EQ(heap.stats().live_objects, live.size());
   }
+}
+
+TEST(mark_sweep, public_heap_keeps_what_is_marked_and_works_on) {
+  heap_options o;
+  o.reserve_bytes = std::size_t{64} << 20;
+  o.backend = backend_kind::simt;
+  warpheap::heap h(o);
+  void* kept = h.malloc(100);
+  void* lost = h.malloc(200);
+  EXPECT_EQ(h.mark(kept), mark_status::marked);
+  EXPECT_EQ(h.mark(&h), mark_status::foreign);
+  const sweep_report report = h.sweep();
+  ASSERT_EQ(report.leaks.size(), 1u);
+  EXPECT_EQ(report.leaks[0].address, lost);
+  EXPECT_EQ(report.kept.objects, 1u);
+  EXPECT_EQ(h.stats().host.live_objects, 1u);
+  h.free(lost);
+  EXPECT_EQ(h.errors().size(), 1u);
+  // Fast paths are those of the new cycle.
+  for (int i = 0; i < 1000; ++i) h.free(h.malloc(100));
+  h.free(kept);
+  EXPECT_EQ(h.errors().size(), 0u);
+  EXPECT_EQ(h.stats().host.live_objects, 0u);
+}
+
+TEST(mark_sweep, public_heap_refuses_it_where_objects_are_surrounded) {
+  warpheap::heap h(
+      {.reserve_bytes = std::size_t{64} << 20, .backend = backend_kind::simt, .red_zones = true});
+  void* p = h.malloc(100);
+  EXPECT_THROW((void)h.mark(p), heap_error);
+  EXPECT_THROW((void)h.sweep(), heap_error);
+  EXPECT_NE(h.usable_size(p), 0u);
+  h.free(p);
 }
 
 }  // namespace

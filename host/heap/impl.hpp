@@ -64,6 +64,8 @@ struct heap::impl {
   std::size_t trim();
   void reset();
   void reset_objects();
+  mark_status mark(const void* p);
+  sweep_report sweep(std::size_t listed);
 
   // stats.cpp
   heap_stats count();
