@@ -407,8 +407,7 @@ class alignas(64) mspan {
     }
     std::uint32_t expected = from == sweep_phase::unswept ? h - 2 : h + 1;
     // Acquire: what was done to the span in the cycle before.
-    return sweepgen_.compare_exchange_strong(expected, h - 1, std::memory_order_acq_rel,
-                                             std::memory_order_relaxed);
+    return sweepgen_.compare_exchange_strong(expected, h - 1, std::memory_order_acq_rel);
   }
   /// Along a legal edge: unswept or stale_cached -> sweeping -> swept <-> cached. Aborts otherwise.
   /// For whoever has the span to itself.
