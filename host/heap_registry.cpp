@@ -21,6 +21,12 @@ void heap_registry::remove(std::uint64_t id) {
   heaps.erase_if([&](const entry& e) { return e.id == id; });
 }
 
+std::uint64_t heap_registry::renew(std::uint64_t id) {
+  host_heap* const heap = find(id);
+  remove(id);
+  return add(heap);  // there is room: an entry went
+}
+
 host_heap* heap_registry::find(std::uint64_t id) const {
   const entry* e = std::lower_bound(heaps.begin(), heaps.end(), id,
                                     [](const entry& a, std::uint64_t b) { return a.id < b; });

@@ -23,6 +23,9 @@ struct heap_registry {
   /// The heap's number, never used before. Throws std::bad_alloc.
   std::uint64_t add(host_heap* heap);
   void remove(std::uint64_t id);
+  /// Gives a heap another number, so that all caches that threads have of it are of a heap that is
+  /// gone.
+  std::uint64_t renew(std::uint64_t id);
   /// nullptr when it is gone.
   host_heap* find(std::uint64_t id) const;
 

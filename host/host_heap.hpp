@@ -12,6 +12,7 @@
 #include <warpheap/layout.hpp>
 #include <warpheap/memory_stats.hpp>
 #include <warpheap/size_classes.hpp>
+#include <warpheap/sweep_report.hpp>
 
 #include "host/epoch_history.hpp"
 #include "host/fixalloc.hpp"
@@ -55,7 +56,8 @@ class host_heap {
     void* p = malloc_fast(n, kind, id_);
     return p != nullptr ? p : malloc_slow(n, kind);
   }
-  /// What the fast calls below take: this heap's number, or no_id, with which they do nothing.
+  /// What the fast calls below take: this heap's number, or no_id, with which they do nothing. A
+  /// reset changes it.
   std::uint64_t id() const { return id_; }
   static constexpr std::uint64_t no_id = ~std::uint64_t{0};
   /// malloc where it is only taking a slot of the thread's current span; else nullptr.
@@ -140,8 +142,29 @@ class host_heap {
   memory_stats memory(std::size_t buckhash_sys = 0, std::size_t device_table_sys = 0) const;
   page_recount recount_pages() const { return pages_.recount(); }
   host_heap_stats stats() const;
-  /// Frees every host object. No other call may be in flight. Lent pages stay lent.
+  /// Frees every host object, in a time that does not depend on their number: what is left to do is
+  /// done span by span later, by allocations, by sweep_some, or by the next reset. All pointers
+  /// from before are those of freed objects at once. Figures are as if all had been done. No other
+  /// call may be in flight. Lent pages stay lent. Method: Go's sweepgen, a mark phase that marks
+  /// nothing.
   void reset();
+  /// Marks the object at p, so that it outlives the next sweep. Any number of threads may mark at
+  /// the same time. What is allocated or freed between marks and sweep is allowed: the one needs a
+  /// mark as well, the other is dangling if it had one and its span is still there. A reset takes
+  /// all marks off.
+  mark_status mark(const void* p);
+  /// The same, and marks what the object leads to: every live object that a word in it, at a
+  /// multiple of 8, points to or into, and so on. Only objects with contents::pointers are read.
+  mark_status mark_reachable(const void* p);
+  /// Frees every object without a mark, and takes all marks off. Says what it found, with at most
+  /// so many objects one by one. No other call may be in flight. Throws std::bad_alloc when there
+  /// is no memory for the report; the sweep is done then. O(spans + objects).
+  sweep_report sweep(std::size_t listed = 1000);
+  /// Does at most so many spans' part of what a reset left; true when there is more. For a thread
+  /// that has nothing else to do.
+  bool sweep_some(unsigned spans);
+  /// What became of spans that resets left, since the heap was made.
+  sweep_counts swept() const { return central_.swept(); }
   /// Gives this thread's cache, the spans without objects and the memory of free pages back.
   /// Returns the bytes given back to the source.
   std::size_t trim();
@@ -156,6 +179,8 @@ class host_heap {
   template <class F>
   void for_each_live(F&& f) const;
 
+  /// The spans and pages below, to be looked at.
+  const mheap& pages() const { return pages_; }
   std::byte* base() const { return pages_.base(); }
   std::size_t reserve_bytes() const { return pages_.reserve_bytes(); }
 
@@ -192,29 +217,57 @@ class host_heap {
   free_status free_tiny_object(mspan* s, void* p, bool own, mcache* c, alloc_counters& counters);
   void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c);
   static free_status classify_without_span(page_owner owner, std::size_t offset);
+  static free_status classify_dead(unsigned span_class, std::size_t in_span);
 
+  struct live_object {
+    mspan* span = nullptr;  ///< null: there is none
+    std::byte* start = nullptr;
+    std::size_t bytes = 0;
+    unsigned mark_bit = 0;
+  };
+  live_object find_live(const void* p, bool interior) const;
+
+  // host_heap_mark.cpp
+  mark_status set_mark(const live_object& object);
+  mark_status note_dangling(void* p);
+  mark_status lose_marks();
+
+  // host_heap_pages.cpp
   void reclaim(mcache* c);
-  void count_reset(const mspan& s);
+  void begin_cycle(sweep_sink* sink);
+  void finish_sweep();
+  void drop_stale_caches();
+  void count_reset();
+
   void count_objects(memory_stats& m) const;
 
   mheap pages_;
   mcentral_set central_;
   stack_pool stacks_{pages_};
   region_pool regions_{pages_};
-  scavenge_pacer pacer_;    // of the thread that takes the steps
-  const std::uint64_t id_;  // never used twice in a process
+  scavenge_pacer pacer_;  // of the thread that takes the steps
+  std::uint64_t id_;      // never used twice in a process
 
   mutable std::mutex caches_mutex_;  // taken before mcentral's and mheap's
   fixalloc cache_alloc_;
   sys_counter cache_sys_{0};
   sys_vector<mcache*> caches_;
+  // Of the cycle before. While one of their spans is unswept, their addresses say who had it.
+  sys_vector<mcache*> stale_caches_;
+  std::atomic<bool> has_stale_caches_{false};
   alloc_counters retired_;  // of caches that are gone
   epoch_history epochs_;
+
+  // Of the marks for the next sweep.
+  bool marks_lost_ = false;
+  std::uint64_t dangling_marks_ = 0;
+  sys_vector<void*> dangling_;  // the first of them
 };
 
 template <class F>
 void host_heap::for_each_live(F&& f) const {
   pages_.for_each_span([&](const mspan& s) {
+    if (!s.is_swept(pages_.sweepgen())) return;
     const auto* masks = s.tiny_masks.load(std::memory_order_relaxed);
     s.for_each_taken([&](unsigned i) {
       if (masks == nullptr) {

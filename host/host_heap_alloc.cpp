@@ -54,10 +54,12 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
   const unsigned span_class = make_span_class(0, kind == contents::no_pointers);
   mspan* s = align_pages == 1 ? c.take_large(npages, span_class) : nullptr;
   if (s == nullptr) {
+    central_.pay_for(npages);
     s = or_reclaim(c,
                    [&] { return pages_.alloc_large(npages, align_pages, span_class, c.stock()); });
+    if (s == nullptr) return nullptr;
+    central_[span_class].add_full(s);
   }
-  if (s == nullptr) return nullptr;
   c.counters.mallocs[0].add(1);
   c.counters.large_bytes_taken.add(s->elemsize());
   return s;

@@ -31,6 +31,8 @@ free_status host_heap::free_object(void* p, mcache* c, alloc_counters& counters)
     if (!owner.is_span()) return classify_without_span(owner, offset % page_size);
     mspan* s = owner.span();
     const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base());
+    // Before all else that the span says: see "In another cycle" in mspan.hpp.
+    if (!s->is_swept(pages_.sweepgen())) return classify_dead(s->span_class(), in_span);
     if (s->size_class() == 0) return free_large(s, in_span, c, counters);
     const unsigned slot = s->slot_of(in_span);
     if (slot >= s->nelems()) return free_status::interior;  // the tail
@@ -80,7 +82,7 @@ free_status host_heap::free_large(mspan* s, std::size_t in_span, mcache* c,
   if (s->free_large()) return free_status::double_free;
   counters.frees[0].increment();
   counters.large_bytes_freed.add(s->elemsize());
-  c != nullptr ? c->keep_large(s) : pages_.free_span(s);
+  c != nullptr ? c->keep_large(s) : central_.free_span(s);
   return free_status::ok;
 }
 
@@ -112,9 +114,12 @@ free_status host_heap::free_tiny_object(mspan* s, void* p, bool own, mcache* c,
 free_status host_heap::classify_without_span(page_owner owner, std::size_t offset) {
   if (owner.is_device()) return free_status::device_page;
   if (!owner.is_gone()) return free_status::not_allocated;
-  const unsigned span_class = owner.gone_class();
+  return classify_dead(owner.gone_class(), owner.gone_index() * page_size + offset);
+}
+
+/// What a pointer is into a span of which nothing lives.
+free_status host_heap::classify_dead(unsigned span_class, std::size_t in_span) {
   if (span_class == tiny_span_class) return free_status::double_free;
-  const std::size_t in_span = owner.gone_index() * page_size + offset;
   const unsigned c = span_class_size_class(span_class);
   if (c == 0) return in_span == 0 ? free_status::double_free : free_status::not_allocated;
   const std::size_t slot = in_span / class_to_size(c);
@@ -123,25 +128,38 @@ free_status host_heap::classify_without_span(page_owner owner, std::size_t offse
              : free_status::not_allocated;
 }
 
-std::size_t host_heap::usable_size(const void* p) const {
+/// The live object that starts at p; or, with interior, the one that p points into.
+host_heap::live_object host_heap::find_live(const void* p, bool interior) const {
   const std::size_t offset =
       reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
-  if (p == nullptr || offset >= reserve_bytes()) return 0;
+  if (p == nullptr || offset >= reserve_bytes()) return {};
   const page_owner owner = pages_.owner(offset >> page_shift);
-  if (!owner.is_span()) return 0;
-  const mspan* s = owner.span();
+  if (!owner.is_span()) return {};
+  mspan* s = owner.span();
+  if (!s->is_swept(pages_.sweepgen())) return {};
   const auto in_span = static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base());
-  if (s->size_class() == 0) return in_span == 0 && !s->is_free(0) ? s->elemsize() : 0;
+  if (s->size_class() == 0) {
+    if (s->is_free(0) || (in_span != 0 && !interior)) return {};
+    return {s, s->base(), s->elemsize(), 0};
+  }
   const unsigned slot = s->slot_of(in_span);
-  if (slot >= s->nelems() || s->is_free(slot)) return 0;
-  const auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
+  if (slot >= s->nelems() || s->is_free(slot)) return {};
+  auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
   if (s->span_class() == tiny_span_class) {
     const auto* masks = s->tiny_masks.load(std::memory_order_relaxed);
-    if (masks == nullptr || in_slot >= tiny_size) return 0;
+    if (masks == nullptr || in_slot >= tiny_size) return {};
     const std::uint32_t mask = masks->current(slot);
-    return tiny_mask::is_live(mask, in_slot) ? tiny_mask::extent(mask, in_slot) : 0;
+    const unsigned asked = in_slot;
+    while (interior && in_slot > 0 && !tiny_mask::is_live(mask, in_slot)) --in_slot;
+    if (!tiny_mask::is_live(mask, in_slot)) return {};
+    const unsigned bytes = tiny_mask::extent(mask, in_slot);
+    if (asked - in_slot >= bytes) return {};
+    return {s, s->slot_address(slot) + in_slot, bytes, slot * unsigned{tiny_size} + in_slot};
   }
-  return in_slot == 0 ? s->elemsize() : 0;
+  if (in_slot != 0 && !interior) return {};
+  return {s, s->slot_address(slot), s->elemsize(), slot};
 }
+
+std::size_t host_heap::usable_size(const void* p) const { return find_live(p, false).bytes; }
 
 }  // namespace warpheap

@@ -68,7 +68,7 @@ memory_stats host_heap::memory(std::size_t buckhash_sys, std::size_t device_tabl
     const std::scoped_lock lock(caches_mutex_);
     count_objects(m);
     m.thread_caches = caches_.size();
-    m.mcache_inuse = caches_.size() * sizeof(mcache);
+    m.mcache_inuse = (caches_.size() + stale_caches_.size()) * sizeof(mcache);
     m.mcache_sys = cache_sys_.load(std::memory_order_relaxed);
     m.epochs = epochs_.stats();
   }

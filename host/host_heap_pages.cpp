@@ -1,11 +1,11 @@
 // Pages lent to the device, and pages that become free in bulk: trim and reset.
-#include <warpheap/bits.hpp>
-
+#include "host/heap_registry.hpp"
 #include "host/host_heap.hpp"
 
 namespace warpheap {
 
 page_run host_heap::take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages) {
+  central_.pay_for(want_pages);
   const page_run run = pages_.take_device_pages(min_pages, want_pages);
   if (run.count != 0) return run;
   reclaim(last_used.heap_id == id_ ? last_used.cache : nullptr);
@@ -20,6 +20,7 @@ void host_heap::reclaim(mcache* c) {
   if (c != nullptr) flush(*c);
   (void)stacks_.release();
   (void)regions_.release();
+  central_.sweep_all();
   central_.release_empty();
 }
 
@@ -28,37 +29,85 @@ std::size_t host_heap::trim() {
   return pages_.scavenge(scavenge_cause::asked) * page_size;
 }
 
-void host_heap::count_reset(const mspan& s) {
-  const unsigned live = s.nelems() - s.count_free();
-  if (!s.is_tiny()) {
-    retired_.frees[s.size_class()].add(live);
-    retired_.freed_by_reset.add(live);
-    if (s.size_class() == 0) retired_.large_bytes_freed.add(live * s.elemsize());
-    return;
+/// All that was allocated counts as freed. caches_mutex_ is held, and retired_ has the counters of
+/// all caches.
+void host_heap::count_reset() {
+  alloc_counters& all = retired_;
+  // Frees that are known to be the second ones of an object were counted too.
+  const mcentral_set::late_counts late = central_.late_double_frees();
+  std::uint64_t objects = 0;
+  const auto free_rest = [&](const owned_counter& mallocs, owned_counter& frees,
+                             std::uint64_t twice) {
+    const std::uint64_t live = mallocs.get() - (frees.get() - twice);
+    frees.add(live);
+    objects += live;
+  };
+  for (unsigned c = 0; c < num_classes; ++c) free_rest(all.mallocs[c], all.frees[c], late[c]);
+  free_rest(all.tiny_mallocs, all.tiny_frees, late[num_classes]);
+  all.freed_by_reset.add(objects);
+  all.large_bytes_freed.add(all.large_bytes_taken.get() - all.large_bytes_freed.get());
+  all.tiny_blocks_freed.add(all.tiny_blocks_taken.get() - all.tiny_blocks_freed.get()
+                            - central_.tiny_blocks_freed.load(std::memory_order_relaxed));
+}
+
+/// The last cycle's sweep comes to its end. No other call is in flight.
+void host_heap::finish_sweep() {
+  central_.sweep_all();
+  if (pages_.unswept_spans() != 0) {
+    // There was no memory for a set that they should have been in.
+    pages_.for_each_span([&](mspan& s) {
+      if (!s.is_swept(pages_.sweepgen())) central_[s.span_class()].sweep_span(&s);
+    });
   }
-  const auto* masks = s.tiny_masks.load(std::memory_order_relaxed);
-  s.for_each_taken([&](unsigned i) {
-    const std::uint32_t mask = masks->current(i);
-    const auto objects = static_cast<std::uint64_t>(bits::popcount(mask & mask >> 16));
-    retired_.tiny_frees.add(objects);
-    retired_.freed_by_reset.add(objects);
-  });
-  retired_.tiny_blocks_freed.add(live);
+  drop_stale_caches();
+}
+
+/// No span is unswept; caches_mutex_ is held.
+void host_heap::drop_stale_caches() {
+  for (mcache* c : stale_caches_) {
+    c->~mcache();
+    cache_alloc_.free(c);
+  }
+  stale_caches_.clear();
+  has_stale_caches_.store(false, std::memory_order_relaxed);
+}
+
+/// Makes all spans unswept, and threads take new caches. The registry's lock and caches_mutex_ are
+/// held, the last cycle's sweep is finished, and no other call is in flight.
+void host_heap::begin_cycle(sweep_sink* sink) {
+  for (mcache* c : caches_) {
+    retired_.add(c->counters);
+    c->retire();
+    c->stacks.flush(stacks_);
+  }
+  stale_caches_.swap(caches_);
+  has_stale_caches_.store(true, std::memory_order_relaxed);
+  central_.next_cycle(sink);
+  id_ = heap_registry::instance().renew(id_);
+  marks_lost_ = false;
+  dangling_marks_ = 0;
+  dangling_.clear();
 }
 
 void host_heap::reset() {
+  const std::scoped_lock registered(heap_registry::instance().mutex);
   const std::scoped_lock lock(caches_mutex_);
   const epoch_history::recording epoch(epochs_);
-  for (mcache* c : caches_) c->forget_spans();
-  for (unsigned sc = 0; sc < host_span_classes; ++sc) central_[sc].forget_all();
-  pages_.next_sweep_cycle();  // every span is unswept now, or stale in a cache
-  pages_.for_each_span([&](mspan& s) {
-    s.set_phase(pages_.sweepgen(), sweep_phase::sweeping);
-    count_reset(s);
-    s.free_all();
-    s.set_phase(pages_.sweepgen(), sweep_phase::swept);
-    pages_.free_span(&s);
-  });
+  finish_sweep();
+  begin_cycle(nullptr);
+  count_reset();
+}
+
+bool host_heap::sweep_some(unsigned spans) {
+  while (spans-- > 0 && central_.sweep_one() != 0) {
+  }
+  if (pages_.unswept_spans() != 0) return true;
+  // Relaxed: a hint. What it is about is looked at under the lock.
+  if (has_stale_caches_.load(std::memory_order_relaxed)) {
+    const std::scoped_lock lock(caches_mutex_);
+    if (pages_.unswept_spans() == 0) drop_stale_caches();
+  }
+  return false;
 }
 
 }  // namespace warpheap

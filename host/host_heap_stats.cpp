@@ -54,6 +54,8 @@ host_heap_stats host_heap::stats() const {
   const mheap_stats h = pages_.stats();
   st.spans = h.spans;
   st.pages_in_use = h.pages_in_use;
+  st.unswept_spans = h.unswept_spans;
+  st.unswept_pages = h.unswept_pages;
   st.device_pages = h.device_pages;
   for (const std::size_t pages : h.manual_pages) st.other_pages += pages;
   st.free_pages = h.free_pages;

@@ -29,11 +29,13 @@ struct host_heap_stats {
   std::uint64_t refused = 0;        ///< allocations refused: size overflow or bad alignment
   std::array<std::uint64_t, free_statuses> frees_by_status{};  ///< calls of free, by answer
   std::uint64_t cache_refills = 0;       ///< spans that thread caches took from mcentral or mheap
-  std::uint64_t spans = 0;               ///< spans that have pages
-  std::uint64_t pages_in_use = 0;        ///< pages of spans
+  std::uint64_t spans = 0;               ///< spans that have pages, without the unswept
+  std::uint64_t pages_in_use = 0;        ///< pages of spans, without the unswept
+  std::uint64_t unswept_spans = 0;       ///< spans of which a reset left nothing that lives
+  std::uint64_t unswept_pages = 0;       ///< their pages
   std::uint64_t device_pages = 0;        ///< pages lent to the device
   std::uint64_t other_pages = 0;         ///< pages of stacks and regions, live or in quarantine
-  std::uint64_t free_pages = 0;          ///< pages taken into use before, and free now
+  std::uint64_t free_pages = 0;          ///< pages taken into use before and free now, or unswept
   std::uint64_t peak_pages = 0;          ///< most pages ever in use and lent together
   std::uint64_t heap_sys_bytes = 0;      ///< bytes of the reservation taken into use so far
   std::uint64_t released_bytes = 0;      ///< those of them that are free and hold no memory
@@ -42,7 +44,7 @@ struct host_heap_stats {
   std::uint64_t cache_sys_bytes = 0;     ///< bytes for thread caches
   std::uint64_t tiny_sys_bytes = 0;      ///< bytes for the masks of tiny blocks
   std::uint64_t metadata_sys_bytes = 0;  ///< bytes from the system for all records, tables aside
-  std::uint64_t thread_caches = 0;       ///< caches of threads that used the heap and still run
+  std::uint64_t thread_caches = 0;  ///< caches of threads that used the heap since the last reset
 };
 
 }  // namespace warpheap

@@ -70,6 +70,7 @@ mspan* mcache::next_span(unsigned span_class) {
   const std::size_t npages = host_span_pages(host_span_size_class(span_class));
   mspan* s = take_kept(span_class, npages);
   if (s == nullptr) {
+    central_->pay_for(npages);
     s = heap_->alloc_span(npages, span_class, span_status::of(this, span_class), stock_);
     if (s == nullptr) return nullptr;
     s->set_phase(heap_->sweepgen(), sweep_phase::cached);
@@ -96,7 +97,10 @@ mspan* mcache::take_kept(unsigned span_class, std::size_t npages) {
   kept_pages_ -= npages;
   if (s->status().is_pending()) collect(s);
   // The pages lead to this record already, and it stays this cache's.
-  if (s->span_class() != span_class) s->init(s->base(), npages, span_class);
+  if (s->span_class() != span_class) {
+    (*central_)[s->span_class()].forget(s);
+    s->init(s->base(), npages, span_class);
+  }
   s->needzero = true;
   return s;
 }
@@ -109,6 +113,7 @@ bool mcache::let_go_full(mspan* s) {
     if (s->has_free()) return false;
   }
   s->leave();
+  (*central_)[s->span_class()].add_full(s);
   s->set_phase(heap_->sweepgen(), sweep_phase::swept);
   const span_status full = span_status::in(span_place::full, s->span_class());
   for (;;) {
@@ -183,7 +188,7 @@ void mcache::release(mspan* s) {
     collect(s);
     seen = span_status::of(this, s->span_class());
   }
-  heap_->free_span(s);
+  central_->free_span(s);
 }
 
 void mcache::collect(mspan* s) { counters.tiny_blocks_freed.add(central_->collect(s)); }
@@ -243,6 +248,7 @@ mspan* mcache::take_large(std::size_t npages, unsigned span_class) {
     if (s->npages() != npages || s->span_class() != span_class) continue;
     large_.remove(s);
     large_pages_ -= npages;
+    s->set_phase(heap_->sweepgen(), sweep_phase::swept);
     s->take_large();
     return s;
   }
@@ -251,15 +257,16 @@ mspan* mcache::take_large(std::size_t npages, unsigned span_class) {
 
 void mcache::keep_large(mspan* s) {
   const std::size_t most = std::min(max_large_pages, heap_->reserve_pages() / kept_part);
-  if (s->npages() > most) return heap_->free_span(s);
+  if (s->npages() > most) return central_->free_span(s);
   s->needzero = true;
+  s->set_phase(heap_->sweepgen(), sweep_phase::cached);
   large_.insert_front(s);
   large_pages_ += s->npages();
   while (large_pages_ > most || large_.size() > max_large_spans) {
     mspan* last = large_.last();
     large_.remove(last);
     large_pages_ -= last->npages();
-    heap_->free_span(last);
+    central_->free_span(last);
   }
 }
 
@@ -280,19 +287,25 @@ void mcache::flush() {
   for (span_list& list : kept_) {
     while (mspan* s = list.pop_front()) release(s);
   }
-  while (mspan* s = large_.pop_front()) heap_->free_span(s);
+  while (mspan* s = large_.pop_front()) central_->free_span(s);
   large_pages_ = kept_pages_ = keepable_pages_ = 0;
   heap_->flush(stock_);
 }
 
-void mcache::forget_spans() {
+void mcache::retire() {
   tiny_.forget();
   tiny_span_ = nullptr;
-  current_.fill(&no_span);
-  for (span_list& list : others_) list.clear();
-  for (span_list& list : kept_) list.clear();
-  large_.clear();
+  for (mspan*& s : current_) {
+    if (s != &no_span) (*central_)[s->span_class()].add_stale(s);
+    s = &no_span;
+  }
+  for (unsigned sc = 0; sc < host_span_classes; ++sc) {
+    if (!others(sc).empty()) (*central_)[sc].add_stale(others(sc));
+  }
+  for (span_list& list : kept_) central_->add_stale(list);
+  central_->add_stale(large_);
   large_pages_ = kept_pages_ = keepable_pages_ = 0;
+  heap_->flush(stock_);
 }
 
 }  // namespace warpheap

@@ -110,8 +110,10 @@ class alignas(64) mcache {
 
   /// Gives all spans, the open tiny block, pages and records back.
   void flush();
-  /// Forgets spans and the tiny block, whose pages the heap frees itself.
-  void forget_spans();
+  /// Before all objects are freed in bulk: leaves the spans to the sweeper as they are, gives pages
+  /// and records back. Touches one span for each class at most. The cache must not be used any
+  /// more, and its address not be used again before all spans are swept: it is still their status.
+  void retire();
 
   page_stock& stock() { return stock_; }
   alloc_counters counters;

@@ -10,6 +10,11 @@ void mcentral::init(mheap& heap, mcentral_set& all, unsigned span_class) {
   span_class_ = span_class;
 }
 
+span_set& mcentral::swept(std::array<span_set, 2>& sets) { return sets[heap_->sweepgen() / 2 % 2]; }
+span_set& mcentral::unswept(std::array<span_set, 2>& sets) {
+  return sets[1 - heap_->sweepgen() / 2 % 2];
+}
+
 /// Changes the status of a span whose place only this thread can change; the mark stays.
 mspan* mcentral::move_to(mspan* s, span_status to) {
   span_status seen = s->status();
@@ -19,10 +24,28 @@ mspan* mcentral::move_to(mspan* s, span_status to) {
   return s;
 }
 
+/// The lock is held.
+void mcentral::remove_from_set(mspan* s) {
+  for (auto* sets : {&partial_, &full_}) {
+    for (span_set& set : *sets) {
+      if (s->set() == &set) return set.remove(s);
+    }
+  }
+}
+
+/// Puts a swept span into a swept set. The lock is held. Without memory for the set, a partial span
+/// is out of sight until its last object is freed, and a full one in the next cycle, until reset
+/// looks for it.
+void mcentral::put(mspan* s, std::array<span_set, 2>& sets) {
+  remove_from_set(s);
+  (void)swept(sets).insert(s);
+}
+
 mspan* mcentral::cache_span(const void* cache) {
   const std::scoped_lock lock(mutex_);
-  mspan* s = partial_.pop_front();
-  if (s == nullptr) s = empty_.pop_front();
+  mspan* s = swept(partial_).pop();
+  if (s == nullptr) s = take_empty();
+  if (s == nullptr) s = sweep_for_allocation();
   if (s == nullptr) return nullptr;
   s->set_phase(heap_->sweepgen(), sweep_phase::cached);
   return move_to(s, span_status::of(cache, span_class_));
@@ -31,6 +54,7 @@ mspan* mcentral::cache_span(const void* cache) {
 /// Keeps a span without objects, or returns false: it is nobody's then and its pages are to be
 /// freed.
 bool mcentral::keep_or_drop(mspan* s) {
+  remove_from_set(s);
   const bool keep = (empty_.size() + 1) * s->npages() <= max_empty_pages;
   move_to(s, span_status::in(keep ? span_place::empty : span_place::none, span_class_));
   if (!s->has_all_free()) {
@@ -43,23 +67,39 @@ bool mcentral::keep_or_drop(mspan* s) {
 void mcentral::uncache_span(mspan* s) {
   {
     const std::scoped_lock lock(mutex_);
-    s->set_phase(heap_->sweepgen(), sweep_phase::swept);
-    if (!s->has_free()) {
-      // Full, unless a free comes first: then it goes on below.
-      span_status seen = s->status();
-      if (!seen.is_pending()
-          && s->exchange_status(seen, span_status::in(span_place::full, span_class_))) {
-        return;
+    if (s->begin_sweep(heap_->sweepgen(), sweep_phase::stale_cached)) {
+      sweep(s);
+      if (place_swept(s)) return;
+    } else {
+      s->set_phase(heap_->sweepgen(), sweep_phase::swept);
+      if (!s->has_free()) {
+        // Full, unless a free comes first: then it goes on below.
+        put(s, full_);
+        span_status seen = s->status();
+        if (!seen.is_pending()
+            && s->exchange_status(seen, span_status::in(span_place::full, span_class_))) {
+          return;
+        }
       }
+      move_to(s, span_status::in(span_place::partial, span_class_));
+      if (!s->is_empty()) return put(s, partial_);
+      if (keep_or_drop(s)) return;
     }
-    move_to(s, span_status::in(span_place::partial, span_class_));
-    if (!s->is_empty()) {
-      partial_.insert_back(s);
-      return;
-    }
-    if (keep_or_drop(s)) return;
   }
   heap_->free_span(s);
+}
+
+void mcentral::add_full(mspan* s) {
+  // Others look at it only while s is unswept, and take it out of unswept sets only.
+  if (s->set() != nullptr) return;
+  const std::scoped_lock lock(mutex_);
+  put(s, full_);
+}
+
+void mcentral::forget(mspan* s) {
+  if (s->set() == nullptr) return;
+  const std::scoped_lock lock(mutex_);
+  remove_from_set(s);
 }
 
 void mcentral::became_empty(mspan* s) {
@@ -69,7 +109,6 @@ void mcentral::became_empty(mspan* s) {
     if (seen.place() != span_place::partial || seen.span_class() != span_class_ || !s->is_empty()) {
       return;
     }
-    partial_.remove(s);
     if (keep_or_drop(s)) return;
   }
   heap_->free_span(s);
@@ -82,7 +121,7 @@ void mcentral::take_full(mspan* s) {
   for (const auto mark : {std::uintptr_t{0}, span_status::pending}) {
     span_status seen(full.bits() | mark);
     if (!s->exchange_status(seen, span_status(partial.bits() | mark))) continue;
-    if (!s->is_empty()) return partial_.insert_back(s);
+    if (!s->is_empty()) return put(s, partial_);
     if (!keep_or_drop(s)) heap_->free_span(s);
     return;
   }
@@ -94,7 +133,7 @@ std::size_t mcentral::release_empty() {
     mspan* s = nullptr;
     {
       const std::scoped_lock lock(mutex_);
-      s = empty_.pop_front();
+      s = take_empty();
       if (s == nullptr) return pages;
       move_to(s, span_status::in(span_place::none, span_class_));
     }
@@ -103,15 +142,16 @@ std::size_t mcentral::release_empty() {
   }
 }
 
-void mcentral::forget_all() {
-  const std::scoped_lock lock(mutex_);
-  partial_.clear();
-  empty_.clear();
-}
-
 mcentral::sizes mcentral::set_sizes() const {
   const std::scoped_lock lock(mutex_);
-  return {partial_.size(), empty_.size()};
+  const std::size_t now = heap_->sweepgen() / 2 % 2;
+  return {partial_[now].size(),     empty_.size(),         full_[now].size(),
+          partial_[1 - now].size(), full_[1 - now].size(), stale_.size()};
+}
+
+void mcentral_set::free_span(mspan* s) {
+  central_[s->span_class()].forget(s);
+  heap_.free_span(s);
 }
 
 unsigned mcentral_set::collect(mspan* s) {
@@ -145,6 +185,7 @@ void mcentral_set::note_double_free(void* p, unsigned kind) {
 }
 
 void mcentral_set::lock() {
+  stale_mutex_.lock();
   for (mcentral& c : central_) c.lock();
   late_mutex_.lock();
 }
@@ -152,6 +193,7 @@ void mcentral_set::lock() {
 void mcentral_set::unlock() {
   late_mutex_.unlock();
   for (mcentral& c : central_) c.unlock();
+  stale_mutex_.unlock();
 }
 
 }  // namespace warpheap

@@ -2,11 +2,20 @@
 
 // Spans of one class that no thread has cached. (Go: mcentral.)
 //
-// Threads free in these spans without a lock (mspan::free_remote), so a span here only gains free
-// slots. A free looks whether nothing lives in the span any more, after it set its bit; whoever
-// puts a span here sets the place first and looks then. Of these two, each "write, then read the
-// other's word", all sequentially consistent, one at least sees the other: no span without objects
-// stays in the partial set.
+// Four sets: spans with free slots and full ones, swept and unswept. Which set of two is the swept
+// one follows from the heap's sweepgen: a new cycle makes them change roles, and no span is
+// touched. A span comes out of an unswept set for one sweep, and goes where that leaves it: to a
+// cache, to a swept set, or back to the heap.
+//
+// Threads free in these spans without a lock (mspan::free_remote), so a swept span here only gains
+// free slots. A free looks whether nothing lives in the span any more, after it set its bit;
+// whoever puts a span here sets the place first and looks then. Of these two, each "write, then
+// read the other's word", all sequentially consistent, one at least sees the other: no span without
+// objects stays in the partial set.
+//
+// A full span is put into the set of full ones once in a cycle, and stays in it when it gets an
+// owner, or free slots, without a lock. The set is there for the sweeper, which takes from it what
+// it finds unswept and in no cache.
 //
 // A free may come so late that its span is gone and the record is another's. It then calls the
 // mcentral of whatever class the record shows. That one acts only if place and class, read in one
@@ -21,32 +30,64 @@
 #include <utility>
 #include <vector>
 
+#include "host/mheap.hpp"
 #include "host/mspan.hpp"
 #include "host/span_list.hpp"
+#include "host/span_set.hpp"
 #include "host/span_sync.hpp"
 
 namespace warpheap {
 
-class mheap;
 class mcentral_set;
+
+/// Where a sweep with marks says what it found. It is called with locks held.
+class sweep_sink {
+ public:
+  virtual ~sweep_sink() = default;
+  virtual void kept(std::size_t bytes) = 0;
+  /// An object without a mark, which has been freed. size_class: num_classes for a tiny one.
+  virtual void leaked(void* p, std::size_t bytes, unsigned size_class) = 0;
+  /// A mark where nothing lives.
+  virtual void dangling(void* p) = 0;
+  virtual void tiny_blocks_freed(unsigned n) = 0;
+};
+
+/// What became of spans that were swept.
+struct sweep_counts {
+  std::uint64_t for_allocation = 0;  ///< taken by the allocation that swept it
+  std::uint64_t kept = 0;            ///< holds objects that live
+  std::uint64_t freed = 0;           ///< wholly free: its pages went back
+};
 
 /// Thread-safe. Its lock is taken before mheap's.
 class alignas(64) mcentral {
  public:
   /// Spans without objects are kept up to this many pages a class; more go back to the heap.
   static constexpr std::size_t max_empty_pages = 16;
+  /// Unswept spans that an allocation looks at before it asks for fresh pages: enough that it is
+  /// rare to miss a free slot, and few enough to bound the time.
+  static constexpr unsigned sweep_tries = 100;
 
   struct sizes {
-    std::size_t partial, empty;
+    std::size_t partial, empty;                       ///< empty: swept or not
+    std::size_t full, partial_unswept, full_unswept;  ///< full: some have an owner by now
+    std::size_t stale;                                ///< from caches of the last cycle
   };
 
   void init(mheap& heap, mcentral_set& all, unsigned span_class);
 
   /// A span with free slots, for the caller, whose cache becomes its owner; nullptr when there is
-  /// none. It may be marked pending, and then have free slots after a collect only.
+  /// none. It may be marked pending, and then have free slots after a collect only. In this order:
+  /// a swept span with free slots; one kept empty; an unswept one that turns out to have some, of
+  /// at most sweep_tries.
   mspan* cache_span(const void* cache);
-  /// Takes a span back from the caller, its owner.
+  /// Takes a span back from the caller, its owner; one that is stale is swept.
   void uncache_span(mspan* s);
+  /// Puts a swept span that runs full, or is large, before its owner lets it go, where a sweep of a
+  /// later cycle finds it. Nothing to do when it is there from before.
+  void add_full(mspan* s);
+  /// Takes a span that is swept, about to be freed and in nobody's hands, out of its set.
+  void forget(mspan* s);
   /// After a free that may have been the span's last, see above. s may be a span of another class
   /// or place by now.
   void became_empty(mspan* s);
@@ -55,8 +96,16 @@ class alignas(64) mcentral {
   void take_full(mspan* s);
   /// Gives the pages of all spans without objects back to the heap. Returns their number.
   std::size_t release_empty();
-  /// Forgets all spans. No other call may be in flight.
-  void forget_all();
+
+  /// Takes spans of this class over from a cache that goes with its cycle: they are in no list, and
+  /// will be stale when the next cycle begins.
+  void add_stale(mspan* s);
+  void add_stale(span_list& spans);
+  /// Sweeps one of the unswept spans. Returns its pages; 0 when there is none.
+  std::size_t sweep_one();
+  /// Sweeps a span of the class that is unswept or stale, in no list, and nobody else's to sweep
+  /// (else aborts).
+  void sweep_span(mspan* s);
 
   sizes set_sizes() const;
 
@@ -65,21 +114,34 @@ class alignas(64) mcentral {
   void unlock() { mutex_.unlock(); }
 
  private:
+  span_set& swept(std::array<span_set, 2>& sets);
+  span_set& unswept(std::array<span_set, 2>& sets);
   mspan* move_to(mspan* s, span_status to);
+  void remove_from_set(mspan* s);
+  void put(mspan* s, std::array<span_set, 2>& sets);
+  mspan* take_empty();
   bool keep_or_drop(mspan* s);
+  mspan* take_unswept(unsigned& tries);
+  mspan* sweep_for_allocation();
+  void sweep(mspan* s);
+  void free_all(mspan* s);
+  void free_unmarked(mspan* s, sweep_sink& sink);
+  bool place_swept(mspan* s);
 
   mutable span_mutex mutex_;
   mheap* heap_ = nullptr;
   mcentral_set* all_ = nullptr;
   unsigned span_class_ = 0;
-  span_list partial_;
+  std::array<span_set, 2> partial_;  // [sweepgen / 2 % 2]: swept
+  std::array<span_set, 2> full_;
   span_list empty_;
+  span_list stale_;
 };
 
 /// The mcentrals of all classes, and what their spans have in common.
 class mcentral_set {
  public:
-  explicit mcentral_set(mheap& heap) {
+  explicit mcentral_set(mheap& heap) : heap_(heap) {
     for (unsigned sc = 0; sc < host_span_classes; ++sc) central_[sc].init(heap, *this, sc);
   }
   mcentral& operator[](unsigned span_class) { return central_[span_class]; }
@@ -89,6 +151,33 @@ class mcentral_set {
   void release_empty() {
     for (mcentral& c : central_) c.release_empty();
   }
+  /// Gives a span without live objects, in no list and no cache, back to the heap.
+  void free_span(mspan* s);
+
+  // --- sweeping, see sweep.cpp ------------------------------------------------------------------
+
+  /// Takes over what a cache that goes with its cycle had kept, of any class.
+  void add_stale(span_list& spans);
+  /// The heap's next cycle. Everything that the last one left is swept, and no call in flight.
+  /// Without a sink, nothing lives any more; with one, what has a mark of this cycle does. The sink
+  /// has to live until all is swept.
+  void next_cycle(sweep_sink* sink = nullptr);
+  /// All is swept, and the sink goes.
+  void forget_sink() { sink_ = nullptr; }
+  /// Sweeps one span; returns its pages, 0 when there is none left to be swept.
+  std::size_t sweep_one();
+  void sweep_all() {
+    while (sweep_one() != 0) {
+    }
+  }
+  /// Before n pages are taken from the heap: sweeps so much that all will be swept when what is
+  /// free has been taken. Pages that others have swept count. (Go: deductSweepCredit.)
+  void pay_for(std::size_t npages) {
+    if (heap_.unswept_pages() != 0) [[unlikely]]
+      pay(npages);
+  }
+  sweep_counts swept() const;
+
   /// Takes over what others than the owner, who calls, have freed in a span. Returns the number of
   /// tiny blocks that became free.
   unsigned collect(mspan* s);
@@ -120,14 +209,28 @@ class mcentral_set {
   std::atomic<std::uint64_t> tiny_blocks_freed{0};
 
  private:
+  friend class mcentral;
   static constexpr std::size_t max_late = 64;
   void note_double_free(void* p, unsigned kind);
+  void pay(std::size_t npages);
 
+  mheap& heap_;
   std::array<mcentral, host_span_classes> central_;
   mutable span_mutex late_mutex_;
   std::array<void*, max_late> late_{};
   std::size_t late_size_ = 0;
   late_counts late_counts_{};
+
+  mutable std::mutex stale_mutex_;  // taken before those of the mcentrals
+  span_list stale_;
+  // Where sweep_one looks: classes below have no unswept span left. Relaxed, as the rest: a look
+  // at a class takes its lock.
+  std::atomic<unsigned> next_class_{0};
+  sweep_sink* sink_ = nullptr;
+  std::size_t pages_per_page_ = 1;  // to be swept for each that is taken
+  std::atomic<std::size_t> paid_for_{0};
+  std::atomic<std::size_t> swept_pages_{0};
+  std::atomic<std::uint64_t> swept_for_allocation_{0}, swept_kept_{0}, swept_freed_{0};
 };
 
 }  // namespace warpheap

@@ -161,6 +161,7 @@ mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_
 void mheap::free_span(mspan* s) {
   const auto first = static_cast<std::size_t>(s->base() - base_) / page_size;
   const std::size_t n = s->npages();
+  if (s->set() != nullptr) fatal("span is in a set");
   // A stale record answers every free with "double free": its slots are all free.
   s->free_all();
   s->set_place(span_place::none);
@@ -223,6 +224,13 @@ void mheap::give_back_device_pages(page_run run) {
   arenas_.free(run.first, run.count);
 }
 
+void mheap::next_sweep_cycle() {
+  if (unswept_spans() != 0) fatal("a sweep cycle begins before the last one ended");
+  unswept_spans_.store(spans_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  unswept_pages_.store(pages_in_use_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  sweepgen_ += 2;
+}
+
 void mheap::note_peak() {
   const std::size_t now = taken_pages();
   for (std::atomic<std::size_t>* highest : {&peak_pages_, &window_peak_}) {
@@ -235,8 +243,14 @@ void mheap::note_peak() {
 mheap_stats mheap::stats() const {
   const std::scoped_lock lock(mutex_);
   mheap_stats st;
-  st.spans = spans_.load(std::memory_order_relaxed);
-  st.pages_in_use = pages_in_use_.load(std::memory_order_relaxed);
+  st.unswept_spans = unswept_spans();
+  st.unswept_pages = unswept_pages();
+  // Under load, a span that has been swept and freed between these looks must not make them wrap.
+  const auto without = [](std::size_t all, std::size_t part) {
+    return all > part ? all - part : 0;
+  };
+  st.spans = without(spans_.load(std::memory_order_relaxed), st.unswept_spans);
+  st.pages_in_use = without(pages_in_use_.load(std::memory_order_relaxed), st.unswept_pages);
   st.device_pages = device_pages_.load(std::memory_order_relaxed);
   st.peak_pages = peak_pages_.load(std::memory_order_relaxed);
   st.grown_pages = arenas_.grown_pages();

@@ -102,7 +102,10 @@ enum class scavenge_cause : std::uint8_t {
 inline constexpr unsigned scavenge_causes = 4;
 
 struct mheap_stats {
-  std::size_t spans = 0, pages_in_use = 0, device_pages = 0, free_pages = 0, peak_pages = 0;
+  /// Without the unswept, which hold nothing that lives.
+  std::size_t spans = 0, pages_in_use = 0;
+  std::size_t unswept_spans = 0, unswept_pages = 0;
+  std::size_t device_pages = 0, free_pages = 0, peak_pages = 0;
   std::size_t grown_pages = 0, scavenged_pages = 0;
   std::size_t device_arenas = 0, host_arenas = 0;
   std::size_t span_sys = 0, tiny_sys = 0, metadata_sys = 0;
@@ -119,6 +122,7 @@ struct page_recount {
   std::size_t owned_by_spans = 0, device = 0, owned_manually = 0;  ///< by the page owners
   std::array<std::size_t, page_state_count> by_state{};      ///< of all pages of the reservation
   std::size_t spans = 0, in_spans = 0, in_manual_spans = 0;  ///< by the span records
+  std::size_t unswept_spans = 0, in_unswept_spans = 0;       ///< not among these
 };
 
 /// Thread-safe, unless said otherwise.
@@ -126,6 +130,11 @@ class mheap {
  public:
   /// Base aligned to a page, two pages at least (else std::invalid_argument).
   mheap(std::byte* base, std::size_t reserve_bytes, const page_source& source);
+  ~mheap() {
+    for (mspan* s : all_spans_) s->drop_marks();
+  }
+  mheap(const mheap&) = delete;
+  mheap& operator=(const mheap&) = delete;
 
   std::byte* base() const { return base_; }
   std::size_t reserve_pages() const { return reserve_bytes_ / page_size; }
@@ -147,7 +156,7 @@ class mheap {
   /// A large object's span, its address aligned to align_pages (a power of two) pages.
   mspan* alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class,
                      page_stock& stock);
-  /// Takes a span without live objects that is in no list and no cache.
+  /// Takes a swept span without live objects that is in no list, no set (else aborts) and no cache.
   void free_span(mspan* s);
   /// Gives the pages and records of a thread's stock back.
   void flush(page_stock& stock);
@@ -178,7 +187,7 @@ class mheap {
   }
   std::size_t memory_limit() const { return memory_limit_.load(std::memory_order_relaxed); }
   static constexpr std::size_t no_limit = ~std::size_t{0};
-  /// Pages that have an owner: spans, the device, stacks, regions.
+  /// Pages that have an owner: spans that are not unswept, the device, stacks, regions.
   std::size_t taken_pages() const;
   /// The most of them at once since the last call.
   std::size_t take_window_peak() {
@@ -189,7 +198,23 @@ class mheap {
 
   /// Changes only while no call is in flight.
   std::uint32_t sweepgen() const { return sweepgen_; }
-  void next_sweep_cycle() { sweepgen_ += 2; }
+  /// Makes every span unswept, or stale where it is cached. No span may be so already (else
+  /// aborts).
+  void next_sweep_cycle();
+  /// Spans and pages that are still to be swept in this cycle. Acquire: at 0, all that the sweeps
+  /// did has been done.
+  std::size_t unswept_spans() const { return unswept_spans_.load(std::memory_order_acquire); }
+  std::size_t unswept_pages() const { return unswept_pages_.load(std::memory_order_relaxed); }
+  /// After the sweep of a span, which is swept now.
+  void note_swept(const mspan& s) {
+    unswept_pages_.fetch_sub(s.npages(), std::memory_order_relaxed);
+    unswept_spans_.fetch_sub(1, std::memory_order_release);
+  }
+  /// Pages that nobody has and that are not unswept.
+  std::size_t room_pages() const {
+    const std::size_t taken = taken_pages() + unswept_pages();
+    return taken < reserve_pages() ? reserve_pages() - taken : 0;
+  }
 
   mheap_stats stats() const;
   /// O(pages). Exact while no call is in flight; pages that threads keep for spans to come are not
@@ -267,8 +292,10 @@ class mheap {
   // Figures. Relaxed: they publish nothing.
   sys_counter span_sys_{0};
   sys_counter tiny_sys_{0};
-  std::atomic<std::size_t> spans_{0};
+  std::atomic<std::size_t> spans_{0};  // the unswept included, as in the next
   std::atomic<std::size_t> pages_in_use_{0};
+  std::atomic<std::size_t> unswept_spans_{0};  // of these
+  std::atomic<std::size_t> unswept_pages_{0};
   std::atomic<std::size_t> device_pages_{0};
   std::atomic<std::size_t> peak_pages_{0};
   std::atomic<std::size_t> window_peak_{0};

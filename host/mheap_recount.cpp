@@ -15,15 +15,16 @@ page_recount mheap::recount() const {
       n.free += !b.alloc.get(i);
       n.scavenged += b.scavenged.get(i);
       const page_owner o = owner(page);
-      n.owned_by_spans += o.is_span();
+      n.owned_by_spans += o.is_span() && o.span()->is_swept(sweepgen_);
       n.device += o.is_device();
       n.owned_manually += o.is_manual();
     }
   });
   for (const mspan* s : all_spans_) {
     if (s->state() == span_state::in_use) {
-      ++n.spans;
-      n.in_spans += s->npages();
+      const bool swept = s->is_swept(sweepgen_);
+      ++(swept ? n.spans : n.unswept_spans);
+      (swept ? n.in_spans : n.in_unswept_spans) += s->npages();
     } else if (s->state() == span_state::manual) {
       n.in_manual_spans += s->npages();
     }

@@ -21,6 +21,13 @@
 // looks for: then this thread takes it over (mcache::adopt). An owner that lets go of a full span
 // does so by an exchange that fails on `pending`.
 //
+// In another cycle. A bulk free makes all spans unswept, by a change of the heap's sweepgen, and
+// leaves all else as it is: bits, status and sets are those of the cycle before. Whoever takes a
+// span up looks at the sweepgen first. A free that finds an unswept span is one of an object that
+// the bulk free has freed, and goes no further; so nobody but the sweeper touches such a span, and
+// a free that finds it swept finds the sweeper's bits (release, acquire). An owner needs no such
+// look: caches are replaced in a bulk free, and a new one owns spans of this cycle only.
+//
 // What tells a double free. Bits move from `remote` to `free` to `ready`, set in the one before
 // they are cleared in the other (release). A remote free looks at the three in this order
 // (acquire), before it sets its bit: if the slot had been freed before, by whomever, the bit is in
@@ -39,6 +46,7 @@
 
 #include "host/free_cursor.hpp"
 #include "host/span_classes.hpp"
+#include "host/span_marks.hpp"
 #include "host/span_status.hpp"
 #include "host/span_sync.hpp"
 #include "host/tiny_mask.hpp"
@@ -51,6 +59,8 @@ enum class span_state : std::uint8_t {
   in_use,  ///< objects
   manual,  ///< pages managed by someone else
 };
+
+class span_set;
 
 /// How far a span is in the sweep cycle of its heap, see sweep_phase.
 enum class sweep_phase : std::uint8_t { unswept, sweeping, swept, stale_cached, cached };
@@ -82,6 +92,7 @@ class alignas(64) mspan {
     set_slots(base, npages, c == 0 ? npages * page_size : class_to_size(c),
               c == 0 ? 1 : host_span_objects(c));
     divisor_ = c == 0 ? 0 : divisor(class_to_size(c));
+    drop_marks();
     free_all();
     if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
   }
@@ -285,7 +296,7 @@ class alignas(64) mspan {
   }
   /// The word that `take` looks at.
   unsigned current_word() const { return current_word_; }
-  std::uint32_t sweepgen() const { return sweepgen_; }
+  std::uint32_t sweepgen() const { return sweepgen_.load(std::memory_order_relaxed); }
 
   /// Nothing lives in the span, or may live: what a look at nelems slots tells without the masks of
   /// tiny blocks. Reads only what is atomic.
@@ -372,8 +383,12 @@ class alignas(64) mspan {
 
   // Sweeping. The heap's sweepgen h grows by 2 a cycle, which makes every span unswept (h - 2), and
   // every cached one stale (h + 1), at once. h - 1: being swept; h: swept; h + 3: swept, cached.
+  // What an unswept span's bits say is out of date: nothing is taken from it or freed in it before
+  // it is swept, and one thread only gets to sweep it (begin_sweep). Release and acquire on the
+  // word hand what the sweep did to whoever finds the span swept.
+
   sweep_phase phase(std::uint32_t h) const {
-    switch (static_cast<std::int32_t>(sweepgen_ - h)) {
+    switch (static_cast<std::int32_t>(sweepgen_.load(std::memory_order_acquire) - h)) {
       case -2: return sweep_phase::unswept;
       case -1: return sweep_phase::sweeping;
       case 0: return sweep_phase::swept;
@@ -382,7 +397,23 @@ class alignas(64) mspan {
       default: fatal("span's sweepgen out of step with the heap's");
     }
   }
+  /// The span's bits are those of this cycle. A record that is dead may answer anything.
+  bool is_swept(std::uint32_t h) const {
+    const std::uint32_t ahead = sweepgen_.load(std::memory_order_acquire) - h;
+    return ahead == 0 || ahead == 3;
+  }
+  /// From `from`, unswept or stale_cached, to sweeping: the caller sweeps the span. False when it
+  /// is in another phase by now.
+  bool begin_sweep(std::uint32_t h, sweep_phase from) {
+    if (from != sweep_phase::unswept && from != sweep_phase::stale_cached) {
+      fatal("bad sweepgen change");
+    }
+    std::uint32_t expected = from == sweep_phase::unswept ? h - 2 : h + 1;
+    // Acquire: what was done to the span in the cycle before.
+    return sweepgen_.compare_exchange_strong(expected, h - 1, std::memory_order_acq_rel);
+  }
   /// Along a legal edge: unswept or stale_cached -> sweeping -> swept <-> cached. Aborts otherwise.
+  /// For whoever has the span to itself.
   void set_phase(std::uint32_t h, sweep_phase to) {
     const sweep_phase from = phase(h);
     const bool legal = to == sweep_phase::sweeping
@@ -392,10 +423,29 @@ class alignas(64) mspan {
                        : to == sweep_phase::cached ? from == sweep_phase::swept
                                                    : false;
     if (!legal) fatal("bad sweepgen change");
-    sweepgen_ = h + (to == sweep_phase::sweeping ? ~0u : to == sweep_phase::swept ? 0u : 3u);
+    sweepgen_.store(h
+                        + (to == sweep_phase::sweeping ? ~0u
+                           : to == sweep_phase::swept  ? 0u
+                                                       : 3u),
+                    std::memory_order_release);
   }
   /// A new span is swept.
-  void reset_phase(std::uint32_t h) { sweepgen_ = h; }
+  void reset_phase(std::uint32_t h) { sweepgen_.store(h, std::memory_order_release); }
+
+  /// Marks on its objects; null as long as none has one. See host_heap_mark.cpp.
+  span_marks* marks() const { return marks_.load(std::memory_order_acquire); }
+  /// Bits for the marks of a span of this kind, see span_marks.
+  unsigned mark_bits() const { return is_tiny() ? unsigned{page_size} : nelems_; }
+  void set_marks(span_marks* m) {
+    // Release: who finds the marks finds them cleared.
+    span_marks::drop(marks_.exchange(m, std::memory_order_acq_rel));
+  }
+  void drop_marks() {
+    if (marks() != nullptr) set_marks(nullptr);
+  }
+
+  /// mcentral's set that the span is in; null: none. For who has the span, or mcentral's lock.
+  const span_set* set() const { return set_; }
 
   /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of
   /// stale pointers, which may meet a record at any time.
@@ -405,6 +455,7 @@ class alignas(64) mspan {
 
  private:
   friend class span_list;
+  friend class span_set;
 
   word& ready_at(unsigned w) { return own_[w].ready; }
   word& free_at(unsigned w) { return own_[w].free; }
@@ -447,6 +498,7 @@ class alignas(64) mspan {
   }
 
   // Read by all frees, written when the span changes hands: a line of its own.
+  span_atomic<std::uint32_t> sweepgen_{0};
   span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
   std::byte* base_ = nullptr;
   std::uint64_t empty_word_ = ~std::uint64_t{0};  // tells an own free to look: all free, or never
@@ -464,7 +516,9 @@ class alignas(64) mspan {
   unsigned current_word_ = 0;
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
-  std::uint32_t sweepgen_ = 0;
+  span_set* set_ = nullptr;
+  std::atomic<span_marks*> marks_{nullptr};
+  std::uint32_t set_index_ = 0;
   span_state state_ = span_state::dead;
 
   alignas(64) word remote_[max_words]{};

@@ -51,6 +51,7 @@ class refill_service {
  private:
   void run();
   bool serve(unsigned box);
+  bool sweep_a_little();
   bool take_pages_home();
   void move_epoch();
 

@@ -38,6 +38,16 @@ class span_list {
     s->next_ = s->prev_ = nullptr;
     --size_;
   }
+  /// Takes all spans of another list over, behind its own. O(1).
+  void append(span_list& other) {
+    if (other.first_ == nullptr) return;
+    other.first_->prev_ = last_;
+    (last_ != nullptr ? last_->next_ : first_) = other.first_;
+    last_ = other.last_;
+    size_ += other.size_;
+    other.first_ = other.last_ = nullptr;
+    other.size_ = 0;
+  }
   /// Empties the list.
   void clear() {
     while (pop_front() != nullptr) {

@@ -49,6 +49,14 @@ struct tiny_mask_block {
     for (auto& m : mask) m.store(0, std::memory_order_relaxed);
     for (auto& f : freed) f.store(0, std::memory_order_relaxed);
   }
+  /// Ends all objects. Where they started stays known, for frees of stale pointers.
+  void end_all() {
+    for (auto& m : mask) {
+      const std::uint32_t old = m.load(std::memory_order_relaxed);
+      m.store(old & ~std::uint32_t{0xffff}, std::memory_order_relaxed);
+    }
+    for (auto& f : freed) f.store(0, std::memory_order_relaxed);
+  }
   /// The mask without what others have freed.
   std::uint32_t current(unsigned block) const {
     return mask[block].load(std::memory_order_relaxed)

@@ -250,6 +250,27 @@ TEST(mspan, sweep_phases) {
   EXPECT_DEATH(s.phase(100), "out of step");
 }
 
+TEST(span_list, appends_a_whole_list_at_once) {
+  mspan spans[5];
+  span_list a, b;
+  a.append(b);
+  EXPECT_TRUE(a.empty());
+  b.insert_back(&spans[0]);
+  b.insert_back(&spans[1]);
+  a.append(b);
+  EXPECT_TRUE(b.empty());
+  EXPECT_EQ(b.size(), 0u);
+  b.insert_back(&spans[2]);
+  a.append(b);
+  a.append(b);
+  EXPECT_EQ(a.size(), 3u);
+  EXPECT_EQ(a.last(), &spans[2]);
+  a.remove(&spans[1]);
+  EXPECT_EQ(a.pop_front(), &spans[0]);
+  EXPECT_EQ(a.pop_front(), &spans[2]);
+  EXPECT_EQ(a.pop_front(), nullptr);
+}
+
 TEST(span_list, keeps_order_and_refuses_misuse) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   mspan s[4];

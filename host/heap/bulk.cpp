@@ -51,11 +51,16 @@ std::size_t heap::impl::trim() {
   return bytes;
 }
 
+void heap::impl::reset_objects() {
+  objects.reset();
+  if (top == nullptr) direct = objects.id();
+}
+
 void heap::impl::reset() {
   synchronize();
   // Objects of the host go first: a layer gives their pages back as they were.
   if (top != nullptr) top->forget();
-  if (operations == nullptr) return objects.reset();
+  if (operations == nullptr) return reset_objects();
   const std::lock_guard lock(device_mutex);
   const auto held = settle_requests();
   operations->reset();
@@ -68,8 +73,32 @@ void heap::impl::reset() {
     else
       ++p;
   }
-  objects.reset();
+  reset_objects();
   service->pages_came_free(held);
+}
+
+mark_status heap::impl::mark(const void* p) {
+  if (top != nullptr)
+    throw heap_error("warpheap: no marks in a heap with a profile or debug modes");
+  return objects.mark(p);
+}
+
+sweep_report heap::impl::sweep(std::size_t listed) {
+  if (top != nullptr)
+    throw heap_error("warpheap: no sweep of a heap with a profile or debug modes");
+  // What kernels have freed is no leak.
+  synchronize();
+  // The fast paths go on with the new number also when there is no memory for the report.
+  struct renew {
+    impl& self;
+    ~renew() { self.direct = self.objects.id(); }
+  } const after{*this};
+  if (operations == nullptr) return objects.sweep(listed);
+  const std::lock_guard lock(device_mutex);
+  const auto held = service->hold();
+  sweep_report report = objects.sweep(listed);
+  service->pages_came_free(held);
+  return report;
 }
 
 }  // namespace warpheap

@@ -100,6 +100,8 @@ heap_stats heap::stats() {
 std::size_t heap::trim() { return impl_->trim(); }
 
 void heap::reset() { impl_->reset(); }
+mark_status heap::mark(const void* p) { return impl_->mark(p); }
+sweep_report heap::sweep(std::size_t listed) { return impl_->sweep(listed); }
 
 std::vector<error_record> heap::errors() {
   impl_->synchronize();

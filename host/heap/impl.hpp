@@ -63,6 +63,9 @@ struct heap::impl {
   std::unique_lock<std::mutex> settle_requests();
   std::size_t trim();
   void reset();
+  void reset_objects();
+  mark_status mark(const void* p);
+  sweep_report sweep(std::size_t listed);
 
   // stats.cpp
   heap_stats count();

@@ -16,6 +16,7 @@
 #include <warpheap/heap_view.hpp>
 #include <warpheap/memory_stats.hpp>
 #include <warpheap/options.hpp>
+#include <warpheap/sweep_report.hpp>
 
 namespace warpheap {
 
@@ -136,8 +137,17 @@ class heap {
   /// Gives everything empty back: spans to pages, pages of the device to the host, memory of free
   /// pages to the system. Returns the bytes given back to the system.
   std::size_t trim();
-  /// Frees every object of both sides at once.
+  /// Frees every object of both sides at once. On the host's side in a time that does not depend on
+  /// their number: its spans are put in order later, when they are needed again or the service has
+  /// time. Frees of pointers from before are told as double frees from the start.
   void reset();
+  /// Marks a host object, so that it outlives the next sweep. Thread-safe beside malloc and free.
+  mark_status mark(const void* p);
+  /// Frees every host object without a mark, takes all marks off, and says what it found, with at
+  /// most `listed` objects one by one. What is made between marks and sweep needs a mark too.
+  /// Objects of kernels stay. Needs the heap at rest, as reset does. Throws heap_error in a heap
+  /// with a profile or debug modes, whose objects are surrounded by others; mark does as well.
+  sweep_report sweep(std::size_t listed = 1000);
   /// The recent errors that were detected since the last call, oldest first.
   std::vector<error_record> errors();
 

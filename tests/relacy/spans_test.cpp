@@ -9,6 +9,7 @@
 #include "host/mcache.cpp"
 #include "host/mcentral.cpp"
 #include "host/span_check.cpp"
+#include "host/sweep.cpp"
 #include "relacy/scenario.hpp"
 
 namespace warpheap {
@@ -17,6 +18,27 @@ void fatal(const char* what) {
   weak::fail(what);
   std::abort();
 }
+
+namespace weak {
+namespace {
+
+// What mcentral's sets are made of: no memory of the model's, and new for each execution.
+alignas(4096) std::byte set_memory[std::size_t{64} << 10];
+std::size_t set_memory_used = 0;
+
+}  // namespace
+}  // namespace weak
+
+void* sys_pool::alloc(std::size_t bytes) noexcept {
+  std::size_t& used = weak::set_memory_used;
+  const std::size_t rounded = std::bit_ceil(bytes < smallest ? smallest : bytes);
+  used = (used + rounded - 1) / rounded * rounded;
+  if (used + rounded > sizeof weak::set_memory) return nullptr;
+  void* p = weak::set_memory + used;
+  used += rounded;
+  return p;
+}
+void sys_pool::free(void*, std::size_t) noexcept {}
 
 namespace weak {
 namespace {
@@ -177,7 +199,10 @@ class weak_spans {
     std::uint32_t owners[mheap::most_spans] = {};
   };
 
-  void build() { new (parts_) parts; }
+  void build() {
+    set_memory_used = 0;
+    new (parts_) parts;
+  }
   static std::uint64_t offset_of(void* p) {
     return static_cast<std::uint64_t>(static_cast<std::byte*>(p) - mheap::base());
   }

@@ -56,7 +56,13 @@ class mheap {
   // Never touched: spans compute addresses and no more.
   static std::byte* base() { return reinterpret_cast<std::byte*>(std::uintptr_t{1} << 40); }
 
+  // One cycle, in which nothing is unswept.
   std::uint32_t sweepgen() const { return 4; }
+  void next_sweep_cycle() { weak::fail("a bulk free is not modelled"); }
+  std::size_t unswept_spans() const { return 0; }
+  std::size_t unswept_pages() const { return 0; }
+  void note_swept(const mspan&) { weak::fail("a span was swept"); }
+  std::size_t room_pages() const { return reserve_pages(); }
   std::size_t reserve_pages() const { return std::size_t{1} << 20; }
 
  private:

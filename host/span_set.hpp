@@ -1,0 +1,111 @@
+#pragma once
+
+// Spans that mcentral has in one of its four places. (Go: spanSet.)
+//
+// A spine of blocks of pointers, first in first out. A span knows the set that it is in and where,
+// so that it can be taken out of the middle; that is what explicit free adds. Two sets change roles
+// without a look at their spans.
+//
+// Go's set is lock-free. Here mcentral's lock guards it, which its callers hold for the sake of the
+// span's place anyway: a child of a fork has to find sets whole, and a push that a lost thread had
+// under way would block a set for ever. Threads that fill and empty spans push once a sweep cycle,
+// since a span stays in the set of full ones when it gets an owner again.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "host/mspan.hpp"
+#include "host/sys_vector.hpp"
+
+namespace warpheap {
+
+/// A span is in one set at most. Not thread-safe.
+class span_set {
+ public:
+  /// Go's blocks have 512; most heaps have few spans in many classes.
+  static constexpr std::uint32_t block_entries = 64;
+
+  span_set() = default;
+  /// The first index, a multiple of block_entries: so that tests can see indices wrap.
+  explicit span_set(std::uint32_t start) : first_(start), end_(start) {}
+  ~span_set() {
+    while (pop() != nullptr) {
+    }
+    if (end_ % block_entries != 0) sys_pool::free(block_of(end_), sizeof(block));
+  }
+  span_set(const span_set&) = delete;
+  span_set& operator=(const span_set&) = delete;
+
+  std::size_t size() const { return end_ - first_; }
+  bool empty() const { return first_ == end_; }
+
+  /// Takes a span that is in no set (else aborts). False, and nothing done, when the system has no
+  /// memory.
+  [[nodiscard]] bool insert(mspan* s) {
+    if (s->set_ != nullptr) fatal("span is in a set");
+    if (end_ % block_entries == 0 && !add_block()) return false;
+    s->set_ = this;
+    s->set_index_ = end_;
+    entry(end_++) = s;
+    return true;
+  }
+  /// The span that came first; nullptr when there is none.
+  mspan* pop() {
+    if (empty()) return nullptr;
+    mspan* s = entry(first_);
+    s->set_ = nullptr;
+    drop_first();
+    return s;
+  }
+  /// Takes a span of this set (else aborts) out. The first one comes into its place.
+  void remove(mspan* s) {
+    if (s->set_ != this) fatal("span is not in this set");
+    mspan* first = entry(first_);
+    first->set_index_ = s->set_index_;
+    entry(s->set_index_) = first;
+    s->set_ = nullptr;
+    drop_first();
+  }
+
+ private:
+  struct block {
+    std::array<mspan*, block_entries> spans;
+  };
+
+  // Indices grow and wrap; the spine's size is a power of two, and a block's place in it is its
+  // number modulo that.
+  block*& block_of(std::uint32_t i) { return spine_[i / block_entries & (spine_.size() - 1)]; }
+  mspan*& entry(std::uint32_t i) { return block_of(i)->spans[i % block_entries]; }
+
+  bool add_block() {
+    const std::uint32_t blocks = end_ / block_entries - first_ / block_entries;
+    // Where indices wrap, the difference has the bits of a block's number.
+    if ((blocks & (~std::uint32_t{0} / block_entries)) == spine_.size() && !grow()) return false;
+    auto* fresh = static_cast<block*>(sys_pool::alloc(sizeof(block)));
+    if (fresh == nullptr) return false;
+    block_of(end_) = fresh;
+    return true;
+  }
+  bool grow() {
+    const std::size_t old = spine_.size();
+    sys_vector<block*> longer;
+    if (!longer.reserve(old == 0 ? 1 : 2 * old)) return false;
+    for (std::size_t i = 0; i < (old == 0 ? 1 : 2 * old); ++i) (void)longer.push_back(nullptr);
+    longer.swap(spine_);
+    for (std::size_t i = 0; i < old; ++i) {
+      const auto at = first_ + static_cast<std::uint32_t>(i) * block_entries;
+      block_of(at) = longer[at / block_entries & (old - 1)];
+    }
+    return true;
+  }
+  void drop_first() {
+    if (++first_ % block_entries == 0) sys_pool::free(block_of(first_ - 1), sizeof(block));
+  }
+
+  sys_vector<block*> spine_;
+  std::uint32_t first_ = 0;
+  std::uint32_t end_ = 0;
+};
+
+}  // namespace warpheap

@@ -1,0 +1,235 @@
+// Sweeping: what a bulk free left is put in order span by span, when it is needed or there is time.
+// (Go: mgcsweep.)
+
+#include <algorithm>
+
+#include <warpheap/bits.hpp>
+
+#include "host/mcentral.hpp"
+
+namespace warpheap {
+
+// --- one class -----------------------------------------------------------------------------------
+
+// The lock is held in all that is private here. So one thread at a time sweeps in a class, and a
+// child of a fork finds no span half swept.
+
+void mcentral::add_stale(mspan* s) {
+  const std::scoped_lock lock(mutex_);
+  stale_.insert_back(s);
+}
+
+void mcentral::add_stale(span_list& spans) {
+  const std::scoped_lock lock(mutex_);
+  stale_.append(spans);
+}
+
+/// An unswept span, which this thread is to sweep; nullptr when there is none, or after as many
+/// looks. What an unswept set has may be in a cache's list, and is passed over.
+mspan* mcentral::take_unswept(unsigned& tries) {
+  const std::uint32_t h = heap_->sweepgen();
+  for (; tries > 0 && !stale_.empty(); --tries) {
+    mspan* s = stale_.pop_front();
+    if (s->begin_sweep(h, sweep_phase::stale_cached)) return s;
+  }
+  for (auto* sets : {&partial_, &full_}) {
+    span_set& set = unswept(*sets);
+    for (; tries > 0 && !set.empty(); --tries) {
+      mspan* s = set.pop();
+      if (s->begin_sweep(h, sweep_phase::unswept)) return s;
+    }
+  }
+  return nullptr;
+}
+
+/// Sweeps a span that this thread has begun to sweep. It is nobody's then, or large.
+void mcentral::sweep(mspan* s) {
+  remove_from_set(s);
+  s->leave();
+  if (all_->sink_ != nullptr) {
+    free_unmarked(s, *all_->sink_);
+  } else {
+    free_all(s);
+  }
+  s->drop_marks();
+  if (s->size_class() != 0) s->set_place(span_place::none);
+  s->needzero = true;
+  s->set_phase(heap_->sweepgen(), sweep_phase::swept);
+  all_->swept_pages_.fetch_add(s->npages(), std::memory_order_relaxed);
+  heap_->note_swept(*s);
+}
+
+void mcentral::free_all(mspan* s) {
+  s->free_all();
+  if (auto* masks = s->tiny_masks.load(std::memory_order_relaxed); masks != nullptr) {
+    masks->end_all();
+  }
+}
+
+void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
+  const bool large = s->size_class() == 0;
+  // Frees that nobody has collected count as such, and not as leaks.
+  if (!large) sink.tiny_blocks_freed(all_->collect(s));
+  span_marks* const found = s->marks();
+  const span_marks* const marks =
+      found != nullptr && found->cycle() == heap_->sweepgen() ? found : nullptr;
+  auto* const masks = s->tiny_masks.load(std::memory_order_relaxed);
+  if (marks != nullptr) {
+    marks->for_each([&](unsigned i) {
+      std::byte* const p = masks != nullptr ? s->base() + i : s->slot_address(i);
+      const bool lives = masks != nullptr
+                             ? tiny_mask::is_live(masks->current(i / tiny_size), i % tiny_size)
+                             : !s->is_free(i);
+      if (!lives) sink.dangling(p);
+    });
+  }
+  s->for_each_taken([&](unsigned i) {
+    if (masks == nullptr) {
+      if (marks != nullptr && marks->get(i)) return sink.kept(s->elemsize());
+      if (large ? s->free_large() : !s->free_own_slot(i)) fatal("object is swept twice");
+      return sink.leaked(s->slot_address(i), s->elemsize(), s->size_class());
+    }
+    const std::uint32_t mask = masks->mask[i].load(std::memory_order_relaxed);
+    // A block that was open is closed: the cache that had it open is gone.
+    std::uint32_t rest = mask & ~tiny_mask::frontier_of(mask);
+    for (unsigned at = 0; at < tiny_size; ++at) {
+      if (!tiny_mask::is_live(mask, at)) continue;
+      const std::size_t bytes = tiny_mask::extent(mask, at);
+      if (marks != nullptr && marks->get(i * tiny_size + at)) {
+        sink.kept(bytes);
+        continue;
+      }
+      sink.leaked(s->slot_address(i) + at, bytes, num_classes);
+      rest &= ~tiny_mask::live(at);
+    }
+    masks->mask[i].store(rest, std::memory_order_relaxed);
+    if (!tiny_mask::holds_nothing(rest)) return;
+    if (!s->free_own_slot(i)) fatal("tiny block with objects is free");
+    sink.tiny_blocks_freed(1);
+  });
+}
+
+/// Puts a swept span that is nobody's where it belongs; false: its pages are to be freed.
+bool mcentral::place_swept(mspan* s) {
+  if (s->is_empty()) {
+    all_->swept_freed_.fetch_add(1, std::memory_order_relaxed);
+    return false;
+  }
+  all_->swept_kept_.fetch_add(1, std::memory_order_relaxed);
+  if (s->size_class() == 0) {
+    put(s, full_);
+  } else if (s->has_free()) {
+    s->set_place(span_place::partial);
+    put(s, partial_);
+  } else {
+    put(s, full_);
+    s->set_place(span_place::full);
+  }
+  return true;
+}
+
+mspan* mcentral::sweep_for_allocation() {
+  for (unsigned tries = sweep_tries; mspan* s = take_unswept(tries);) {
+    sweep(s);
+    if (s->has_free()) {
+      all_->swept_for_allocation_.fetch_add(1, std::memory_order_relaxed);
+      return s;
+    }
+    place_swept(s);
+    --tries;
+  }
+  return nullptr;
+}
+
+/// One of the spans kept empty, swept; nullptr when there is none.
+mspan* mcentral::take_empty() {
+  mspan* s = empty_.pop_front();
+  if (s != nullptr && s->begin_sweep(heap_->sweepgen(), sweep_phase::unswept)) {
+    sweep(s);
+    all_->swept_for_allocation_.fetch_add(1, std::memory_order_relaxed);
+  }
+  return s;
+}
+
+std::size_t mcentral::sweep_one() {
+  mspan* s = nullptr;
+  {
+    const std::scoped_lock lock(mutex_);
+    const std::uint32_t h = heap_->sweepgen();
+    // The unswept come before all that were put there since.
+    if (!empty_.empty() && empty_.first()->begin_sweep(h, sweep_phase::unswept)) {
+      s = empty_.pop_front();
+    } else {
+      unsigned all = ~0u;
+      s = take_unswept(all);
+    }
+    if (s == nullptr) return 0;
+    sweep(s);
+    if (place_swept(s)) return s->npages();
+  }
+  const std::size_t pages = s->npages();
+  heap_->free_span(s);
+  return pages;
+}
+
+void mcentral::sweep_span(mspan* s) {
+  {
+    const std::scoped_lock lock(mutex_);
+    s->set_phase(heap_->sweepgen(), sweep_phase::sweeping);
+    sweep(s);
+    if (place_swept(s)) return;
+  }
+  heap_->free_span(s);
+}
+
+// --- all classes ---------------------------------------------------------------------------------
+
+void mcentral_set::add_stale(span_list& spans) {
+  const std::scoped_lock lock(stale_mutex_);
+  stale_.append(spans);
+}
+
+void mcentral_set::next_cycle(sweep_sink* sink) {
+  sink_ = sink;
+  heap_.next_sweep_cycle();
+  next_class_.store(0, std::memory_order_relaxed);
+  paid_for_.store(0, std::memory_order_relaxed);
+  swept_pages_.store(0, std::memory_order_relaxed);
+  const std::size_t room = std::max<std::size_t>(heap_.room_pages(), 1);
+  pages_per_page_ = std::max<std::size_t>(bits::ceil_div(heap_.unswept_pages(), room), 1);
+}
+
+std::size_t mcentral_set::sweep_one() {
+  if (heap_.unswept_spans() == 0) return 0;
+  mspan* s = nullptr;
+  {
+    const std::scoped_lock lock(stale_mutex_);
+    s = stale_.pop_front();
+  }
+  if (s != nullptr) {
+    const std::size_t pages = s->npages();
+    central_[s->span_class()].sweep_span(s);
+    return pages;
+  }
+  for (unsigned c = next_class_.load(std::memory_order_relaxed); c < host_span_classes;) {
+    if (const std::size_t pages = central_[c].sweep_one(); pages != 0) return pages;
+    // A class that has none has none for the rest of the cycle.
+    if (next_class_.compare_exchange_strong(c, c + 1, std::memory_order_relaxed)) ++c;
+  }
+  return 0;
+}
+
+void mcentral_set::pay(std::size_t npages) {
+  const std::size_t owed =
+      (paid_for_.fetch_add(npages, std::memory_order_relaxed) + npages) * pages_per_page_;
+  while (swept_pages_.load(std::memory_order_relaxed) < owed && sweep_one() != 0) {
+  }
+}
+
+sweep_counts mcentral_set::swept() const {
+  return {swept_for_allocation_.load(std::memory_order_relaxed),
+          swept_kept_.load(std::memory_order_relaxed),
+          swept_freed_.load(std::memory_order_relaxed)};
+}
+
+}  // namespace warpheap
