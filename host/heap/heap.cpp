@@ -90,6 +90,20 @@ std::size_t heap::trim() { return impl_->trim(); }
 
 void heap::reset() { impl_->reset(); }
 
+device_events heap::take_device_events() {
+  impl_->synchronize();
+  return impl_->take_events();
+}
+std::string heap::state_text() {
+  impl_->synchronize();
+  return impl_->state_text();
+}
+void heap::print_state(std::FILE* to) {
+  const std::string text = state_text();
+  std::fwrite(text.data(), 1, text.size(), to);
+  std::fflush(to);
+}
+
 std::vector<error_record> heap::errors() {
   impl_->synchronize();
   return impl_->errors.take_recent();
