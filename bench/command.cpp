@@ -9,6 +9,8 @@
 #include <csignal>
 #include <utility>
 
+#include "bench/bad_input.hpp"
+
 extern "C" char** environ;  // NOLINT: the name POSIX gives it
 
 namespace warpheap::bench {
@@ -106,6 +108,16 @@ bool read_file(const std::string& path, bool apt, const byte_sink& sink) {
   };
   if (apt && read_command({"/usr/lib/apt/apt-helper", "cat-file", path}, noting)) return true;
   return !delivered && read_command({tool, "-dc", path}, noting);
+}
+
+std::string read_whole_file(const std::string& path) {
+  std::string text;
+  const bool whole = read_file(path, false, [&text](std::string_view piece) {
+    text += piece;
+    return true;
+  });
+  if (!whole) throw bad_input(path, 0, "can't be read");
+  return text;
 }
 
 }  // namespace warpheap::bench

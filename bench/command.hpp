@@ -24,4 +24,7 @@ bool read_plain_file(const std::string& path, const byte_sink& sink);
 /// helper first where `apt` is set. Returns false if nothing could read it.
 bool read_file(const std::string& path, bool apt, const byte_sink& sink);
 
+/// All of `path`, decompressed in the same way. Throws bad_input if nothing could read it.
+std::string read_whole_file(const std::string& path);
+
 }  // namespace warpheap::bench

@@ -131,12 +131,7 @@ graph_rows parse_edge_list(std::string_view text, const std::string& name) {
 }
 
 graph_rows read_graph(const std::string& path) {
-  std::string text;
-  const bool whole = read_file(path, false, [&text](std::string_view piece) {
-    text += piece;
-    return true;
-  });
-  if (!whole) throw bad_input(path, 0, "can't be read");
+  const std::string text = read_whole_file(path);
   return text.starts_with(banner) ? parse_matrix_market(text, path) : parse_edge_list(text, path);
 }
 

@@ -2,11 +2,11 @@
 // slow?", PPoPP 2021): a class derived from its MemoryManagerBase that is created with a size,
 // passed to kernels by value, and has malloc and free there. In that harness:
 //
-//   #include "MemoryManager.cuh"            // the harness's own
+//   #include "TestInstance.cuh"             // the harness's own: MemoryManagerBase
 //   #include <bench/survey_manager.cuh>
 //   using MemoryManagerWarpheap = warpheap::bench::survey_manager<MemoryManagerBase>;
 //
-// Written from the interface alone.
+// The interface is that of include/TestInstance.cuh in github.com/GPUPeople/GPUMemManSurvey.
 #pragma once
 
 #include <cstddef>

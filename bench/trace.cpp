@@ -125,15 +125,7 @@ trace parse_trace(std::string_view text, const std::string& name) {
   return out;
 }
 
-trace read_trace(const std::string& path) {
-  std::string text;
-  const bool whole = read_file(path, false, [&text](std::string_view piece) {
-    text += piece;
-    return true;
-  });
-  if (!whole) throw bad_input(path, 0, "can't be read");
-  return parse_trace(text, path);
-}
+trace read_trace(const std::string& path) { return parse_trace(read_whole_file(path), path); }
 
 trace record_trace(const std::vector<std::string>& program, std::uint64_t most_events,
                    const std::string& recorder) {

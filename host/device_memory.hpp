@@ -15,6 +15,8 @@ class device_memory {
   device_memory(const device_memory&) = delete;
   device_memory& operator=(const device_memory&) = delete;
 
+  /// Bytes of the arrays.
+  std::size_t bytes() const { return array_bytes_; }
   const heap_view& view() const { return view_; }
 
  private:

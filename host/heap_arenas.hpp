@@ -40,10 +40,12 @@ class heap_arenas {
   /// Gives what is left in a page cache back; it becomes empty.
   void flush(page_cache& cache);
 
-  /// Calls decommit(first, n) for every run of free pages that have memory. Returns their number.
+  /// page_allocator::scavenge, on the host's pages first: kernels that want pages do not wait for
+  /// their memory then.
   template <class F>
-  std::size_t scavenge(F&& decommit) {
-    return of(page_user::device).scavenge(decommit) + of(page_user::host).scavenge(decommit);
+  std::size_t scavenge(F&& decommit, std::size_t most = page_allocation::npos) {
+    const std::size_t released = of(page_user::host).scavenge(decommit, most);
+    return released + of(page_user::device).scavenge(decommit, most - released);
   }
 
   std::size_t free_pages() const {
@@ -52,8 +54,18 @@ class heap_arenas {
   std::size_t scavenged_pages() const {
     return of(page_user::device).scavenged_pages() + of(page_user::host).scavenged_pages();
   }
+  std::size_t idle_pages() const { return free_pages() - scavenged_pages(); }
   /// Pages of all chunks taken into use, page 0 and what is past the end not counted.
   std::size_t grown_pages() const { return grown_pages_; }
+  /// f(chunk, its bits) for each chunk taken into use.
+  template <class F>
+  void for_each_chunk(F&& f) const {
+    for (const page_allocator& pages : allocators_) {
+      for (const page_allocator::chunk_range range : pages.in_use()) {
+        for (std::size_t c = range.first; c < range.last; ++c) f(c, pages.chunk(c));
+      }
+    }
+  }
   /// Arenas that a user has.
   std::size_t arenas(page_user user) const;
   /// Pages of an arena; the last one may have fewer.

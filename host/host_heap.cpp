@@ -40,6 +40,8 @@ void host_heap::before_fork() {
   for (const auto& [id, heap] : r.heaps) {
     heap->caches_mutex_.lock();
     heap->central_.lock();
+    heap->stacks_.lock();
+    heap->regions_.lock();
     heap->pages_.lock();
   }
   sys_pool::lock();
@@ -52,6 +54,8 @@ void host_heap::after_fork() {
   heap_registry& r = heap_registry::instance();
   for (const auto& [id, heap] : r.heaps) {
     heap->pages_.unlock();
+    heap->regions_.unlock();
+    heap->stacks_.unlock();
     heap->central_.unlock();
     heap->caches_mutex_.unlock();
   }

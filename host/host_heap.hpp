@@ -10,8 +10,10 @@
 #include <vector>
 
 #include <warpheap/layout.hpp>
+#include <warpheap/memory_stats.hpp>
 #include <warpheap/size_classes.hpp>
 
+#include "host/epoch_history.hpp"
 #include "host/fixalloc.hpp"
 #include "host/free_status.hpp"
 #include "host/host_heap_stats.hpp"
@@ -20,6 +22,9 @@
 #include "host/mcentral.hpp"
 #include "host/mheap.hpp"
 #include "host/mspan.hpp"
+#include "host/region_pool.hpp"
+#include "host/scavenge_pacer.hpp"
+#include "host/stack_pool.hpp"
 #include "host/sys_vector.hpp"
 
 namespace warpheap {
@@ -109,6 +114,31 @@ class host_heap {
   void give_back_device_pages(page_run run);
   bool is_device_page(std::uint32_t page) const { return pages_.is_device_page(page); }
 
+  // Memory that is no object, see host_heap_manual.cpp. free does not know it, reset leaves it.
+
+  /// A scratch stack of stack_pool::rounded(bytes) bytes, indeterminate, aligned to as much, but to
+  /// page_size at most. nullptr when there is no room.
+  void* acquire_stack(std::size_t bytes) noexcept;
+  /// Aborts when p is no scratch stack of this heap for so many bytes.
+  void release_stack(void* p, std::size_t bytes) noexcept;
+  stack_pool_stats stack_stats() const { return stacks_.stats(); }
+  /// Pages in a row for a region, indeterminate; nullptr when there is no room.
+  std::byte* take_region_chunk(std::size_t pages) noexcept;
+  /// Takes it back, into quarantine. Aborts when it is none.
+  void give_region_chunk(std::byte* start) noexcept { regions_.give(start); }
+
+  /// mheap::set_memory_limit
+  void set_memory_limit(std::size_t bytes) { pages_.set_memory_limit(bytes); }
+  /// Gives a little of the memory that has not been used for a while back, when it is time. For one
+  /// thread, which calls it about every millisecond.
+  void scavenge_step();
+  /// Bytes of pages that have a use.
+  std::size_t bytes_in_use() const { return pages_.taken_pages() * page_size; }
+
+  /// See memory_stats. buckhash_sys, device_table_sys: the members of these names, which this class
+  /// does not know.
+  memory_stats memory(std::size_t buckhash_sys = 0, std::size_t device_table_sys = 0) const;
+  page_recount recount_pages() const { return pages_.recount(); }
   host_heap_stats stats() const;
   /// Frees every host object. No other call may be in flight. Lent pages stay lent.
   void reset();
@@ -139,8 +169,14 @@ class host_heap {
   mcache* attach_cache();      // the same, made if need be, as the one used last
   mcache* add_cache();         // null when the system has no memory
   void drop_cache(mcache* c);  // after a flush
+  void flush(mcache& c) {
+    c.flush();
+    c.stacks.flush(stacks_);
+  }
 
   // host_heap_alloc.cpp
+  template <class F>
+  void* call(mcache& c, F&& f);
   template <class F>
   void* with_cache(F&& f);
   [[gnu::noinline]] void* malloc_any(std::size_t n, contents kind) noexcept;
@@ -157,10 +193,15 @@ class host_heap {
   void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c);
   static free_status classify_without_span(page_owner owner, std::size_t offset);
 
+  void reclaim(mcache* c);
   void count_reset(const mspan& s);
+  void count_objects(memory_stats& m) const;
 
   mheap pages_;
   mcentral_set central_;
+  stack_pool stacks_{pages_};
+  region_pool regions_{pages_};
+  scavenge_pacer pacer_;    // of the thread that takes the steps
   const std::uint64_t id_;  // never used twice in a process
 
   mutable std::mutex caches_mutex_;  // taken before mcentral's and mheap's
@@ -168,6 +209,7 @@ class host_heap {
   sys_counter cache_sys_{0};
   sys_vector<mcache*> caches_;
   alloc_counters retired_;  // of caches that are gone
+  epoch_history epochs_;
 };
 
 template <class F>

@@ -8,15 +8,22 @@
 
 namespace warpheap {
 
+/// f(c), which is not to be called again meanwhile: it would find lists half changed.
+template <class F>
+void* host_heap::call(mcache& c, F&& f) {
+  const mcache::call guard(c);
+  return f(c);
+}
+
 /// f(cache of this thread); a thread that has ended already has one for this call only.
 template <class F>
 void* host_heap::with_cache(F&& f) {
   if (mcache* c = cache(); c != nullptr) [[likely]]
-    return f(*c);
+    return call(*c, f);
   mcache* c = add_cache();
   if (c == nullptr) return nullptr;
-  void* p = f(*c);
-  c->flush();
+  void* p = call(*c, f);
+  flush(*c);
   drop_cache(c);
   return p;
 }
@@ -26,8 +33,7 @@ template <class F>
 auto host_heap::or_reclaim(mcache& c, F&& attempt) {
   auto p = attempt();
   if (p == nullptr) [[unlikely]] {
-    c.flush();
-    central_.release_empty();
+    reclaim(&c);
     p = attempt();
     if (p == nullptr) c.counters.out_of_memory.add(1);
   }

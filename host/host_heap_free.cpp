@@ -6,6 +6,7 @@ namespace warpheap {
 
 free_status host_heap::free_slow(void* p) noexcept {
   if (mcache* c = cache(); c != nullptr) [[likely]] {
+    const mcache::call guard(*c);
     const free_status status = free_object(p, c, c->counters);
     if (status != free_status::ok) c->counters.wrong_frees[static_cast<unsigned>(status)].add(1);
     return status;

@@ -8,17 +8,24 @@ namespace warpheap {
 page_run host_heap::take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages) {
   const page_run run = pages_.take_device_pages(min_pages, want_pages);
   if (run.count != 0) return run;
-  if (last_used.heap_id == id_) last_used.cache->flush();
-  central_.release_empty();
+  reclaim(last_used.heap_id == id_ ? last_used.cache : nullptr);
   return pages_.take_device_pages(min_pages, want_pages);
 }
 
 void host_heap::give_back_device_pages(page_run run) { pages_.give_back_device_pages(run); }
 
-std::size_t host_heap::trim() {
-  if (mcache* c = cache(); c != nullptr) c->flush();
+/// Gives all pages back that nothing lives in and nobody else keeps; c: the calling thread's, or
+/// null.
+void host_heap::reclaim(mcache* c) {
+  if (c != nullptr) flush(*c);
+  (void)stacks_.release();
+  (void)regions_.release();
   central_.release_empty();
-  return pages_.scavenge();
+}
+
+std::size_t host_heap::trim() {
+  reclaim(cache());
+  return pages_.scavenge(scavenge_cause::asked) * page_size;
 }
 
 void host_heap::count_reset(const mspan& s) {
@@ -41,6 +48,7 @@ void host_heap::count_reset(const mspan& s) {
 
 void host_heap::reset() {
   const std::scoped_lock lock(caches_mutex_);
+  const epoch_history::recording epoch(epochs_);
   for (mcache* c : caches_) c->forget_spans();
   for (unsigned sc = 0; sc < host_span_classes; ++sc) central_[sc].forget_all();
   pages_.next_sweep_cycle();  // every span is unswept now, or stale in a cache

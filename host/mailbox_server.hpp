@@ -53,18 +53,21 @@ bool serve_mailbox(refill_queue& queue, unsigned box, page_run& granted, Pages& 
   return served;
 }
 
-/// Takes the pages of a message home, if there is one: take_back(run) for each run of it.
-template <class TakeBack>
-bool read_home_message(refill_queue& queue, const TakeBack& take_back) {
+/// Takes the pages of a message home, if there is one; true then. `pages` has take_home(run), for
+/// each run, and came_home(), which makes an end of denials.
+template <class Pages>
+bool read_home_message(refill_queue& queue, Pages& pages) {
   constexpr scope all = scope::system;
   // Acquire: the runs were written before seq.
   const auto sent = atomic::load<order::acquire, all>(&queue.home.seq);
   if (sent == atomic::load<order::relaxed, all>(&queue.home_closed)) return false;
   const auto runs = atomic::load<order::relaxed, all>(&queue.home.count);
   for (std::uint32_t i = 0; i < runs; ++i)
-    take_back(page_run{atomic::load<order::relaxed, all>(&queue.home.runs[i].first),
-                       atomic::load<order::relaxed, all>(&queue.home.runs[i].count)});
-  // Release: the device writes the box anew only when it has been read.
+    pages.take_home({atomic::load<order::relaxed, all>(&queue.home.runs[i].first),
+                     atomic::load<order::relaxed, all>(&queue.home.runs[i].count)});
+  pages.came_home();
+  // Release: the device writes the box anew only when it has been read, and who sees that no pages
+  // are on their way any more takes no earlier denial for true.
   atomic::store<order::release, all>(&queue.home_closed, sent);
   return true;
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "host/span_check.hpp"
+
 namespace warpheap {
 
 namespace {
@@ -48,7 +50,8 @@ mspan* mcache::refill(unsigned span_class) {
 }
 
 void mcache::make_current(mspan* s) {
-  if (!s->enter()) fatal("s.allocCount != s.nelems && freeIndex == s.nelems");
+  check_span(*s);
+  if (!s->enter()) fatal_span(*s, "s.allocCount != s.nelems && freeIndex == s.nelems");
   current(s->span_class()) = s;
 }
 

@@ -13,6 +13,7 @@
 #include "host/mheap.hpp"
 #include "host/mspan.hpp"
 #include "host/span_list.hpp"
+#include "host/stack_pool.hpp"
 #include "host/tiny_mask.hpp"
 
 namespace warpheap {
@@ -113,6 +114,28 @@ class alignas(64) mcache {
 
   page_stock& stock() { return stock_; }
   alloc_counters counters;
+  stack_cache stacks;  // flush leaves them: they are host_heap's to give back
+
+  /// While it lives, the thread is in a slow path. Aborts when it is in one already: a signal
+  /// handler, or the page source, called the heap. (Go: mp.mallocing.)
+  class call {
+   public:
+    explicit call(mcache& c) : cache_(c) {
+      if (c.in_call_) [[unlikely]]
+        fatal("malloc deadlock: malloc during signal, or called by what malloc calls");
+      c.in_call_ = true;
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+    ~call() {
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      cache_.in_call_ = false;
+    }
+    call(const call&) = delete;
+    call& operator=(const call&) = delete;
+
+   private:
+    mcache& cache_;
+  };
 
  private:
   struct slot_ref {
@@ -173,6 +196,7 @@ class alignas(64) mcache {
   mheap* heap_;
   mcentral_set* central_;
   page_stock stock_;
+  bool in_call_ = false;
 };
 
 }  // namespace warpheap

@@ -57,8 +57,13 @@ class cuda_memory final : public memory_backend {
   }
   void release(std::byte*, std::size_t) noexcept override { (void)cudaFree(allocated_); }
 
-  // Managed pages stay where they are until the heap goes.
+  // Managed pages stay where they are until the heap goes. The runtime's discard
+  // (cudaMemDiscardBatchAsync) is work in a stream, and may not be given to pages that a running
+  // kernel could touch: neither the service nor a malloc can call it. What it left would read as
+  // anything.
+  bool can_discard() const override { return false; }
   bool discard(std::byte*, std::size_t) noexcept override { return false; }
+  bool forbid(std::byte*, std::size_t, bool) noexcept override { return false; }
   bool dirty_after_discard() const override { return true; }
 
   void* allocate_device(std::size_t bytes) override {

@@ -8,6 +8,8 @@
 #include <thread>
 #include <warpheap/backend.hpp>
 
+#include "host/os_page.hpp"
+
 namespace warpheap {
 namespace {
 
@@ -30,6 +32,8 @@ std::string cpu_name() {
 
 class mmap_memory final : public memory_backend {
  public:
+  mmap_memory() : os_page_(os_page_size()) {}
+
   backend_kind kind() const override { return backend_kind::simt; }
 
   std::string device_name() const override {
@@ -38,8 +42,7 @@ class mmap_memory final : public memory_backend {
 
   std::size_t max_reserve() const override {
     // More than the machine has could be reserved, and would end in the out-of-memory killer.
-    const auto pages = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES));
-    return pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * os_page_;
   }
 
   std::byte* reserve(std::size_t bytes) override {
@@ -53,8 +56,12 @@ class mmap_memory final : public memory_backend {
   }
   void release(std::byte* base, std::size_t bytes) noexcept override { munmap(base, bytes); }
 
+  bool can_discard() const override { return page_size % os_page_ == 0; }
   bool discard(std::byte* address, std::size_t bytes) noexcept override {
     return madvise(address, bytes, MADV_DONTNEED) == 0;
+  }
+  bool forbid(std::byte* address, std::size_t bytes, bool touch) noexcept override {
+    return mprotect(address, bytes, touch ? PROT_NONE : PROT_READ | PROT_WRITE) == 0;
   }
   bool dirty_after_discard() const override { return false; }
 
@@ -74,6 +81,9 @@ class mmap_memory final : public memory_backend {
     return 32 * std::max(2u, std::thread::hardware_concurrency());
   }
   std::uint64_t default_refill_timeout_ns() const override { return 2'000'000'000; }
+
+ private:
+  const std::size_t os_page_;
 };
 
 }  // namespace

@@ -65,22 +65,9 @@ mspan* mheap::take_record(page_stock& stock) {
   return stock.records[--stock.count];
 }
 
-bool mheap::commit(page_allocation got, std::size_t n) {
-  if (got.scavenged == 0 || source_.commit == nullptr) return true;
-  return source_.commit(source_.context, page_address(got.first), n * page_size);
-}
-
-void mheap::abandon(std::size_t first, std::size_t n) {
-  if (source_.decommit != nullptr) {
-    source_.decommit(source_.context, page_address(first), n * page_size);
-  }
-  const std::scoped_lock lock(mutex_);
-  arenas_.free(first, n, /*scavenged=*/true);
-}
-
 mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class, span_status status,
                         page_stock& stock) {
-  mspan* s = commit(got, n) ? take_record(stock) : nullptr;
+  mspan* s = take_record(stock);
   tiny_mask_block* masks = nullptr;
   if (s != nullptr && span_class == tiny_span_class) {
     const std::scoped_lock lock(mutex_);
@@ -91,7 +78,8 @@ mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class,
     }
   }
   if (s == nullptr) {
-    abandon(got.first, n);
+    const std::scoped_lock lock(mutex_);
+    arenas_.free(got.first, n);
     return nullptr;
   }
   s->init(page_address(got.first), n, span_class);
@@ -112,10 +100,10 @@ mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class,
 /// Pages for the host; those in a thread's cache are not held back from a run that needs them.
 /// mutex_ is held.
 page_allocation mheap::alloc_host_pages(std::size_t n, page_stock& stock) {
-  page_allocation got = arenas_.alloc(page_user::host, n);
+  page_allocation got = alloc_pages(page_user::host, n);
   if (!got && !stock.pages.empty()) {
     arenas_.flush(stock.pages);
-    got = arenas_.alloc(page_user::host, n);
+    got = alloc_pages(page_user::host, n);
   }
   return got;
 }
@@ -132,6 +120,10 @@ mspan* mheap::alloc_span(std::size_t n, unsigned span_class, span_status status,
     if (!got) got = alloc_host_pages(n, stock);
     if (!got) return nullptr;
   }
+  if (!commit(got, n)) {
+    abandon(got, n);
+    return nullptr;
+  }
   return make_span(got, n, span_class, status, stock);
 }
 
@@ -146,13 +138,13 @@ mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_
     got = alloc_host_pages(longer, stock);
   }
   if (!got) return nullptr;
+  if (!commit(got, longer)) {
+    abandon(got, longer);
+    return nullptr;
+  }
   if (slack > 0) {
-    // What is too much at both ends goes back at once. It is committed first, so that a page counts
+    // What is too much at both ends goes back at once. It was committed too, so that a page counts
     // as given back to the system only when it is.
-    if (!commit(got, longer)) {
-      abandon(got.first, longer);
-      return nullptr;
-    }
     const auto address = reinterpret_cast<std::uintptr_t>(page_address(got.first));
     const std::size_t head =
         (bits::align_up(address, align_pages * page_size) - address) / page_size;
@@ -200,15 +192,18 @@ page_run mheap::take_device_pages(std::uint32_t min_pages, std::uint32_t want_pa
     // Pages in an arena of the host's only when there are too few elsewhere.
     for (const bool from_the_host : {false, true}) {
       n = std::max(min_pages, want_pages);
-      while (!(got = arenas_.alloc(page_user::device, n, from_the_host)) && n != min_pages)
+      while (!(got = alloc_pages(page_user::device, n, from_the_host)) && n != min_pages)
         n = std::max<std::size_t>(min_pages, n / 2);
       if (got) break;
     }
   }
   if (!got) return {};
   if (!commit(got, n)) {
-    abandon(got.first, n);
-    return {};
+    abandon(got, n);
+    // The memory limit may leave room for fewer.
+    return n > min_pages ? take_device_pages(
+               min_pages, std::max<std::uint32_t>(min_pages, static_cast<std::uint32_t>(n / 2)))
+                         : page_run{};
   }
   set_owner(got.first, n, page_owner::device());
   device_pages_.fetch_add(n, std::memory_order_relaxed);
@@ -227,19 +222,12 @@ void mheap::give_back_device_pages(page_run run) {
   arenas_.free(run.first, run.count);
 }
 
-std::size_t mheap::scavenge() {
-  if (source_.decommit == nullptr) return 0;
-  const std::scoped_lock lock(mutex_);
-  return page_size * arenas_.scavenge([&](std::size_t first, std::size_t n) {
-    source_.decommit(source_.context, page_address(first), n * page_size);
-  });
-}
-
 void mheap::note_peak() {
-  const std::size_t now =
-      pages_in_use_.load(std::memory_order_relaxed) + device_pages_.load(std::memory_order_relaxed);
-  std::size_t peak = peak_pages_.load(std::memory_order_relaxed);
-  while (now > peak && !peak_pages_.compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
+  const std::size_t now = taken_pages();
+  for (std::atomic<std::size_t>* highest : {&peak_pages_, &window_peak_}) {
+    std::size_t peak = highest->load(std::memory_order_relaxed);
+    while (now > peak && !highest->compare_exchange_weak(peak, now, std::memory_order_relaxed)) {
+    }
   }
 }
 
@@ -253,12 +241,27 @@ mheap_stats mheap::stats() const {
   st.grown_pages = arenas_.grown_pages();
   st.device_arenas = arenas_.arenas(page_user::device);
   st.host_arenas = arenas_.arenas(page_user::host);
-  const std::size_t taken = st.pages_in_use + st.device_pages;
+  std::size_t taken = st.pages_in_use + st.device_pages;
+  for (unsigned use = 0; use < manual_uses; ++use) {
+    st.manual_pages[use] = manual_pages_[use].load(std::memory_order_relaxed);
+    taken += st.manual_pages[use];
+  }
   st.free_pages = st.grown_pages > taken ? st.grown_pages - taken : 0;
   st.scavenged_pages = arenas_.scavenged_pages();
   st.span_sys = span_sys_.load(std::memory_order_relaxed);
   st.tiny_sys = tiny_sys_.load(std::memory_order_relaxed);
-  st.metadata_sys = metadata_.sys_bytes();
+  {
+    // Behind this lock, what was counted for a kind of record is in the sum too.
+    const std::scoped_lock records(metadata_);
+    st.metadata_sys = metadata_.sys_bytes();
+  }
+  st.span_inuse = span_alloc_.inuse() - dead_.size() * sizeof(mspan);
+  st.page_table_sys =
+      bits::ceil_div(st.grown_pages, std::size_t{chunk_pages})
+      * (sizeof(chunk_bits) + sizeof(page_summary) + chunk_pages * sizeof(page_owner));
+  st.committed_pages = committed_pages();
+  for (unsigned c = 0; c < scavenge_causes; ++c)
+    st.scavenged_ever[c] = scavenged_ever_[c].load(std::memory_order_relaxed);
   return st;
 }
 

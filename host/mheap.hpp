@@ -27,11 +27,25 @@ struct page_source {
   void* context = nullptr;
   /// Makes pages usable; false when the system has none. Null: pages always are.
   bool (*commit)(void* context, std::byte* start, std::size_t bytes) = nullptr;
-  /// Gives the memory of unused pages back. Null: pages keep their memory.
-  void (*decommit)(void* context, std::byte* start, std::size_t bytes) = nullptr;
+  /// Gives the memory of unused pages back; false, and they keep it, when the system refuses.
+  /// Null: pages keep their memory.
+  bool (*decommit)(void* context, std::byte* start, std::size_t bytes) = nullptr;
+  /// Gives the memory of unused pages back and has every touch of them end in a signal; false, and
+  /// they can be used, when the system refuses. Null: there is no such thing.
+  bool (*fault)(void* context, std::byte* start, std::size_t bytes) = nullptr;
+  /// The contrary: they are as after decommit. False: they still cannot be touched.
+  bool (*unfault)(void* context, std::byte* start, std::size_t bytes) = nullptr;
   /// Pages may hold anything after commit. False: fresh and decommitted pages read as zero.
   bool needzero_after_decommit = true;
 };
+
+/// What pages without objects are for: memory that is not freed by heap::free.
+enum class manual_use : std::uint8_t {
+  stacks,
+  regions,
+  quarantine,  ///< nothing any more: they cannot be touched
+};
+inline constexpr unsigned manual_uses = 3;
 
 /// What a page belongs to, in one word: a span's address, which is positive, or something negative.
 class page_owner {
@@ -44,17 +58,26 @@ class page_owner {
   static constexpr page_owner gone(unsigned span_class, std::size_t index) {
     return page_owner(gone_bit | std::uintptr_t{span_class} | std::uintptr_t{index} << 8);
   }
+  /// A span without objects. It looks like no span to those who free and look up objects.
+  static page_owner manual(mspan* s) {
+    return page_owner(gone_bit | manual_bit | reinterpret_cast<std::uintptr_t>(s));
+  }
 
   constexpr std::uintptr_t bits() const { return bits_; }
   constexpr bool is_span() const { return static_cast<std::intptr_t>(bits_) > 0; }
   mspan* span() const { return reinterpret_cast<mspan*>(bits_); }
   constexpr bool is_device() const { return bits_ == device_bits; }
-  constexpr bool is_gone() const { return bits_ >= gone_bit && !is_device(); }
+  constexpr bool is_gone() const { return (bits_ & (gone_bit | manual_bit)) == gone_bit; }
   constexpr unsigned gone_class() const { return static_cast<unsigned>(bits_ & 0xff); }
   constexpr std::size_t gone_index() const { return (bits_ & ~gone_bit) >> 8; }
+  constexpr bool is_manual() const {
+    return (bits_ & (gone_bit | manual_bit)) == (gone_bit | manual_bit) && !is_device();
+  }
+  mspan* manual_span() const { return reinterpret_cast<mspan*>(bits_ & ~(gone_bit | manual_bit)); }
 
  private:
   static constexpr std::uintptr_t gone_bit = ~(~std::uintptr_t{0} >> 1);
+  static constexpr std::uintptr_t manual_bit = gone_bit >> 1;  // above every address of a program
   static constexpr std::uintptr_t device_bits = ~std::uintptr_t{0};
   std::uintptr_t bits_ = 0;  // never used
 };
@@ -68,11 +91,32 @@ struct page_stock {
   unsigned count = 0;
 };
 
+/// Why the memory of free pages was given back to the system.
+enum class scavenge_cause : std::uint8_t {
+  asked,       ///< trim
+  growth,      ///< the heap grew although it had free pages: as much as it grew by
+  limit,       ///< the memory limit was in the way, or the system had no more memory
+  background,  ///< it had been free for a while
+};
+inline constexpr unsigned scavenge_causes = 4;
+
 struct mheap_stats {
   std::size_t spans = 0, pages_in_use = 0, device_pages = 0, free_pages = 0, peak_pages = 0;
   std::size_t grown_pages = 0, scavenged_pages = 0;
   std::size_t device_arenas = 0, host_arenas = 0;
   std::size_t span_sys = 0, tiny_sys = 0, metadata_sys = 0;
+  std::size_t span_inuse = 0;      ///< bytes of records that are no dead span's
+  std::size_t page_table_sys = 0;  ///< bytes of tables for the pages grown so far
+  std::array<std::size_t, manual_uses> manual_pages{};
+  std::size_t committed_pages = 0;                              ///< that hold memory, or may
+  std::array<std::uint64_t, scavenge_causes> scavenged_ever{};  ///< pages, by cause
+};
+
+/// The same pages counted one by one: what the figures of mheap_stats have to be.
+struct page_recount {
+  std::size_t grown = 0, free = 0, scavenged = 0;                  ///< by the bitmaps
+  std::size_t owned_by_spans = 0, device = 0, owned_manually = 0;  ///< by the page owners
+  std::size_t spans = 0, in_spans = 0, in_manual_spans = 0;        ///< by the span records
 };
 
 /// Thread-safe, unless said otherwise.
@@ -106,17 +150,49 @@ class mheap {
   /// Gives the pages and records of a thread's stock back.
   void flush(page_stock& stock);
 
+  /// A span of n pages without objects, which its taker divides up himself, by its free bits if he
+  /// likes: it has none set. Addresses in it are no objects to host_heap. nullptr when there is no
+  /// room. Contents are indeterminate. (Go: allocManual, freeManual.)
+  mspan* alloc_manual(std::size_t n, manual_use use);
+  void free_manual(mspan* s, manual_use use);
+  /// Makes a span of regions one of the quarantine, whose pages cannot be touched; false, and
+  /// nothing done, where the page source cannot.
+  bool quarantine_manual(mspan* s);
+  /// Frees a span of the quarantine; false when the system refuses to make it usable: it stays as
+  /// it is.
+  bool end_quarantine(mspan* s);
+
   page_run take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages);
   void give_back_device_pages(page_run run);
 
-  /// Gives the memory of all free pages back to the source. Returns bytes.
-  std::size_t scavenge();
+  /// Gives the memory of free pages back to the source, of those at the highest addresses first,
+  /// and of `most` at most. Returns their number.
+  std::size_t scavenge(scavenge_cause cause, std::size_t most = page_allocation::npos);
+  /// Bytes of memory that pages and records may have together. Before an allocation exceeds them,
+  /// free pages give up theirs; if that is not enough, there is no room. Pages that are in use are
+  /// not taken from anyone when the limit is lowered. Any time.
+  void set_memory_limit(std::size_t bytes) {
+    memory_limit_.store(bytes, std::memory_order_relaxed);
+  }
+  std::size_t memory_limit() const { return memory_limit_.load(std::memory_order_relaxed); }
+  static constexpr std::size_t no_limit = ~std::size_t{0};
+  /// Pages that have an owner: spans, the device, stacks, regions.
+  std::size_t taken_pages() const;
+  /// The most of them at once since the last call.
+  std::size_t take_window_peak() {
+    return window_peak_.exchange(taken_pages(), std::memory_order_relaxed);
+  }
+  /// Pages that hold memory, or may.
+  std::size_t committed_pages() const { return committed_pages_.load(std::memory_order_relaxed); }
 
   /// Changes only while no call is in flight.
   std::uint32_t sweepgen() const { return sweepgen_; }
   void next_sweep_cycle() { sweepgen_ += 2; }
 
   mheap_stats stats() const;
+  /// O(pages). Exact while no call is in flight; pages that threads keep for spans to come are not
+  /// among the free ones.
+  page_recount recount() const;
 
   /// For a fork: nobody else is in here between the two.
   void lock() {
@@ -153,12 +229,16 @@ class mheap {
   page_allocation alloc_host_pages(std::size_t n, page_stock& stock);
   mspan* take_record(page_stock& stock);
   mspan* new_record_locked();
+  page_allocation alloc_pages(page_user user, std::size_t n, bool from_the_other = true);
   bool commit(page_allocation got, std::size_t n);
+  bool make_room(std::size_t pages);
+  std::size_t scavenge_locked(scavenge_cause cause, std::size_t most);
   // Frees pages for which there is no memory, whichever of them had some.
-  void abandon(std::size_t first, std::size_t n);
+  void abandon(page_allocation got, std::size_t n);
   mspan* make_span(page_allocation got, std::size_t n, unsigned span_class, span_status status,
                    page_stock& stock);
   void note_peak();
+  void free_manual(mspan* s, manual_use use, bool scavenged);
 
   std::byte* const base_;
   const std::size_t reserve_bytes_;  // whole pages
@@ -182,6 +262,11 @@ class mheap {
   std::atomic<std::size_t> pages_in_use_{0};
   std::atomic<std::size_t> device_pages_{0};
   std::atomic<std::size_t> peak_pages_{0};
+  std::atomic<std::size_t> window_peak_{0};
+  std::atomic<std::size_t> committed_pages_{0};
+  std::atomic<std::size_t> memory_limit_{no_limit};
+  std::array<std::atomic<std::uint64_t>, scavenge_causes> scavenged_ever_{};
+  std::array<std::atomic<std::size_t>, manual_uses> manual_pages_{};
 };
 
 }  // namespace warpheap

@@ -267,6 +267,22 @@ class alignas(64) mspan {
   void set_free_word(unsigned w, std::uint64_t x) {
     free_at(w).store(x, std::memory_order_relaxed);
   }
+  void set_ready_word(unsigned w, std::uint64_t x) {
+    ready_at(w).store(x, std::memory_order_relaxed);
+  }
+  void set_current_word(unsigned w) { current_word_ = w; }
+
+  /// The three sets as they are, for checks and dumps (span_check.hpp).
+  struct word_sets {
+    std::uint64_t ready, free, remote;
+  };
+  word_sets sets(unsigned w) const {
+    return {ready_at(w).load(std::memory_order_relaxed), free_at(w).load(std::memory_order_relaxed),
+            remote_at(w).load(std::memory_order_relaxed)};
+  }
+  /// The word that `take` looks at.
+  unsigned current_word() const { return current_word_; }
+  std::uint32_t sweepgen() const { return sweepgen_; }
 
   /// Nothing lives in the span, or may live: what a look at nelems slots tells without the masks of
   /// tiny blocks. Reads only what is atomic.

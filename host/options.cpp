@@ -90,6 +90,10 @@ void set_option(heap_options& options, const std::string& key, const std::string
     options.refill_timeout_ns = us * 1000;
   } else if (key == "service") {
     options.refill_service = flag();
+  } else if (key == "memory_limit") {
+    options.memory_limit = parse_size(value);
+  } else if (key == "scavenge") {
+    options.scavenge = flag();
   } else if (key == "leaks") {
     options.report_leaks = flag();
   } else if (key == "profile") {
@@ -116,9 +120,9 @@ void set_option(heap_options& options, const std::string& key, const std::string
     options.sbrk = flag();
   } else {
     throw heap_error(
-        "unknown key; known are reserve, stock, backend, timeout_us, service, leaks, events, "
-        "print_state, profile, profile_file, trace, annotate, quarantine, red_zones, clobberfree, "
-        "efence, sbrk");
+        "unknown key; known are reserve, stock, memory_limit, backend, timeout_us, service, "
+        "scavenge, leaks, events, print_state, profile, profile_file, trace, annotate, quarantine, "
+        "red_zones, clobberfree, efence, sbrk");
   }
 }
 

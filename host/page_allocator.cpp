@@ -113,6 +113,7 @@ void page_allocator::hand_over(std::size_t first, std::size_t n, page_allocator&
   to.scavenged_pages_ += scavenged;
   to.total_pages_ += pages;
   to.search_ = std::min(to.search_, first * chunk_pages);
+  if (free != scavenged) to.note_idle(first * chunk_pages + pages);
   to.update_summaries(first * chunk_pages, pages);
 }
 
@@ -214,7 +215,10 @@ void page_allocator::free(std::size_t first, std::size_t n, bool scavenged) {
     if (scavenged) chunks_[c].scavenged.set_range(i, count);
   });
   free_pages_ += n;
-  if (scavenged) scavenged_pages_ += n;
+  if (scavenged)
+    scavenged_pages_ += n;
+  else
+    note_idle(first + n);
   search_ = std::min(search_, first);
   update_summaries(first, n);
 }
@@ -244,8 +248,47 @@ void page_allocator::free_cached(std::size_t base, std::uint64_t pages, std::uin
   b.scavenged.set_word(w, b.scavenged.word(w) | scavenged);
   free_pages_ += static_cast<std::size_t>(bits::popcount(pages));
   scavenged_pages_ += static_cast<std::size_t>(bits::popcount(scavenged));
+  note_idle(base + 64);
   search_ = std::min(search_, base + static_cast<std::size_t>(bits::countr_zero(pages)));
   update_summaries(base, 64);
+}
+
+/// The highest run of free pages with memory that ends at or below `end`, as far as it lies in one
+/// word of a chunk; remembers that there is none above. Empty when there is none.
+page_allocator::page_span page_allocator::idle_below(std::size_t end) {
+  const bool from_the_top = end == scavenge_end_;
+  if (idle_pages() == 0) end = 0;
+  std::size_t range = in_use_.size();
+  while (end > 0) {
+    // The pages below `end` of the chunk in use that is at or below it.
+    while (range > 0 && in_use_[range - 1].first * chunk_pages >= end) --range;
+    if (range == 0) break;
+    end = std::min(end, in_use_[range - 1].last * chunk_pages);
+    const std::size_t c = (end - 1) / chunk_pages;
+    const auto w = static_cast<unsigned>((end - 1) % chunk_pages / 64);
+    const std::size_t base = c * chunk_pages + w * 64;
+    const std::uint64_t idle = ~chunks_[c].alloc.word(w) & ~chunks_[c].scavenged.word(w)
+                               & bits::low_mask(static_cast<unsigned>(end - base));
+    if (idle == 0) {
+      end = base;
+      continue;
+    }
+    const auto above = static_cast<unsigned>(bits::countl_zero(idle));
+    const auto count = static_cast<unsigned>(bits::countl_zero(~(idle << above)));
+    const std::size_t last = base + 64 - above;
+    if (from_the_top) scavenge_end_ = last;
+    return {last - count, count};
+  }
+  if (from_the_top) scavenge_end_ = 0;
+  return {0, 0};
+}
+
+void page_allocator::mark_scavenged(std::size_t first, std::size_t n) {
+  for_chunks(first, n, [&](std::size_t c, unsigned i, unsigned count) {
+    chunks_[c].scavenged.set_range(i, count);
+  });
+  scavenged_pages_ += n;
+  scavenge_end_ = first;
 }
 
 void page_allocator::update_summaries(std::size_t first, std::size_t n) {

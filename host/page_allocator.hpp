@@ -7,6 +7,7 @@
 // The first place that fits is found by going down the tree; no record is kept for free pages and
 // none has to be merged.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -58,15 +59,19 @@ class page_allocator {
   /// Frees pages of an aligned group of 64, those of the mask scavenged as given back.
   void free_cached(std::size_t base, std::uint64_t pages, std::uint64_t scavenged);
 
-  /// Calls decommit(first, n) for every run of free pages that still have memory, and marks them as
-  /// given back. Returns their number.
+  /// Calls decommit(first, n) for runs of free pages that still have memory, those of the highest
+  /// addresses first, and marks them as given back if it returns true; else that is the end. At
+  /// most so many pages. Returns their number. Takes time for the chunks from the highest idle page
+  /// down, not for those above. (Go: pageAlloc.scavenge.)
   template <class F>
-  std::size_t scavenge(F&& decommit);
+  std::size_t scavenge(F&& decommit, std::size_t most = page_allocation::npos);
 
   /// Pages that are neither allocated nor in a page cache.
   std::size_t free_pages() const { return free_pages_; }
   /// Those of them that were given back to the system.
   std::size_t scavenged_pages() const { return scavenged_pages_; }
+  /// The others: free pages that have memory.
+  std::size_t idle_pages() const { return free_pages_ - scavenged_pages_; }
   /// Pages of all chunks in use.
   std::size_t total_pages() const { return total_pages_; }
   const sys_vector<chunk_range>& in_use() const { return in_use_; }
@@ -96,46 +101,49 @@ class page_allocator {
   std::size_t mark_allocated(std::size_t first, std::size_t n);
   void update_summaries(std::size_t first, std::size_t n);
 
+  struct page_span {
+    std::size_t first;
+    std::size_t count;
+  };
+  page_span idle_below(std::size_t end);
+  void mark_scavenged(std::size_t first, std::size_t n);
+  void note_idle(std::size_t end) { scavenge_end_ = std::max(scavenge_end_, end); }
+
   lazy_table<chunk_bits> chunks_;
   std::array<lazy_table<page_summary>, levels> levels_;
   sys_vector<chunk_range> in_use_;
   std::size_t end_ = 0;  // no chunk at or past this one is in use
   std::size_t search_ = page_allocation::npos;
+  std::size_t scavenge_end_ = 0;  // no free page at or past this one has memory
   std::size_t free_pages_ = 0;
   std::size_t scavenged_pages_ = 0;
   std::size_t total_pages_ = 0;
 };
 
 template <class F>
-std::size_t page_allocator::scavenge(F&& decommit) {
+std::size_t page_allocator::scavenge(F&& decommit, std::size_t most) {
   std::size_t released = 0;
-  std::size_t run_first = 0;
-  std::size_t run = 0;
-  const auto flush = [&] {
-    if (run > 0) decommit(run_first, run);
-    released += run;
-    run = 0;
+  page_span run{0, 0};
+  bool refused = false;
+  // Marks the run, and goes on below it. False when that is enough.
+  const auto give = [&] {
+    if (run.count == 0) return true;
+    refused = !decommit(run.first, run.count);
+    if (refused) return false;
+    mark_scavenged(run.first, run.count);
+    released += run.count;
+    run.count = 0;
+    return released < most;
   };
-  for (const chunk_range range : in_use_) {
-    for (std::size_t c = range.first; c < range.last; ++c) {
-      for (unsigned w = 0; w < page_bits::words; ++w) {
-        chunk_bits& bits_of = chunks_[c];
-        const std::uint64_t idle = ~bits_of.alloc.word(w) & ~bits_of.scavenged.word(w);
-        bits_of.scavenged.set_word(w, bits_of.scavenged.word(w) | idle);
-        for (std::uint64_t rest = idle; rest != 0;) {
-          const auto at = static_cast<unsigned>(bits::countr_zero(rest));
-          const auto length = static_cast<unsigned>(bits::countr_zero(~(rest >> at)));
-          const std::size_t first = c * chunk_pages + w * 64 + at;
-          if (run > 0 && run_first + run != first) flush();
-          if (run == 0) run_first = first;
-          run += length;
-          rest &= ~(bits::low_mask(length) << at);
-        }
-      }
-    }
+  while (released + run.count < most) {
+    const page_span idle = idle_below(run.count == 0 ? scavenge_end_ : run.first);
+    if (idle.count == 0) break;
+    const std::size_t here = std::min(idle.count, most - released - run.count);
+    const std::size_t first = idle.first + idle.count - here;
+    if (run.count != 0 && first + here != run.first && !give()) break;
+    run = {first, run.count + here};
   }
-  flush();
-  scavenged_pages_ += released;
+  if (!refused) (void)give();
   return released;
 }
 

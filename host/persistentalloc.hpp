@@ -61,8 +61,8 @@ class persistentalloc {
   void* alloc(std::size_t size, std::size_t align, sys_counter& stat);
 
   /// For a fork: nobody else is in here between the two.
-  void lock() { mutex_.lock(); }
-  void unlock() { mutex_.unlock(); }
+  void lock() const { mutex_.lock(); }
+  void unlock() const { mutex_.unlock(); }
 
   /// Bytes taken from the system.
   std::size_t sys_bytes() const { return sys_bytes_.load(std::memory_order_relaxed); }
@@ -74,7 +74,7 @@ class persistentalloc {
   };
   void* take_block(std::size_t bytes);
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::byte* chunk_ = nullptr;
   std::size_t offset_ = 0;
   sys_vector<block> blocks_;

@@ -71,10 +71,14 @@ bool refill_service::serve(unsigned box) {
 
 /// serving_ is held.
 bool refill_service::take_pages_home() {
-  const auto take_back = [this](page_run run) { pages_.give_back_device_pages(run); };
-  if (!read_home_message(queue_, take_back)) return false;
-  if (denied_.exchange(false)) move_epoch();
-  return true;
+  struct {
+    refill_service& service;
+    void take_home(page_run run) { service.pages_.give_back_device_pages(run); }
+    void came_home() {
+      if (service.denied_.exchange(false)) service.move_epoch();
+    }
+  } pages{*this};
+  return read_home_message(queue_, pages);
 }
 
 void refill_service::pages_came_free() {
@@ -117,6 +121,7 @@ void refill_service::run() {
       // Pages come free in ways that nobody tells of, such as the end of a thread that had some in
       // its cache: now and then a denial is not taken for granted.
       pages_came_free();
+      if (interval_work_) interval_work_();
       next = steady_clock::now() + interval;
     }
     // A burst of requests is answered at once, an idle heap costs next to nothing.

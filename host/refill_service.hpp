@@ -7,6 +7,7 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <warpheap/mailbox.hpp>
 
 #include "host/host_heap.hpp"
@@ -24,6 +25,9 @@ class refill_service {
   ~refill_service();
   refill_service(const refill_service&) = delete;
   refill_service& operator=(const refill_service&) = delete;
+
+  /// Has the thread call f about every millisecond; f keeps to the same rule. Before start.
+  void each_interval(std::function<void()> f) { interval_work_ = std::move(f); }
 
   void start();
   /// Ends the thread after telling kernels not to wait any more.
@@ -53,6 +57,7 @@ class refill_service {
   refill_queue& queue_;
   host_heap& pages_;
   std::function<void()> idle_work_;
+  std::function<void()> interval_work_;
   std::chrono::microseconds longest_sleep_;
   std::mutex serving_;
   std::array<page_run, mailboxes> granted_{};

@@ -54,7 +54,7 @@ class thread_caches {
     for (const auto& [id, cache] : entries_) {
       host_heap* const heap = r.find(id);
       if (heap == nullptr) continue;
-      cache->flush();
+      heap->flush(*cache);
       heap->drop_cache(cache);
     }
   }

@@ -13,21 +13,17 @@
 #include <warpheap/allocator.hpp>
 #include <warpheap/memory_resource.hpp>
 
+#include "tests/host_only.hpp"
+
 namespace {
 
 using namespace warpheap;
-
-heap_options small_heap() {
-  return {.reserve_bytes = 64_MiB,
-          .backend = backend_kind::simt,
-          .refill_service = false,
-          .report_leaks = false};
-}
+using warpheap::testing::host_only;
 
 std::uintptr_t address(const void* p) { return reinterpret_cast<std::uintptr_t>(p); }
 
-struct allocators_test : testing::Test {
-  heap h{small_heap()};
+struct allocators_test : ::testing::Test {
+  heap h{host_only(64_MiB)};
   std::uint64_t live() { return h.stats().host.live_objects; }
 };
 
@@ -63,7 +59,7 @@ TEST_F(allocators_test, resource_throws_what_the_standard_says) {
 }
 
 TEST_F(allocators_test, resource_reports_wrong_pointers) {
-  heap_options quiet = small_heap();
+  heap_options quiet = host_only(64_MiB);
   int lines = 0;
   quiet.on_report = [&](const std::string&) { ++lines; };
   heap other(quiet);
@@ -81,7 +77,7 @@ TEST_F(allocators_test, resource_reports_wrong_pointers) {
 }
 
 TEST_F(allocators_test, resources_of_one_heap_are_equal) {
-  heap other(small_heap());
+  heap other(host_only(64_MiB));
   const memory_resource a(h), b(h), c(other);
   EXPECT_TRUE(a == b);
   EXPECT_FALSE(a == c);
@@ -126,7 +122,7 @@ TEST_F(allocators_test, allocator_in_containers) {
 }
 
 TEST_F(allocators_test, allocator_follows_the_contents) {
-  heap other(small_heap());
+  heap other(host_only(64_MiB));
   std::vector<int, allocator<int>> a(10, 1, allocator<int>(h)), b(20, 2, allocator<int>(other));
   swap(a, b);
   EXPECT_TRUE(a.get_allocator() == allocator<long>(other));

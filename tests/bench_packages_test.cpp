@@ -1,7 +1,6 @@
 // Reading Debian's package lists, and the reference graph built from them.
 #include "bench/debian_packages.hpp"
 
-#include <unistd.h>
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +10,7 @@
 
 #include "bench/command.hpp"
 #include "bench/graph_reference.hpp"
+#include "tests/temporary_files.hpp"
 
 namespace warpheap::bench {
 namespace {
@@ -125,20 +125,7 @@ TEST(BenchPackages, EmptyInput) {
   EXPECT_EQ(graph.offsets.size(), 1u);
 }
 
-class BenchPackageFiles : public ::testing::Test {
- protected:
-  void SetUp() override {
-    directory_ = std::filesystem::temp_directory_path()
-                 / ("warpheap-bench-packages-" + std::to_string(::getpid()));
-    std::filesystem::create_directories(directory_);
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-  std::string write(const std::string& name, const std::string& text) {
-    std::ofstream(directory_ / name, std::ios::binary) << text;
-    return (directory_ / name).string();
-  }
-  std::filesystem::path directory_;
-};
+class BenchPackageFiles : public testing::FolderTest {};
 
 TEST_F(BenchPackageFiles, ListsComeBeforeTheStatusFile) {
   const std::string status = write("status", "Package: s\nDepends: t\n");

@@ -1,11 +1,11 @@
 // Graphs from files, well-formed and not.
-#include <unistd.h>
 #include <filesystem>
 #include <fstream>
 
 #include <gtest/gtest.h>
 
 #include "bench/graph_reader.hpp"
+#include "tests/temporary_files.hpp"
 
 namespace warpheap::bench {
 namespace {
@@ -106,14 +106,13 @@ TEST(BenchEdgeList, MalformedLinesAreNamed) {
 }
 
 TEST(BenchReadGraph, FormIsToldByTheFirstLine) {
-  const auto path = std::filesystem::temp_directory_path()
-                    / ("warpheap-graph-" + std::to_string(::getpid()) + ".txt");
+  const std::string path = testing::temporary_file("graph.txt");
   std::ofstream(path) << head << "pattern general\n2 2 1\n1 2\n";
-  EXPECT_EQ(read_graph(path.string()).targets, (numbers{1}));
+  EXPECT_EQ(read_graph(path).targets, (numbers{1}));
   std::ofstream(path) << "5 6\n";
-  EXPECT_EQ(read_graph(path.string()).vertices(), 2u);
+  EXPECT_EQ(read_graph(path).vertices(), 2u);
   std::filesystem::remove(path);
-  EXPECT_THROW(read_graph(path.string()), bad_input);
+  EXPECT_THROW(read_graph(path), bad_input);
 }
 
 }  // namespace

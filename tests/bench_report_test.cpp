@@ -1,7 +1,6 @@
 // The table and the JSON file of the benchmark.
 #include "bench/report.hpp"
 
-#include <unistd.h>
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -12,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "bench/json.hpp"
+#include "tests/temporary_files.hpp"
 
 namespace warpheap::bench {
 namespace {
@@ -89,15 +89,8 @@ result sample(const std::string& name, check_state check) {
   return out;
 }
 
-class BenchReportFile : public ::testing::Test {
+class BenchReportFile : public testing::FolderTest {
  protected:
-  void SetUp() override {
-    directory_ = std::filesystem::temp_directory_path()
-                 / ("warpheap-bench-report-" + std::to_string(::getpid()));
-    std::filesystem::create_directories(directory_);
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
   options to(const std::string& name) const {
     options out;
     out.json_file = (directory_ / name).string();
@@ -111,7 +104,6 @@ class BenchReportFile : public ::testing::Test {
   }
 
   const machine where_{"simt", "A \"CPU\"", "no device", "1a2b3c", std::size_t{1} << 30, 2};
-  std::filesystem::path directory_;
   std::ostringstream out_;
 };
 

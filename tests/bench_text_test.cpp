@@ -1,7 +1,6 @@
 // Collecting text, and the reference index built from it.
 #include "bench/text_corpus.hpp"
 
-#include <unistd.h>
 #include <filesystem>
 #include <fstream>
 
@@ -9,29 +8,26 @@
 
 #include "bench/command.hpp"
 #include "bench/text_index_reference.hpp"
+#include "tests/temporary_files.hpp"
 
 namespace warpheap::bench {
 namespace {
 
-class BenchText : public ::testing::Test {
+class BenchText : public testing::FolderTest {
  protected:
   void SetUp() override {
-    directory_ = std::filesystem::temp_directory_path()
-                 / ("warpheap-bench-text-" + std::to_string(::getpid()));
-    std::filesystem::create_directories(directory_ / "sub");
+    FolderTest::SetUp();
+    std::filesystem::create_directory(directory_ / "sub");
   }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
   std::string write(const std::string& name, const std::string& text) {
-    const auto path = directory_ / name;
-    std::ofstream(path, std::ios::binary) << text;
+    const std::string path = FolderTest::write(name, text);
     using enum std::filesystem::perms;
     std::filesystem::permissions(path, owner_read | owner_write | group_read | others_read);
-    return path.string();
+    return path;
   }
   text_corpus load(const corpus_limits& limits = {}) const {
     return load_text_corpus({directory_.string()}, limits, {});
   }
-  std::filesystem::path directory_;
 };
 
 TEST_F(BenchText, FilesInTheOrderOfTheirPaths) {

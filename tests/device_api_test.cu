@@ -18,17 +18,22 @@ __device__ inline void expect(bool holds, std::uint32_t* broken) {
   if (!holds) atomicAdd(broken, 1u);
 }
 
+/// n threads, in blocks of 128 where there are more.
 template <class... Parameters, class... Arguments>
 void run(std::uint32_t n, void (*kernel)(Parameters...), Arguments&&... arguments) {
-  launch(blocks_for(n, block), block, kernel, std::forward<Arguments>(arguments)...);
+  const unsigned in_block = std::min(n, block);
+  launch(blocks_for(n, in_block), in_block, kernel, std::forward<Arguments>(arguments)...);
   synchronize();
 }
 
-/// In one block of n threads.
+/// Runs a kernel that has the heap as its first argument and what `expect` counts as its last;
+/// returns the count.
 template <class... Parameters, class... Arguments>
-void run_few(std::uint32_t n, void (*kernel)(Parameters...), Arguments&&... arguments) {
-  launch(1, n, kernel, std::forward<Arguments>(arguments)...);
-  synchronize();
+std::uint32_t broken_in(heap& h, std::uint32_t n, void (*kernel)(Parameters...),
+                        Arguments&&... arguments) {
+  shared_array<std::uint32_t> broken(1);
+  run(n, kernel, device_heap(h.device()), std::forward<Arguments>(arguments)..., broken.data());
+  return broken[0];
 }
 
 template <std::size_t Size>
@@ -59,9 +64,7 @@ __global__ void fixed_sizes(device_heap heap, std::uint32_t* broken) {
 
 TEST_F(DeviceApi, SizesKnownAtCompileTime) {
   heap h(options(512_MiB));
-  shared_array<std::uint32_t> broken(1);
-  run(threads, fixed_sizes, device_heap(h.device()), broken.data());
-  EXPECT_EQ(broken[0], 0u);
+  EXPECT_EQ(broken_in(h, threads, fixed_sizes), 0u);
   expect_empty(h);
 }
 
@@ -87,11 +90,9 @@ __global__ void many_objects(device_heap heap, void** all, unsigned most, std::u
 
 TEST_F(DeviceApi, ManyObjectsAtOnce) {
   heap h(quiet_options(512_MiB));
-  shared_array<std::uint32_t> broken(1);
   shared_array<void*> pointers(std::size_t{threads} * most_at_once);
   for (const unsigned most : {1u, 3u, 64u, 65u, most_at_once})
-    run(threads, many_objects, device_heap(h.device()), pointers.data(), most, broken.data());
-  EXPECT_EQ(broken[0], 0u);
+    EXPECT_EQ(broken_in(h, threads, many_objects, pointers.data(), most), 0u);
   expect_empty(h);
 }
 
@@ -157,13 +158,11 @@ __global__ void calloc_too_much(device_heap heap, std::uint32_t* broken) {
 
 TEST_F(DeviceApi, CallocGivesZeroes) {
   heap h(quiet_options(256_MiB));
-  shared_array<std::uint32_t> broken(1);
   for (const std::size_t size :
        {std::size_t{1}, std::size_t{7}, std::size_t{12}, std::size_t{24}, std::size_t{72},
         std::size_t{1000}, std::size_t{8192}, std::size_t{50000}})
-    run(threads, calloc_after_dirt, device_heap(h.device()), size, broken.data());
-  run_few(64, calloc_too_much, device_heap(h.device()), broken.data());
-  EXPECT_EQ(broken[0], 0u);
+    EXPECT_EQ(broken_in(h, threads, calloc_after_dirt, size), 0u);
+  EXPECT_EQ(broken_in(h, 64, calloc_too_much), 0u);
   EXPECT_EQ(errors(h.stats(), error_kind::out_of_memory), 3u * 64u);
   expect_empty(h);
 }
@@ -204,9 +203,7 @@ __global__ void realloc_chain(device_heap heap, unsigned rounds, std::uint32_t* 
 
 TEST_F(DeviceApi, ReallocKeepsTheContents) {
   heap h(options(512_MiB));
-  shared_array<std::uint32_t> broken(1);
-  run(threads, realloc_chain, device_heap(h.device()), 40u, broken.data());
-  EXPECT_EQ(broken[0], 0u);
+  EXPECT_EQ(broken_in(h, threads, realloc_chain, 40u), 0u);
   expect_empty(h);
   EXPECT_TRUE(h.errors().empty());
 }
@@ -240,9 +237,7 @@ __global__ void realloc_in_place(device_heap heap, std::uint32_t* broken) {
 
 TEST_F(DeviceApi, ReallocInPlace) {
   heap h(quiet_options(64_MiB));
-  shared_array<std::uint32_t> broken(1);
-  run_few(1, realloc_in_place, device_heap(h.device()), broken.data());
-  EXPECT_EQ(broken[0], 0u);
+  EXPECT_EQ(broken_in(h, 1, realloc_in_place), 0u);
   const heap_stats s = h.stats();
   EXPECT_EQ(s.device.live_objects, 1u);  // realloc of the 0-byte object
   EXPECT_EQ(s.device_large_objects, 0u);
@@ -277,11 +272,9 @@ __global__ void wrong_pointers(device_heap heap, void* of_host, void* outside,
 
 TEST_F(DeviceApi, PointersThatAreNoObjectsAreReported) {
   heap h(quiet_options(64_MiB));
-  shared_array<std::uint32_t> broken(1);
   void* of_host = h.malloc(100);
-  run_few(1, wrong_pointers, device_heap(h.device()), of_host, static_cast<void*>(broken.data()),
-          broken.data());
-  EXPECT_EQ(broken[0], 0u);
+  shared_array<int> outside(1);
+  EXPECT_EQ(broken_in(h, 1, wrong_pointers, of_host, static_cast<void*>(outside.data())), 0u);
   EXPECT_EQ(errors(h.stats(), error_kind::not_allocated), 2u * 9u);
   EXPECT_EQ(h.usable_size(of_host), 112u) << "the host's object was touched";
   h.free(of_host);
@@ -327,15 +320,11 @@ __global__ void not_alignments(device_heap heap, std::uint32_t* broken) {
 
 TEST_F(DeviceApi, AlignedAlloc) {
   heap h(quiet_options(256_MiB));
-  shared_array<std::uint32_t> broken(1);
-  run(threads, aligned, device_heap(h.device()), broken.data());
-  EXPECT_EQ(broken[0], 0u);
+  EXPECT_EQ(broken_in(h, threads, aligned), 0u);
   expect_empty(h);
-  run_few(2, aligned_above_pages, device_heap(h.device()), broken.data());
-  EXPECT_EQ(broken[0], 0u);
+  EXPECT_EQ(broken_in(h, 2, aligned_above_pages), 0u);
   expect_empty(h);
-  run_few(32, not_alignments, device_heap(h.device()), broken.data());
-  EXPECT_EQ(broken[0], 0u);
+  EXPECT_EQ(broken_in(h, 32, not_alignments), 0u);
   expect_empty(h);
   // What the ends of the longer runs gave back is all there.
   h.trim();
@@ -366,9 +355,8 @@ __global__ void things(device_heap heap, std::uint32_t* destroyed, std::uint32_t
 
 TEST_F(DeviceApi, MakeAlignsAsTheTypeWants) {
   heap h(options(64_MiB));
-  shared_array<std::uint32_t> destroyed(1), broken(1);
-  run(threads, things, device_heap(h.device()), destroyed.data(), broken.data());
-  EXPECT_EQ(broken[0], 0u);
+  shared_array<std::uint32_t> destroyed(1);
+  EXPECT_EQ(broken_in(h, threads, things, destroyed.data()), 0u);
   EXPECT_EQ(destroyed[0], threads);
   expect_empty(h);
 }
@@ -414,9 +402,7 @@ __global__ void all_calls_mixed(device_heap heap, unsigned rounds, std::uint32_t
 
 TEST_F(DeviceApi, AllCallsInDivergentLoops) {
   heap h(options(256_MiB));
-  shared_array<std::uint32_t> broken(1);
-  run(1024, all_calls_mixed, device_heap(h.device()), 100u, broken.data());
-  EXPECT_EQ(broken[0], 0u);
+  EXPECT_EQ(broken_in(h, 1024, all_calls_mixed, 100u), 0u);
   expect_empty(h);
   EXPECT_TRUE(h.errors().empty());
 }

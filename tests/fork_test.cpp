@@ -9,19 +9,14 @@
 #include <warpheap/heap.hpp>
 
 #include "host/host_heap.hpp"
+#include "tests/host_only.hpp"
 #include "tests/host_region.hpp"
 #include "tests/test_scale.hpp"
 
 namespace {
 
 using namespace warpheap;
-
-heap_options small_heap() {
-  return {.reserve_bytes = 256_MiB,
-          .backend = backend_kind::simt,
-          .refill_service = false,
-          .report_leaks = false};
-}
+using warpheap::testing::host_only;
 
 /// f() in a child; its exit status, or the negative signal that ended it.
 template <class F>
@@ -44,7 +39,7 @@ constexpr bool can_fork = true;
 
 TEST(fork_test, child_uses_the_heap_while_threads_of_the_parent_do) {
   if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
-  heap h(small_heap());
+  heap h(host_only(256_MiB));
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
   for (int t = 0; t < 3; ++t) {
@@ -91,7 +86,7 @@ TEST(fork_test, child_uses_the_heap_while_threads_of_the_parent_do) {
 
 TEST(fork_test, child_starts_threads_and_forks_again) {
   if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
-  heap h(small_heap());
+  heap h(host_only(256_MiB));
   h.free(h.malloc(10));
   EXPECT_EQ(in_child([&] {
               std::thread([&] { h.free(h.malloc(1000)); }).join();

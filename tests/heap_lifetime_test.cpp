@@ -10,20 +10,13 @@
 #include <vector>
 #include <warpheap/heap.hpp>
 
+#include "tests/host_only.hpp"
 #include "tests/test_scale.hpp"
 
 namespace {
 
 using namespace warpheap;
-
-heap_options small_heap() {
-  heap_options o;
-  o.reserve_bytes = 16_MiB;
-  o.backend = backend_kind::simt;
-  o.refill_service = false;
-  o.report_leaks = false;
-  return o;
-}
+using warpheap::testing::host_only;
 
 std::size_t mappings() {
   std::ifstream maps("/proc/self/maps");
@@ -35,7 +28,7 @@ std::size_t mappings() {
 TEST(heap_lifetime, a_thousand_heaps_come_and_go) {
   std::size_t before = 0;
   for (int i = 0; i < 1000; ++i) {
-    heap h(small_heap());
+    heap h(host_only(16_MiB));
     void* p = h.malloc(100);
     ASSERT_NE(p, nullptr);
     std::memset(p, 1, 100);
@@ -54,7 +47,7 @@ TEST(heap_lifetime, many_heaps_at_once) {
   std::vector<char*> objects;
   const std::size_t n = warpheap::testing::scaled<std::size_t>(200, 20);
   for (std::size_t i = 0; i < n; ++i) {
-    heaps.push_back(std::make_unique<heap>(small_heap()));
+    heaps.push_back(std::make_unique<heap>(host_only(16_MiB)));
     objects.push_back(static_cast<char*>(heaps.back()->malloc(50 + i)));
     std::memset(objects.back(), static_cast<int>(i), 50 + i);
   }
@@ -75,7 +68,7 @@ TEST(heap_lifetime, many_heaps_at_once) {
 }
 
 TEST(heap_lifetime, threads_come_and_go_with_live_objects) {
-  heap h(small_heap());
+  heap h(host_only(16_MiB));
   std::vector<char*> left;
   const int threads = warpheap::testing::scaled(2000);
   for (int i = 0; i < threads; ++i) {

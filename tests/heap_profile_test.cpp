@@ -19,18 +19,18 @@
 #include <vector>
 #include <warpheap/heap.hpp>
 
+#include "tests/host_only.hpp"
+#include "tests/temporary_files.hpp"
 #include "tests/test_scale.hpp"
 
 namespace {
 
 using namespace warpheap;
+using warpheap::testing::host_only;
+using warpheap::testing::temporary_file;
 
 heap_options profiled(std::size_t rate) {
-  heap_options o;
-  o.reserve_bytes = 256_MiB;
-  o.backend = backend_kind::simt;
-  o.refill_service = false;
-  o.report_leaks = false;
+  heap_options o = host_only(256_MiB);
   o.profile_rate = rate;
   return o;
 }
@@ -276,10 +276,6 @@ TEST(heap_profile_test, folded_stacks_add_up) {
 // --- the file, read by others
 // ---------------------------------------------------------------------
 
-std::string temporary(const char* name) {
-  return ::testing::TempDir() + "warpheap-" + std::to_string(getpid()) + "-" + name;
-}
-
 /// What a shell prints for the line.
 std::string output_of(const std::string& line) {
   std::string text;
@@ -298,7 +294,7 @@ void write_profile(const std::string& file) {
 }
 
 TEST(heap_profile_test, files_are_written_when_the_heap_goes) {
-  const std::string raw = temporary("heap.pb"), folded = temporary("heap.folded");
+  const std::string raw = temporary_file("heap.pb"), folded = temporary_file("heap.folded");
   write_profile(raw);
   write_profile(folded);
   std::ifstream a(raw, std::ios::binary), b(folded);
@@ -323,7 +319,7 @@ TEST(heap_profile_test, files_are_written_when_the_heap_goes) {
 
 TEST(heap_profile_test, pprof_of_go_reads_it) {
   if (std::system("command -v go >/dev/null 2>&1") != 0) GTEST_SKIP() << "go is not installed";
-  const std::string file = temporary("go.pb");
+  const std::string file = temporary_file("go.pb");
   write_profile(file);
   const std::string raw = output_of("go tool pprof -raw " + file + " 2>&1");
   EXPECT_NE(raw.find("inuse_space/bytes"), std::string::npos) << raw;
@@ -336,7 +332,7 @@ TEST(heap_profile_test, pprof_of_go_reads_it) {
 TEST(heap_profile_test, protoc_reads_it) {
   if (std::system("command -v protoc >/dev/null 2>&1") != 0)
     GTEST_SKIP() << "protoc is not installed";
-  const std::string file = temporary("protoc.pb");
+  const std::string file = temporary_file("protoc.pb");
   write_profile(file);
   const std::string text = output_of("protoc --decode_raw < " + file + " 2>&1");
   EXPECT_EQ(text.find("failed"), std::string::npos) << text;

@@ -2,24 +2,14 @@
 
 #include <gtest/gtest.h>
 #include <chrono>
-#include <fstream>
-#include <string>
 
+#include "bench/host/process_status.hpp"
 #include "tests/host_region.hpp"
 
 namespace {
 
 using namespace warpheap;
-
-std::size_t status_kib(const std::string& key) {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word) {
-    std::size_t value = 0;
-    if (word == key && status >> value) return value;
-  }
-  return 0;
-}
+using bench::host::status_kib;
 
 TEST(host_heaps, a_thousand_come_and_go_without_a_leak) {
   test::host_region region(std::size_t{8} << 20);

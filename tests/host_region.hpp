@@ -40,14 +40,18 @@ class host_region {
       return true;
     };
     s.decommit = [](void* self, std::byte* start, std::size_t n) {
-      static_cast<host_region*>(self)->decommitted += n;
+      auto& r = *static_cast<host_region*>(self);
+      if (r.refuse_decommit) return false;
+      r.decommitted += n;
       EXPECT_EQ(madvise(start, n, MADV_DONTNEED), 0);
+      return true;
     };
     s.needzero_after_decommit = false;
     return s;
   }
 
   std::atomic<bool> refuse{false};
+  std::atomic<bool> refuse_decommit{false};
   std::atomic<std::size_t> committed{0};
   std::atomic<std::size_t> decommitted{0};
 

@@ -213,17 +213,30 @@ TEST(page_allocator, agrees_with_page_by_page_books) {
         }
         default: {
           if (random() % 20 != 0) break;
-          std::size_t last_end = 0;
-          const std::size_t released = pages.scavenge([&](std::size_t first, std::size_t n) {
-            EXPECT_GE(first, last_end);
-            last_end = first + n;
-            for (std::size_t i = first; i < first + n; ++i) {
-              EXPECT_FALSE(m.allocated[i] || m.scavenged[i]);
-              m.scavenged[i] = true;
-            }
-          });
-          (void)released;
-          for (std::size_t i = 0; i < m.allocated.size(); ++i) {
+          // From the top down, so many pages at most, and all of them if that is not the limit.
+          const std::size_t most = random() % 2 == 0 ? page_allocation::npos : random() % 600;
+          const bool refuses = random() % 4 == 0;
+          std::size_t below = page_allocation::npos;
+          std::size_t sum = 0;
+          const std::size_t idle = pages.idle_pages();
+          const std::size_t released = pages.scavenge(
+              [&](std::size_t first, std::size_t n) {
+                EXPECT_LE(first + n, below);
+                below = first;
+                if (refuses && random() % 8 == 0) return false;
+                for (std::size_t i = first; i < first + n; ++i) {
+                  EXPECT_FALSE(m.allocated[i] || m.scavenged[i]);
+                  m.scavenged[i] = true;
+                }
+                sum += n;
+                return true;
+              },
+              most);
+          ASSERT_EQ(released, sum);
+          if (!refuses) {
+            ASSERT_EQ(released, std::min(most, idle));
+          }
+          for (std::size_t i = below; i < m.allocated.size() && !refuses; ++i) {
             ASSERT_TRUE(m.allocated[i] || m.scavenged[i]);
           }
         }
@@ -254,6 +267,82 @@ TEST(page_allocator, everything_freed_is_one_run_again) {
   std::shuffle(firsts.begin(), firsts.end(), random);
   for (std::size_t f : firsts) pages.free(f, 7);
   EXPECT_EQ(pages.alloc(40 * chunk_pages).first, 0u);
+}
+
+/// What scavenge gives back, as runs in its order.
+std::vector<std::pair<std::size_t, std::size_t>> scavenged(page_allocator& pages,
+                                                           std::size_t most) {
+  std::vector<std::pair<std::size_t, std::size_t>> runs;
+  std::size_t sum = 0;
+  const std::size_t released = pages.scavenge(
+      [&](std::size_t first, std::size_t n) {
+        runs.emplace_back(first, n);
+        sum += n;
+        return true;
+      },
+      most);
+  EXPECT_EQ(released, sum);
+  return runs;
+}
+
+using runs = std::vector<std::pair<std::size_t, std::size_t>>;
+constexpr std::size_t all = page_allocation::npos;
+
+TEST(page_allocator, scavenges_from_the_top_down) {
+  page_allocator pages(4);
+  pages.grow(0, 2);
+  pages.grow(3, 1);
+  EXPECT_EQ(scavenged(pages, all), runs());  // never touched
+  pages.allocate_range(0, 2 * chunk_pages);
+  pages.allocate_range(3 * chunk_pages, chunk_pages);
+  EXPECT_EQ(scavenged(pages, all), runs());  // nothing free
+  pages.free(10, 20);
+  pages.free(500, 30);  // across a border of chunks
+  pages.free(3 * chunk_pages + 63, 2);
+  EXPECT_EQ(scavenged(pages, 1), (runs{{3 * chunk_pages + 64, 1}}));
+  EXPECT_EQ(scavenged(pages, 3), (runs{{3 * chunk_pages + 63, 1}, {528, 2}}));
+  EXPECT_EQ(scavenged(pages, 28), (runs{{500, 28}}));
+  EXPECT_EQ(scavenged(pages, 5), (runs{{25, 5}}));
+  // What comes free above is found again; what has no memory is passed over.
+  pages.free(600, 64);
+  pages.free(700, 10, /*scavenged=*/true);
+  EXPECT_EQ(scavenged(pages, 0), runs());
+  EXPECT_EQ(scavenged(pages, all), (runs{{600, 64}, {10, 15}}));
+  EXPECT_EQ(pages.idle_pages(), 0u);
+  EXPECT_EQ(scavenged(pages, all), runs());
+}
+
+TEST(page_allocator, scavenges_what_a_cache_and_another_allocator_leave) {
+  page_allocator pages(2), other(2);
+  pages.grow(0, 1);
+  other.grow(1, 1);
+  pages.allocate_range(0, chunk_pages);
+  pages.free(128, 64);
+  page_cache cache = pages.alloc_to_cache();
+  EXPECT_EQ(scavenged(pages, all), runs());
+  cache.flush(pages);
+  EXPECT_EQ(scavenged(pages, all), (runs{{128, 64}}));
+  other.allocate_range(chunk_pages, 7);
+  other.free(chunk_pages, 7);
+  other.hand_over(1, 1, pages);
+  EXPECT_EQ(scavenged(other, all), runs());
+  EXPECT_EQ(scavenged(pages, all), (runs{{chunk_pages, 7}}));
+}
+
+TEST(page_allocator, refused_memory_is_offered_again) {
+  page_allocator pages(1);
+  pages.grow(0, 1);
+  pages.allocate_range(0, 100);
+  pages.free(10, 5);
+  pages.free(20, 5);
+  std::vector<std::size_t> offered;
+  EXPECT_EQ(pages.scavenge([&](std::size_t first, std::size_t) {
+    offered.push_back(first);
+    return first == 20;
+  }),
+            5u);
+  EXPECT_EQ(offered, (std::vector<std::size_t>{20, 10}));
+  EXPECT_EQ(scavenged(pages, all), (runs{{10, 5}}));
 }
 
 TEST(page_allocator, misuse_aborts) {

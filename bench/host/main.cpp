@@ -10,19 +10,10 @@
 #include <iterator>
 #include <string>
 
+#include "bench/host/process_status.hpp"
 #include "bench/host/workloads.hpp"
 
 namespace {
-
-std::size_t status_kib(const char* key) {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word) {
-    std::size_t value = 0;
-    if (word == key && status >> value) return value;
-  }
-  return 0;
-}
 
 bool is_loaded(const std::string& library) {
   std::ifstream maps("/proc/self/maps");

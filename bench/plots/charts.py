@@ -44,19 +44,26 @@ def _values(results, prefix, name):
                    for one in case["operations"] if name in one["at"]})
 
 
-def over_size(results, each):
-    prefix = f"survey/allocation/{each}"
+def _malloc_and_free(results, prefix, size_name, label, caption):
+    """A panel for malloc and one for free over a size, where there are most objects; the caption is
+    told how many."""
     counts = _values(results, prefix, "objects")
     if not counts:
         return None
     figure, axes = panels(2)
-    drawn = [_rate_lines(a, results, prefix, what, "size_bytes",
-                         lambda at: at["objects"] == counts[-1])
-             for a, what in zip(axes, ("malloc", "free"))]
-    for a in axes:
-        a.set_xlabel("size of an object (bytes)")
-    return any(drawn) and (figure, f"Throughput over size, {counts[-1]:,} objects, one a {each}; warm "
-                                   "medians, bars from p5 to p95. bump: nothing can be faster.")
+    drawn = False
+    for a, what in zip(axes, ("malloc", "free")):
+        drawn |= _rate_lines(a, results, prefix, what, size_name,
+                             lambda at: at["objects"] == counts[-1])
+        a.set_xlabel(label)
+    return (figure, caption(f"{counts[-1]:,} objects")) if drawn else None
+
+
+def over_size(results, each):
+    return _malloc_and_free(
+        results, f"survey/allocation/{each}", "size_bytes", "size of an object (bytes)",
+        lambda objects: f"Throughput over size, {objects}, one a {each}; warm medians, bars from p5 "
+                        "to p95. bump: nothing can be faster.")
 
 
 def over_threads(results, each):
@@ -75,16 +82,9 @@ def over_threads(results, each):
 
 
 def over_mixed_size(results, each):
-    prefix = f"survey/mixed/{each}"
-    counts = _values(results, prefix, "objects")
-    if not counts:
-        return None
-    figure, axes = panels(2)
-    for a, what in zip(axes, ("malloc", "free")):
-        _rate_lines(a, results, prefix, what, "max_size_bytes",
-                    lambda at: at["objects"] == counts[-1])
-        a.set_xlabel("N (bytes)")
-    return figure, f"Sizes uniform from 4 to N bytes, {counts[-1]:,} objects, one a {each}."
+    return _malloc_and_free(
+        results, f"survey/mixed/{each}", "max_size_bytes", "N (bytes)",
+        lambda objects: f"Sizes uniform from 4 to N bytes, {objects}, one a {each}.")
 
 
 def lanes(results):

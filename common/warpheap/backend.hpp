@@ -25,8 +25,14 @@ class memory_backend {
   /// Address space for pages, 4 MiB aligned, populated by touch; nullptr when refused.
   virtual std::byte* reserve(std::size_t bytes) = 0;
   virtual void release(std::byte* base, std::size_t bytes) noexcept = 0;
-  /// Gives the memory behind whole pages back to the system; false when the backend cannot.
+  /// Whether `discard` is of use here.
+  virtual bool can_discard() const = 0;
+  /// Gives the memory behind whole pages back to the system; false, and it stays, when the system
+  /// refuses or the backend cannot.
   virtual bool discard(std::byte* address, std::size_t bytes) noexcept = 0;
+  /// Has every touch of whole pages end in a signal, or ends that; false when the system refuses or
+  /// the backend cannot.
+  virtual bool forbid(std::byte* address, std::size_t bytes, bool touch) noexcept = 0;
   /// True when discarded pages do not read as zero afterwards.
   virtual bool dirty_after_discard() const = 0;
 

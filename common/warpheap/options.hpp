@@ -42,6 +42,17 @@ struct heap_options {
   /// service thread shares the cores with the kernels.
   std::uint64_t refill_timeout_ns = 0;
 
+  /// Bytes of memory that the heap's pages and the host's records may have at once; 0: no limit.
+  /// Before an allocation would exceed it, free pages give their memory back to the system; if that
+  /// is not enough, the answer is nullptr, as when the reservation is used up. On CUDA nothing can
+  /// be given back, and it is a limit for pages ever used. Can be changed by
+  /// heap::set_memory_limit.
+  std::size_t memory_limit = 0;
+
+  /// The refill service gives the memory of free pages back to the system when it was not used for
+  /// some seconds, in 1 % of its time. CPU backend.
+  bool scavenge = true;
+
   /// Start the thread that serves refill requests. Without it kernels live on the initial stock.
   bool refill_service = true;
 
@@ -89,10 +100,10 @@ struct heap_options {
   void validate() const;
 
   /// These options, changed by the environment variable WARPHEAP ("key=value,key=value"). Keys:
-  /// reserve, stock, events, profile, quarantine (numbers with K, M, G), backend (auto|cuda|simt),
-  /// timeout_us, profile_file, trace, print_state (names of files), service, leaks, annotate,
-  /// red_zones, clobberfree, efence, sbrk (0|1). An unknown key or a bad value is ignored; a
-  /// process says so once, on standard error.
+  /// reserve, stock, memory_limit, events, profile, quarantine (numbers with K, M, G), backend
+  /// (auto|cuda|simt), timeout_us, profile_file, trace, print_state (names of files), service,
+  /// scavenge, leaks, annotate, red_zones, clobberfree, efence, sbrk (0|1). An unknown key or a bad
+  /// value is ignored; a process says so once, on standard error.
   heap_options with_environment() const;
   static heap_options from_environment();
 

@@ -26,9 +26,18 @@ std::unique_ptr<device_operations> make_operations(backend_kind kind, const heap
 page_source source_of(memory_backend& memory) {
   page_source source;
   source.context = &memory;
-  source.decommit = [](void* context, std::byte* start, std::size_t bytes) {
-    (void)static_cast<memory_backend*>(context)->discard(start, bytes);
-  };
+  if (memory.can_discard()) {
+    source.decommit = [](void* context, std::byte* start, std::size_t bytes) {
+      return static_cast<memory_backend*>(context)->discard(start, bytes);
+    };
+    source.fault = [](void* context, std::byte* start, std::size_t bytes) {
+      auto& m = *static_cast<memory_backend*>(context);
+      return m.discard(start, bytes) && m.forbid(start, bytes, true);
+    };
+    source.unfault = [](void* context, std::byte* start, std::size_t bytes) {
+      return static_cast<memory_backend*>(context)->forbid(start, bytes, false);
+    };
+  }
   source.needzero_after_decommit = memory.dirty_after_discard();
   return source;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <iterator>
 
 namespace warpheap {
@@ -44,15 +45,36 @@ void error_log::note_device(const device_state& state) {
   for (const std::string& line : lines) say(line);
 }
 
+void error_log::note_out_of_memory(std::size_t bytes, std::size_t in_use) noexcept {
+  try {
+    std::vector<std::string> lines;
+    {
+      const std::lock_guard lock(mutex_);
+      keep({error_kind::out_of_memory, bytes},
+           "cannot allocate " + std::to_string(bytes) + "-byte block (" + std::to_string(in_use)
+               + " in use)",
+           lines);
+    }
+    for (const std::string& line : lines) say(line);
+  } catch (const std::exception&) {
+    // The process has no memory either, and nothing is left to say it with.
+  }
+}
+
 /// mutex_ is held. What is to be said comes into `lines`.
 void error_log::keep(error_record record, std::vector<std::string>& lines) {
+  char address[32];
+  std::snprintf(address, sizeof address, "%#llx", static_cast<unsigned long long>(record.address));
+  keep(record, address, lines);
+}
+
+void error_log::keep(error_record record, const std::string& what,
+                     std::vector<std::string>& lines) {
   constexpr unsigned most = 8;
   if (recent_.size() == error_ring_slots) recent_.pop_front();
   recent_.push_back(record);
   if (++said_ > most) return;
-  char address[32];
-  std::snprintf(address, sizeof address, "%#llx", static_cast<unsigned long long>(record.address));
-  lines.push_back(std::string("warpheap: ") + to_string(record.kind) + ": " + address
+  lines.push_back(std::string("warpheap: ") + to_string(record.kind) + ": " + what
                   + (said_ == most ? " (further errors are counted, see heap::errors())" : ""));
 }
 

@@ -22,6 +22,9 @@ class error_log {
   void say(const std::string& line) const;
   /// An error that the host detected at p.
   void note(error_kind kind, const void* p);
+  /// An allocation of so many bytes failed, while pages of `in_use` bytes were in use. Counted by
+  /// who failed, not here. Throws nothing: there may be no memory for a record.
+  void note_out_of_memory(std::size_t bytes, std::size_t in_use) noexcept;
   /// Takes over what kernels have recorded since the last time.
   void note_device(const device_state& state);
 
@@ -32,6 +35,7 @@ class error_log {
 
  private:
   void keep(error_record record, std::vector<std::string>& lines);
+  void keep(error_record record, const std::string& what, std::vector<std::string>& lines);
 
   const heap_options& options_;
   mutable std::mutex mutex_;  // guards what follows

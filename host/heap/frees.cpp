@@ -22,9 +22,7 @@ void heap::impl::after_free(void* p, free_status status) {
   switch (status) {
     case free_status::null:
     case free_status::zero_size: return;
-    case free_status::ok:
-      if (service != nullptr) service->pages_came_free();
-      return;
+    case free_status::ok: return after_pages();
     case free_status::device_page:
     case free_status::foreign: return errors.note(error_kind::foreign_pointer, p);
     case free_status::interior: return errors.note(error_kind::interior_pointer, p);

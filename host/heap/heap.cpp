@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+#include <warpheap/bits.hpp>
 
 #include "host/heap/impl.hpp"
 
@@ -26,19 +27,29 @@ void heap::free(void* p) noexcept {
 
 /// Where the fast path found no slot.
 void* heap::impl::malloc(std::size_t size) noexcept {
-  return top == nullptr ? objects.malloc_slow(size, contents::no_pointers)
-                        : layer_malloc(*top, size, contents::no_pointers);
+  return or_out_of_memory(top == nullptr ? objects.malloc_slow(size, contents::no_pointers)
+                                         : layer_malloc(*top, size, contents::no_pointers),
+                          size);
+}
+
+/// An allocation is answered with nullptr for want of memory.
+void heap::impl::note_out_of_memory(std::size_t bytes) noexcept {
+  errors.note_out_of_memory(bytes, objects.bytes_in_use());
 }
 
 void* heap::calloc(std::size_t count, std::size_t size) noexcept {
-  if (impl_->top != nullptr) [[unlikely]]
-    return layer_calloc(*impl_->top, count, size, contents::no_pointers);
-  return impl_->objects.calloc(count, size);
+  void* p = impl_->top != nullptr ? layer_calloc(*impl_->top, count, size, contents::no_pointers)
+                                  : impl_->objects.calloc(count, size);
+  // A product that overflows is more than there can be.
+  return impl_->or_out_of_memory(p,
+                                 bits::mul_overflows(count, size) ? ~std::size_t{0} : count * size);
 }
 void* heap::aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
-  if (impl_->top != nullptr) [[unlikely]]
-    return layer_aligned_alloc(*impl_->top, alignment, size, contents::no_pointers);
-  return impl_->objects.aligned_alloc(alignment, size);
+  void* p = impl_->top != nullptr
+                ? layer_aligned_alloc(*impl_->top, alignment, size, contents::no_pointers)
+                : impl_->objects.aligned_alloc(alignment, size);
+  // Another alignment is no question of memory.
+  return bits::is_power_of_two(alignment) ? impl_->or_out_of_memory(p, size) : p;
 }
 
 void* heap::realloc(void* p, std::size_t size) noexcept {

@@ -32,6 +32,12 @@ struct heap::impl {
 
   // heap.cpp. What fast paths end in is not inlined: it would make them save registers.
   [[gnu::noinline]] void* malloc(std::size_t size) noexcept;
+  void* or_out_of_memory(void* p, std::size_t bytes) noexcept {
+    if (p == nullptr) [[unlikely]]
+      note_out_of_memory(bytes);
+    return p;
+  }
+  void note_out_of_memory(std::size_t bytes) noexcept;
   std::size_t usable_size(const void* p) {
     return top == nullptr ? objects.usable_size(p) : top->usable_size(p);
   }
@@ -42,6 +48,10 @@ struct heap::impl {
   [[gnu::noinline]] void free(void* p) noexcept;
   free_status free_host_object(void* p) { return top == nullptr ? objects.free(p) : top->free(p); }
   void after_free(void* p, free_status status);
+  /// Pages of the host came free: kernels that were denied some may ask again.
+  void after_pages() {
+    if (service != nullptr) service->pages_came_free();
+  }
   void free_device_object(void* p);
   bool start_device_frees();
   wrong_frees collect_host_frees();
@@ -57,6 +67,9 @@ struct heap::impl {
   // stats.cpp
   heap_stats count();
   void add_device(heap_stats& s);
+
+  // memory.cpp
+  memory_stats memory() const;
 
   // observe.cpp
   device_events take_events();

@@ -36,6 +36,7 @@ heap::impl::impl(heap_options o)
       arrays(*chosen.memory, options, have_kernels),
       objects(arrays.view().base, arrays.view().bytes, source_of(*chosen.memory)),
       operations(make_operations(chosen.memory->kind(), arrays.view())) {
+  if (options.memory_limit != 0) objects.set_memory_limit(options.memory_limit);
   make_layers();
   if (top == nullptr) direct = objects.id();
   if (operations == nullptr) return;
@@ -60,6 +61,8 @@ heap::impl::impl(heap_options o)
       std::chrono::milliseconds(1));
   service = std::make_unique<refill_service>(*arrays.view().queue, objects, std::move(idle_work),
                                              longest_sleep);
+  if (options.scavenge && chosen.memory->can_discard())
+    service->each_interval([this] { objects.scavenge_step(); });
   if (options.refill_service) service->start();
 }
 

@@ -117,6 +117,33 @@ void add_queue(text& t, const refill_queue& q, const device_state& s) {
           s.denied.value >> 32 == q.host_epoch ? ", and none came free since" : " once");
 }
 
+/// `bits`: the stock's level 0, a bit for each free page.
+void add_stock(text& t, const std::vector<std::uint64_t>& bits, const device_state& s) {
+  std::uint64_t pages = 0, runs = 0, longest = 0, length = 0;
+  for (std::size_t p = 0; p < bits.size() * 64; ++p) {
+    const bool free = (bits[p / 64] >> (p % 64) & 1) != 0;
+    if (free && length == 0) ++runs;
+    if (free) ++pages;
+    length = free ? length + 1 : 0;
+    longest = std::max(longest, length);
+  }
+  t.add("\nstock: %" PRIu64 " of the %" PRIu64 " pages that kernels have are free, in %" PRIu64
+        " runs, the longest of %" PRIu64 "%s\n",
+        pages, s.device_pages.value, runs, longest,
+        s.pressure.value != 0 ? "; it ran dry: empty spans are retired at once" : "");
+}
+
+void add_observed(text& t, const device_observation& o, const heap_stats& s, const char* unit) {
+  if (o.active != 0) t.add("\nlatencies of observed kernels\n");
+  add_latency(t, "malloc", s.device_malloc_latency, unit);
+  add_latency(t, "free", s.device_free_latency, unit);
+  add_latency(t, "failures", s.device_failure_latency, unit);
+  const std::uint64_t events = o.events_so_far.value, slots = o.event_slots;
+  if (slots != 0)
+    t.add("events: %" PRIu64 " of %" PRIu64 " wait for the host, %" PRIu64 " lost\n",
+          std::min(events, slots), slots, events - std::min(events, slots));
+}
+
 }  // namespace
 
 std::string heap::impl::state_text() {
@@ -127,38 +154,19 @@ std::string heap::impl::state_text() {
         static_cast<void*>(view.base), to_string(chosen.memory->kind()),
         chosen.memory->device_name().c_str());
   t.add_text(to_string(s));
-  const std::lock_guard lock(device_mutex);
-  if (operations == nullptr) return t.take();
-
-  const device_state state = operations->read_state();
-  add_classes(t, s.device_classes, state.observed.active != 0);
-  // The stock's level 0: a bit for each free page.
-  std::vector<std::uint64_t> words(level_words(view.pages, 0));
-  chosen.memory->copy_to_host(words.data(), view.stock, words.size() * sizeof words[0]);
-  std::uint64_t runs = 0, longest = 0, length = 0, pages = 0;
-  for (std::uint32_t p = 0; p < view.pages; ++p) {
-    const bool free = (words[p / 64] >> (p % 64) & 1) != 0;
-    runs += free && length == 0;
-    length = free ? length + 1 : 0;
-    pages += free;
-    longest = std::max(longest, length);
+  if (operations != nullptr) {
+    const std::lock_guard lock(device_mutex);
+    const device_state state = operations->read_state();
+    std::vector<std::uint64_t> stock(level_words(view.pages, 0));
+    chosen.memory->copy_to_host(stock.data(), view.stock, stock.size() * sizeof stock[0]);
+    add_classes(t, s.device_classes, state.observed.active != 0);
+    add_stock(t, stock, state);
+    add_queue(t, *view.queue, state);
+    add_observed(t, state.observed, s,
+                 chosen.memory->kind() == backend_kind::cuda ? "cycles" : "ns");
   }
-  t.add("\nstock: %" PRIu64 " of the %" PRIu64 " pages that kernels have are free, in %" PRIu64
-        " runs, the longest of %" PRIu64 "%s\n",
-        pages, state.device_pages.value, runs, longest,
-        state.pressure.value != 0 ? "; it ran dry: empty spans are retired at once" : "");
-  add_queue(t, *view.queue, state);
-
-  const char* unit = chosen.memory->kind() == backend_kind::cuda ? "cycles" : "ns";
-  if (state.observed.active != 0) t.add("\nlatencies of observed kernels\n");
-  add_latency(t, "malloc", s.device_malloc_latency, unit);
-  add_latency(t, "free", s.device_free_latency, unit);
-  add_latency(t, "failures", s.device_failure_latency, unit);
-  if (const std::uint64_t slots = state.observed.event_slots; slots != 0) {
-    const std::uint64_t events = state.observed.events_so_far.value;
-    t.add("events: %" PRIu64 " of %" PRIu64 " wait for the host, %" PRIu64 " lost\n",
-          std::min(events, slots), slots, events - std::min(events, slots));
-  }
+  t.add("\nhost\n");
+  t.add_text(to_string(memory()));
   return t.take();
 }
 

@@ -149,6 +149,7 @@ profile_layer::bucket* profile_layer::bucket_of(void* const* stack, int depth, s
   b->depth = depth;
   std::copy_n(stack, depth, b->stack);
   head = b;
+  bucket_bytes_.fetch_add(bucket::size_for(depth), std::memory_order_relaxed);
   return b;
 }
 

@@ -33,6 +33,8 @@ class profile_layer final : public object_layer {
   void start() { started_.store(true, std::memory_order_relaxed); }
   /// What was sampled so far. Other calls may go on meanwhile.
   heap_profile snapshot();
+  /// Bytes of the records of call stacks.
+  std::size_t bucket_bytes() const { return bucket_bytes_.load(std::memory_order_relaxed); }
 
  private:
   static constexpr int max_depth = 48;
@@ -56,6 +58,7 @@ class profile_layer final : public object_layer {
   std::array<std::atomic<std::uint32_t>, 4096> filter_{};
   std::mutex mutex_;  // guards the lists of buckets, which only grow
   std::array<bucket*, heads> buckets_{};
+  std::atomic<std::size_t> bucket_bytes_{0};  // relaxed: a figure
 };
 
 }  // namespace warpheap

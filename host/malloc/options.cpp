@@ -94,6 +94,8 @@ void process_options::set(const char* key, const char* value) {
   std::size_t bytes = 0;
   if (is("reserve")) {
     if (read_size(value, bytes) && bytes >= min_reserve_bytes) reserve_bytes = bytes;
+  } else if (is("memory_limit")) {
+    if (read_size(value, bytes)) memory_limit = bytes;
   } else if (is("profile")) {
     if (read_size(value, bytes)) layers.profile_rate = bytes;
   } else if (is("profile_file")) {

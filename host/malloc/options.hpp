@@ -11,10 +11,11 @@ namespace warpheap {
 const char* early_environment(const char* name);
 
 /// What the environment variable WARPHEAP says of the heap of a process, as
-/// heap_options::with_environment and without malloc: the keys reserve and those of profile and
-/// debug modes. Others, and bad values, are passed over.
+/// heap_options::with_environment and without malloc: the keys reserve, memory_limit and those of
+/// profile and debug modes. Others, and bad values, are passed over.
 struct process_options {
   std::size_t reserve_bytes = 0;  ///< 0: not given
+  std::size_t memory_limit = 0;   ///< 0: none
   const char* profile_file = "";
   layer_options layers;
 

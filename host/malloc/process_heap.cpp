@@ -42,9 +42,9 @@ bool commit(void*, std::byte* start, std::size_t bytes) {
   return mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0;
 }
 
-void decommit(void*, std::byte* start, std::size_t bytes) {
+bool decommit(void*, std::byte* start, std::size_t bytes) {
   const keep_errno keep;
-  (void)madvise(start, bytes, MADV_DONTNEED);
+  return madvise(start, bytes, MADV_DONTNEED) == 0;
 }
 
 alignas(host_heap) constinit std::byte heap_memory[sizeof(host_heap)];
@@ -99,6 +99,7 @@ object_layer& process_heap::make() {
   source.needzero_after_decommit = false;
   // Neither is ever destroyed: other threads and late destructors go on to use them.
   heap = new (heap_memory) host_heap(r.base, r.bytes, source);
+  if (options.memory_limit != 0) heap->set_memory_limit(options.memory_limit);
   const layer_reports reports{nullptr,
                               [](void*, error_kind kind, const void* p) { report(kind, p); }};
   auto* layers = new (chain_memory) layer_chain(*heap, options.layers, reports);

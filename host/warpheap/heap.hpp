@@ -15,6 +15,7 @@
 #include <warpheap/error.hpp>
 #include <warpheap/heap_profile.hpp>
 #include <warpheap/heap_view.hpp>
+#include <warpheap/memory_stats.hpp>
 #include <warpheap/options.hpp>
 
 namespace warpheap {
@@ -100,13 +101,21 @@ struct heap_stats {
 /// Several lines for people, sums shown.
 std::string to_string(const heap_stats& stats);
 
+/// One JSON object: what kernels have and did. Its member "schema" is the version of its form, as
+/// in the one of memory_stats, which is about the host. Names are those of the struct without
+/// "device_"; "classes" has those of which there is something to say, "latency" the buckets of each
+/// kind up to the last that is not 0.
+std::string to_json(const heap_stats& stats);
+inline constexpr int heap_stats_schema = 1;
+
 /// A heap for kernels and host code.
 ///
-/// malloc, calloc, realloc, aligned_alloc, free, usable_size and profile are thread-safe and may be
-/// called while kernels run. synchronize, stats, trim, reset, errors, take_device_events,
-/// state_text, print_state and the destructor wait for all kernels of the backend and need that no
-/// other call and no kernel uses the heap meanwhile. They throw what a failed kernel throws that
-/// nobody has synchronised with yet, and can be called again.
+/// malloc, calloc, realloc, aligned_alloc, free, usable_size, acquire_stack, release_stack, memory,
+/// set_memory_limit and profile are thread-safe and may be called while kernels run. synchronize,
+/// stats, trim, reset, errors, take_device_events, state_text, print_state and the destructor wait
+/// for all kernels of the backend and need that no other call and no kernel uses the heap
+/// meanwhile. They throw what a failed kernel throws that nobody has synchronised with yet, and can
+/// be called again.
 class heap {
  public:
   /// Options from the environment variable WARPHEAP and the defaults.
@@ -137,6 +146,18 @@ class heap {
   /// Bytes that may be used at p; 0 for what is no live host object.
   std::size_t usable_size(const void* p) const noexcept;
 
+  /// A scratch stack: `bytes` rounded up to a power of two, at least 2 KiB, aligned as asked, up to
+  /// a page (8 KiB). Contents are indeterminate. nullptr when there is no room, and for another
+  /// alignment. It is no object: free refuses it and reset leaves it; it has to be released before
+  /// the heap goes. Sizes below 32 KiB come from a cache of the thread, without a lock.
+  /// warpheap/scratch_stack.hpp has an owner for it. Method: the Go runtime's stack pools.
+  void* acquire_stack(std::size_t bytes, std::size_t alignment = 16) noexcept;
+  /// bytes and alignment as in acquire_stack, by any thread; nullptr is ignored. Aborts when there
+  /// is no such stack at p.
+  void release_stack(void* p, std::size_t bytes, std::size_t alignment = 16) noexcept;
+  /// Bytes that acquire_stack gives; 0 for an alignment or a size that it does not.
+  static std::size_t stack_size(std::size_t bytes, std::size_t alignment = 16) noexcept;
+
   /// The heap as kernels see it: pass it by value as `warpheap::device_heap`. Throws heap_error in
   /// a build that has no kernels (WARPHEAP_SIMT off and no CUDA).
   heap_view device() const;
@@ -145,6 +166,11 @@ class heap {
   void synchronize();
   /// Counts everything. O(pages in use).
   heap_stats stats();
+  /// Where the memory is and what was done with it, of the host's side: at any time, also while
+  /// kernels run and other threads use the heap. O(threads), takes the locks of the slow paths.
+  memory_stats memory() const;
+  /// heap_options::memory_limit from now on; 0: none. At any time.
+  void set_memory_limit(std::size_t bytes) noexcept;
   /// Gives everything empty back: spans to pages, pages of the device to the host, memory of free
   /// pages to the system. Returns the bytes given back to the system.
   std::size_t trim();
@@ -157,7 +183,8 @@ class heap {
   /// With a trace or a profile, synchronize() and what calls it take them for these. At rest.
   device_events take_device_events();
   /// The whole heap as text for people: both sides, every class with its spans and counters, the
-  /// stock, the queue of refills, latencies and events. For reading, not for parsing. At rest.
+  /// stock, the queue of refills, latencies and events, and the text of memory(). For reading, not
+  /// for parsing: that is what to_json is for. At rest.
   std::string state_text();
   void print_state(std::FILE* to = stderr);
 
@@ -179,6 +206,10 @@ class heap {
   void start_refill_service();
 
  private:
+  friend class region;
+  std::byte* take_region_chunk(std::size_t bytes) noexcept;
+  void give_region_chunk(std::byte* start) noexcept;
+
   struct impl;
   std::unique_ptr<impl> impl_;
 };

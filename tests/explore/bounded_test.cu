@@ -21,6 +21,11 @@ __global__ void take_one(device_heap heap, ownership* owners, std::size_t size, 
   if (*out != nullptr) owners->take(*out, size);
 }
 
+/// A warp of one lane that takes an object.
+simt::explored_kernel taking(small_heap& h, std::size_t size, void** out) {
+  return explored(1, 1, take_one, h.device(), h.owners(), size, out);
+}
+
 void give_one(small_heap& h, void* p, std::size_t size) {
   if (p == nullptr) return;
   h.owners()->give(p, size);
@@ -31,9 +36,7 @@ TEST(Bounded, TwoWarpsShareAWarmWord) {
   explore_all(bounded_by::preemptions, 5, [](const simt::explore_options& o) {
     small_heap h(1);
     warm_up(h, 128);
-    run_schedule(o, {explored(1, 1, take_and_free, h.device(), h.owners(), 128u, 1u, 1u),
-                     explored(1, 1, take_and_free, h.device(), h.owners(), 128u, 1u, 1u)});
-    h.check_at_rest();
+    run_schedule(o, {churning(h, 1, 128, 1, 1), churning(h, 1, 128, 1, 1)});
     exhaust(h, 128, 2);
   });
 }
@@ -43,14 +46,12 @@ TEST(Bounded, ThreeWarpsWantTheTwoSlotsThereAre) {
     small_heap h(1);
     warm_up(h, 128);
     void* taken[3] = {};
-    run_schedule(o, {explored(1, 1, take_one, h.device(), h.owners(), 128u, &taken[0]),
-                     explored(1, 1, take_one, h.device(), h.owners(), 128u, &taken[1]),
-                     explored(1, 1, take_one, h.device(), h.owners(), 128u, &taken[2])});
+    run_schedule(o,
+                 {taking(h, 128, &taken[0]), taking(h, 128, &taken[1]), taking(h, 128, &taken[2])});
     // Nobody frees meanwhile: two get an object in every schedule.
     if ((taken[0] != nullptr) + (taken[1] != nullptr) + (taken[2] != nullptr) != 2)
       throw std::runtime_error("not two of three got an object");
     for (void* p : taken) give_one(h, p, 128);
-    h.check_at_rest();
     exhaust(h, 128, 2);
   });
 }
@@ -66,11 +67,8 @@ TEST(Bounded, AWarpFreesWhileAnotherSearches) {
     void* freed[2] = {h.kept[0], h.kept[2]};
     h.kept = {h.kept[1], h.kept[3]};
     void* taken = nullptr;
-    run_schedule(o, {explored(1, 1, take_one, h.device(), h.owners(), 64u, &taken),
-                     explored(1, 1, free_pointer, h.device(), freed[0]),
-                     explored(1, 1, free_pointer, h.device(), freed[1])});
+    run_schedule(o, {taking(h, 64, &taken), freeing(h, freed[0]), freeing(h, freed[1])});
     give_one(h, taken, 64);
-    h.check_at_rest();
     exhaust(h, 64, 6);
   });
 }
@@ -82,9 +80,7 @@ TEST(Bounded, APageGoesFromOneClassToAnother) {
     h.press();
     const device_heap d = h.device_with_one_slot();
     warm_up(h, 128);
-    run_schedule(o, {explored(1, 1, take_and_free, d, h.owners(), 128u, 1u, 1u),
-                     explored(1, 1, take_and_free, d, h.owners(), 64u, 1u, 1u)});
-    h.check_at_rest();
+    run_schedule(o, {churning(h, d, 1, 128, 1, 1), churning(h, d, 1, 64, 1, 1)});
     exhaust(h, 64, 4);
   });
 }
@@ -97,10 +93,9 @@ TEST(Bounded, ASpanIsRetiredByTwoWhileItIsUsed) {
   explore_all(bounded_by::preemptions, 2, [](const simt::explore_options& o) {
     small_heap h(1);
     warm_up(h, 128);
-    run_schedule(o, {explored(1, 1, take_and_free, h.device(), h.owners(), 128u, 1u, 1u),
-                     explored(1, 1, retire_page, h.device(), page_index{1}),
-                     explored(1, 1, retire_page, h.device(), page_index{1})});
-    h.check_at_rest();
+    run_schedule(o,
+                 {churning(h, 1, 128, 1, 1), explored(1, 1, retire_page, h.device(), page_index{1}),
+                  explored(1, 1, retire_page, h.device(), page_index{1})});
     exhaust(h, 128, 2);
   });
 }
@@ -113,9 +108,7 @@ TEST(Bounded, TwoFreesEmptyASpanThatAThirdTakesOver) {
     keep_one(h, 128);
     void *first = h.kept[0], *second = h.kept[1], *taken = nullptr;
     h.kept.clear();
-    run_schedule(o, {explored(1, 1, free_pointer, h.device(), first),
-                     explored(1, 1, free_pointer, h.device(), second),
-                     explored(1, 1, take_one, h.device(), h.owners(), 64u, &taken)});
+    run_schedule(o, {freeing(h, first), freeing(h, second), taking(h, 64, &taken)});
     give_one(h, taken, 64);
     h.check_at_rest();
   });
@@ -142,11 +135,9 @@ TEST(Bounded, AMarkComesWhileARetirementIsUndone) {
     alone([&] { core::find_word(h.view(), cls); });  // cleans the marks of the empty word
     void* taken = nullptr;
     run_schedule(o,
-                 {explored(1, 1, free_pointer, h.device(), first),
-                  explored(1, 1, free_pointer, h.device(), second),
+                 {freeing(h, first), freeing(h, second),
                   explored(1, 1, claim_one, h.device(), core::index_of_word(1, 0), cls, &taken)});
     if (taken != nullptr) h.kept = {taken};
-    h.check_at_rest();
     exhaust(h, 128, taken != nullptr ? 1 : 2);
   });
 }
@@ -155,9 +146,7 @@ TEST(Bounded, LanesOfTwoWarpsTakeAndFree) {
   explore_all(bounded_by::deviations, 3, [](const simt::explore_options& o) {
     small_heap h(1);
     warm_up(h, 64);
-    run_schedule(o, {explored(1, 2, take_and_free, h.device(), h.owners(), 64u, 1u, 1u),
-                     explored(1, 2, take_and_free, h.device(), h.owners(), 64u, 1u, 1u)});
-    h.check_at_rest();
+    run_schedule(o, {churning(h, 2, 64, 1, 1), churning(h, 2, 64, 1, 1)});
     exhaust(h, 64, 4);
   });
 }
@@ -179,8 +168,7 @@ TEST(Bounded, TinyObjectsOfTwoWarpsShareABlock) {
     const device_heap d = h.device_with_one_slot();
     warm_up(h, 16);
     alone([&] { d.free(d.malloc(8)); });
-    run_schedule(o, {explored(1, 1, take_and_free, d, h.owners(), 8u, 1u, 1u),
-                     explored(1, 1, take_and_free, d, h.owners(), 4u, 1u, 2u)});
+    run_schedule(o, {churning(h, d, 1, 8, 1, 1), churning(h, d, 1, 4, 1, 2)});
     h.close_tiny_blocks();
     h.check_at_rest();
   });
@@ -189,10 +177,7 @@ TEST(Bounded, TinyObjectsOfTwoWarpsShareABlock) {
 TEST(Bounded, RunsOfPagesOverlap) {
   explore_all(bounded_by::preemptions, 2, [](const simt::explore_options& o) {
     small_heap h(9, 20'000, 58);  // pages 59 to 67, in two words of the bitmap
-    run_schedule(
-        o, {explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{50'000}, 1u, 1u),
-            explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{60'000}, 1u, 1u)});
-    h.check_at_rest();
+    run_schedule(o, {churning(h, 1, 50'000, 1, 1), churning(h, 1, 60'000, 1, 1)});
     exhaust(h, 9 * page_size, 1);
   });
 }
@@ -204,11 +189,8 @@ TEST(Bounded, TheServiceAnswersOrItIsTooLate) {
       small_heap h(0, patience_ns);
       h.serve();
       void* taken[2] = {};
-      run_schedule(
-          o,
-          {explored(1, 1, take_one, h.device(), h.owners(), std::size_t{5} << 20, &taken[0]),
-           explored(1, 1, take_one, h.device(), h.owners(), 128u, &taken[1])},
-          {{[&] { return h.service().poll_once(); }, false}});
+      run_schedule(o, {taking(h, std::size_t{5} << 20, &taken[0]), taking(h, 128, &taken[1])},
+                   {{[&] { return h.service().poll_once(); }, false}});
       give_one(h, taken[0], std::size_t{5} << 20);
       give_one(h, taken[1], 128);
       settle(h);

@@ -127,10 +127,27 @@ inline __global__ void take_and_free(device_heap heap, ownership* owners, std::s
   }
 }
 
+/// A warp of so many lanes that does this, with the hints of `d`.
+inline simt::explored_kernel churning(small_heap& h, const device_heap& d, unsigned lanes,
+                                      std::size_t size, unsigned rounds, unsigned keep) {
+  return simt::explored(1, lanes, take_and_free, d, h.owners(), size, rounds, keep);
+}
+inline simt::explored_kernel churning(small_heap& h, unsigned lanes, std::size_t size,
+                                      unsigned rounds, unsigned keep) {
+  return churning(h, h.device(), lanes, size, rounds, keep);
+}
+
 inline __global__ void free_pointer(device_heap heap, void* p) { heap.free(p); }
 
-/// Takes everything there is of a class, then frees it: nothing may be out of reach.
+/// A warp of so many lanes, each of which frees `p`.
+inline simt::explored_kernel freeing(const small_heap& h, void* p, unsigned lanes = 1) {
+  return simt::explored(1, lanes, free_pointer, h.device(), p);
+}
+
+/// Checks what has to hold at rest, before and after it takes everything there is of a class and
+/// frees it: nothing may be out of reach.
 inline void exhaust(small_heap& h, std::size_t size, std::uint64_t expected) {
+  h.check_at_rest();
   std::vector<void*> all;
   alone([&] {
     const device_heap heap = h.device();
@@ -140,6 +157,7 @@ inline void exhaust(small_heap& h, std::size_t size, std::uint64_t expected) {
   if (all.size() != expected)
     throw std::runtime_error("of " + std::to_string(expected) + " slots, "
                              + std::to_string(all.size()) + " can be had");
+  h.check_at_rest();
 }
 
 /// Allocates one object before the exploration, to be kept over its end.

@@ -75,13 +75,9 @@ TEST(Explore, TinyObjectsOfWarpsThatShareABlock) {
 TEST(Explore, RunsOfPagesAreTakenWholeOrNotAtAll) {
   explore_seeds(30'000, [](const simt::explore_options& o) {
     small_heap h(70);  // more than a word of the stock's bitmap
-    run_schedule(o,
-                 {simt::explored(1, 2, take_and_free, h.device(), h.owners(), 200'000u, 2u, 1u),
-                  simt::explored(1, 2, take_and_free, h.device(), h.owners(), 50'000u, 2u, 2u),
-                  simt::explored(1, 1, take_and_free, h.device(), h.owners(), 300'000u, 2u, 1u)});
-    h.check_at_rest();
+    run_schedule(o, {churning(h, 2, 200'000, 2, 1), churning(h, 2, 50'000, 2, 2),
+                     churning(h, 1, 300'000, 2, 1)});
     exhaust(h, 70 * page_size, 1);
-    h.check_at_rest();
   });
 }
 
@@ -91,8 +87,7 @@ TEST(Explore, OfTwoFreesOneIsReported) {
       small_heap h(6);
       void* p = nullptr;
       alone([&] { p = h.device().malloc(size); });
-      run_schedule(o, {simt::explored(1, 1, free_pointer, h.device(), p),
-                       simt::explored(1, 2, free_pointer, h.device(), p)});
+      run_schedule(o, {freeing(h, p), freeing(h, p, 2)});
       std::uint64_t reported = 0;
       for (unsigned kind = 0; kind < wrong_frees; ++kind)
         reported += std::exchange(h.view().state->errors[kind], 0);

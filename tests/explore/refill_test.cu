@@ -13,13 +13,10 @@ TEST(Explore, TheServiceGrantsPagesToWarpsThatGiveUp) {
     h.serve();
     const std::vector<simt::actor> actors = {
         {[&] { return h.service().poll_once(); }, o.seed % 4 == 0}};
-    run_schedule(
-        o,
-        {simt::explored(1, 2, take_and_free, h.device(), h.owners(), 128u, 2u, 2u),
-         simt::explored(1, 2, take_and_free, h.device(), h.owners(), std::size_t{5} << 20, 2u, 1u),
-         simt::explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{6} << 20, 3u, 1u),
-         simt::explored(1, 1, take_and_free, h.device(), h.owners(), 50'000u, 2u, 2u)},
-        actors);
+    run_schedule(o,
+                 {churning(h, 2, 128, 2, 2), churning(h, 2, std::size_t{5} << 20, 2, 1),
+                  churning(h, 1, std::size_t{6} << 20, 3, 1), churning(h, 1, 50'000, 2, 2)},
+                 actors);
     settle(h);
     h.check_at_rest();
   });
@@ -34,9 +31,7 @@ TEST(Explore, TheServiceClosesAMailboxBeforeItsNextRound) {
     const std::vector<simt::actor> actors = {
         {[&] { return h.service().poll_once(); }, o.seed % 4 == 0}};
     run_schedule(
-        o,
-        {simt::explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{5} << 20, 4u, 1u),
-         simt::explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{6} << 20, 4u, 1u)},
+        o, {churning(h, 1, std::size_t{5} << 20, 4, 1), churning(h, 1, std::size_t{6} << 20, 4, 1)},
         actors);
     settle(h);
     h.view().state->free_mailboxes.value |= ~std::uint64_t{1};
@@ -51,9 +46,8 @@ TEST(Explore, TheServiceDiesAtAnyMoment) {
     unsigned polls = 1 + static_cast<unsigned>(o.seed % 7);
     const std::vector<simt::actor> actors = {
         {[&] { return polls > 0 && (--polls, h.service().poll_once()); }, o.seed % 4 == 0}};
-    const std::vector<simt::explored_kernel> kernels = {
-        simt::explored(1, 2, take_and_free, h.device(), h.owners(), 128u, 2u, 2u),
-        simt::explored(1, 2, take_and_free, h.device(), h.owners(), std::size_t{5} << 20, 2u, 1u)};
+    const std::vector<simt::explored_kernel> kernels = {churning(h, 2, 128, 2, 2),
+                                                        churning(h, 2, std::size_t{5} << 20, 2, 1)};
     run_schedule(o, kernels, actors);
     settle(h);
     h.check_at_rest();
@@ -74,11 +68,9 @@ TEST(Explore, SurplusPagesGoHomeOnce) {
     unsigned polls = o.seed % 4 == 0 ? 3 : 1'000'000;
     const std::vector<simt::actor> actors = {
         {[&] { return polls > 0 && (--polls, h.service().poll_once()); }}};
-    run_schedule(o,
-                 {simt::explored(1, 2, take_and_free, h.device(), h.owners(), 50'000u, 2u, 1u),
-                  simt::explored(1, 1, take_and_free, h.device(), h.owners(), 40'000u, 3u, 2u),
-                  simt::explored(1, 2, take_and_free, h.device(), h.owners(), 128u, 2u, 2u)},
-                 actors);
+    run_schedule(
+        o, {churning(h, 2, 50'000, 2, 1), churning(h, 1, 40'000, 3, 2), churning(h, 2, 128, 2, 2)},
+        actors);
     settle(h);
     h.check_at_rest();
   });
@@ -86,26 +78,6 @@ TEST(Explore, SurplusPagesGoHomeOnce) {
 
 __global__ void malloc_one(device_heap heap, std::size_t size, void** out) {
   *out = heap.malloc(size);
-}
-
-TEST(Explore, NobodyFailsWhileAnotherWarpReclaims) {
-  for (const std::size_t size : {std::size_t{40'000}, std::size_t{64}})
-    explore_seeds(10'000, [&](const simt::explore_options& o) {
-      small_heap h(24);
-      // All pages are in empty spans of another class.
-      std::vector<void*> all;
-      const std::function<void()> fill = [&] {
-        while (void* p = h.device().malloc(128)) all.push_back(p);
-        h.view().state->pressure.value = 0;
-        for (void* p : all) h.device().free(p);
-      };
-      alone(fill);
-      void *a = nullptr, *b = nullptr;
-      run_schedule(o, {simt::explored(1, 1, malloc_one, h.device(), size, &a),
-                       simt::explored(1, 1, malloc_one, h.device(), size, &b)});
-      if (a == nullptr || b == nullptr)
-        throw std::runtime_error("nullptr while most pages are in empty spans");
-    });
 }
 
 TEST(Explore, ADenialIsAnAnswerThoughTheEpochHasMoved) {

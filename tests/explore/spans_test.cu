@@ -14,23 +14,16 @@ namespace {
 TEST(Explore, LanesShareTheSlotsOfOneWord) {
   explore_seeds(40'000, [](const simt::explore_options& o) {
     small_heap h(1, 20'000, 100);
-    run_schedule(o, {simt::explored(1, 4, take_and_free, h.device(), h.owners(), 128u, 2u, 1u),
-                     simt::explored(1, 4, take_and_free, h.device(), h.owners(), 128u, 2u, 1u)});
-    h.check_at_rest();
+    run_schedule(o, {churning(h, 4, 128, 2, 1), churning(h, 4, 128, 2, 1)});
     exhaust(h, 128, 2);
-    h.check_at_rest();
   });
 }
 
 TEST(Explore, WordsOfOneSpanEmptyAndFill) {
   explore_seeds(50'000, [](const simt::explore_options& o) {
     small_heap h(1);  // class 32: four words of two slots
-    run_schedule(o, {simt::explored(1, 3, take_and_free, h.device(), h.owners(), 32u, 2u, 2u),
-                     simt::explored(1, 2, take_and_free, h.device(), h.owners(), 32u, 2u, 3u),
-                     simt::explored(1, 1, take_and_free, h.device(), h.owners(), 32u, 4u, 1u)});
-    h.check_at_rest();
+    run_schedule(o, {churning(h, 3, 32, 2, 2), churning(h, 2, 32, 2, 3), churning(h, 1, 32, 4, 1)});
     exhaust(h, 32, 8);
-    h.check_at_rest();
   });
 }
 
@@ -38,12 +31,8 @@ TEST(Explore, FreesOfASpanThatStaysInUseAreFound) {
   explore_seeds(80'000, [](const simt::explore_options& o) {
     small_heap h(1, 20'000, o.seed % 3 * 50);
     keep_one(h, 64);  // two words of two slots, one taken: no retirement hides a lost mark
-    run_schedule(o, {simt::explored(1, 2, take_and_free, h.device(), h.owners(), 64u, 2u, 1u),
-                     simt::explored(1, 1, take_and_free, h.device(), h.owners(), 64u, 2u, 2u),
-                     simt::explored(1, 1, take_and_free, h.device(), h.owners(), 64u, 2u, 3u)});
-    h.check_at_rest();
+    run_schedule(o, {churning(h, 2, 64, 2, 1), churning(h, 1, 64, 2, 2), churning(h, 1, 64, 2, 3)});
     exhaust(h, 64, 3);
-    h.check_at_rest();
   });
 }
 
@@ -77,9 +66,9 @@ TEST(Explore, LateMarksGoToTheSpanThatTheyHit) {
     void* second = h.kept[1];
     h.kept.clear();
     bool done = false;
-    run_schedule(o, {simt::explored(1, 1, free_and_say, h.device(), first, &done),
-                     simt::explored(1, 1, free_pointer, h.device(), second),
-                     simt::explored(1, 1, free_one_of_all, h.device(), &h.kept, 64u, 4u, &done)});
+    run_schedule(o,
+                 {simt::explored(1, 1, free_and_say, h.device(), first, &done), freeing(h, second),
+                  simt::explored(1, 1, free_one_of_all, h.device(), &h.kept, 64u, 4u, &done)});
     h.check_at_rest();
   });
 }
@@ -92,15 +81,14 @@ TEST(Explore, SlotsClaimedByAStaleHintComeBack) {
     // The hint of one class points to word 0 of the page, the page is another's, and only word 0
     // has a free slot.
     h.press();
-    simt::explore({}, {simt::explored(1, 1, take_and_free, d, h.owners(), 128u, 1u, 1u)});
+    simt::explore({}, {churning(h, d, 1, 128, 1, 1)});
     for (int i = 0; i < 4; ++i) keep_one(h, 64);
     const auto in_word_0 = std::find_if(h.kept.begin(), h.kept.end(), [&](void* p) {
       return (static_cast<std::byte*>(p) - h.view().base) % page_size < 64 * 64;
     });
     simt::explore({}, {simt::explored(1, 1, free_pointer, d, *in_word_0)});
     h.kept.erase(in_word_0);
-    run_schedule(o, {simt::explored(1, 1, take_and_free, d, h.owners(), 128u, 2u, 1u),
-                     simt::explored(1, 1, take_and_free, d, h.owners(), 64u, 1u, 2u)});
+    run_schedule(o, {churning(h, d, 1, 128, 2, 1), churning(h, d, 1, 64, 1, 2)});
     h.check_at_rest();
   });
 }
@@ -110,9 +98,8 @@ TEST(Explore, SpansMoveBetweenClassesUnderStaleHints) {
     small_heap h(2);
     h.press();
     const device_heap d = h.device_with_one_slot();
-    run_schedule(o, {simt::explored(1, 2, take_and_free, d, h.owners(), 128u, 2u, 1u),
-                     simt::explored(1, 2, take_and_free, d, h.owners(), 64u, 2u, 1u),
-                     simt::explored(1, 1, take_and_free, d, h.owners(), 128u, 3u, 2u)});
+    run_schedule(o, {churning(h, d, 2, 128, 2, 1), churning(h, d, 2, 64, 2, 1),
+                     churning(h, d, 1, 128, 3, 2)});
     h.check_at_rest();
   });
 }
@@ -125,8 +112,7 @@ TEST(Explore, AnybodyRetiresAnythingAtAnyTime) {
   explore_seeds(150'000, [](const simt::explore_options& o) {
     small_heap h(3);
     const device_heap d = h.device();
-    run_schedule(o, {simt::explored(1, 2, take_and_free, d, h.owners(), 64u, 2u, 2u),
-                     simt::explored(1, 2, take_and_free, d, h.owners(), 128u, 2u, 1u),
+    run_schedule(o, {churning(h, d, 2, 64, 2, 2), churning(h, d, 2, 128, 2, 1),
                      simt::explored(1, 1, retire_pages, d, 12u, page_index{3}),
                      simt::explored(1, 1, retire_pages, d, 12u, page_index{2})});
     h.check_at_rest();
@@ -143,9 +129,7 @@ TEST(Explore, ASeedDoesTheSameWhateverCameBefore) {
     o.seed = seed;
     return simt::explore(
                o,
-               {simt::explored(1, 3, take_and_free, h.device(), h.owners(), 64u, 2u, 2u),
-                simt::explored(1, 1, take_and_free, h.device(), h.owners(), 8u, 2u, 2u),
-                simt::explored(1, 1, take_and_free, h.device(), h.owners(), 5'000'000u, 2u, 1u)},
+               {churning(h, 3, 64, 2, 2), churning(h, 1, 8, 2, 2), churning(h, 1, 5'000'000, 2, 1)},
                {{[&] { return h.service().poll_once(); }}})
         .trace;
   };

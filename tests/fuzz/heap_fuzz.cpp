@@ -13,9 +13,12 @@
 #include <string>
 #include <warpheap/heap.hpp>
 
+#include "tests/host_only.hpp"
+
 namespace {
 
 using namespace warpheap;
+using warpheap::testing::host_only;
 
 #define REQUIRE(condition)                                                         \
   do {                                                                             \
@@ -63,11 +66,7 @@ class program {
  public:
   program(const std::uint8_t* data, std::size_t size) : in_(data, size) {
     const unsigned modes = in_.byte();
-    heap_options o;
-    o.reserve_bytes = 64_MiB;
-    o.backend = backend_kind::simt;
-    o.refill_service = false;
-    o.report_leaks = false;
+    heap_options o = host_only(64_MiB);
     o.on_report = [this](const std::string&) { ++reports_; };
     o.red_zones = (modes & 1) != 0;
     o.quarantine_bytes = (modes & 2) != 0 ? 10000 : 0;

@@ -14,16 +14,14 @@
 #include <vector>
 
 #include "tests/malloc/process.hpp"
+#include "tests/temporary_files.hpp"
 
 namespace {
 
 using warpheap::test::ended;
 using warpheap::test::in_child;
 using warpheap::test::run_disabled_test;
-
-std::string temporary(const char* name) {
-  return ::testing::TempDir() + "warpheap-" + std::to_string(getpid()) + "-" + name;
-}
+using warpheap::testing::temporary_file;
 
 ended with(const std::string& modes, const std::string& test) {
   return run_disabled_test(test, [&] { setenv("WARPHEAP", modes.c_str(), 1); });
@@ -66,7 +64,7 @@ TEST(modes_test, DISABLED_work) {
 class modes : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(modes, a_program_runs_as_without) {
-  const std::string file = temporary("mode");
+  const std::string file = temporary_file("mode");
   std::string text = GetParam();
   if (const std::size_t at = text.find("FILE"); at != text.npos) text.replace(at, 4, file);
   const ended e = with(text, "work");
@@ -104,7 +102,7 @@ TEST(modes_test, damage_is_reported) {
 }
 
 TEST(modes_test, trace_replays) {
-  const std::string file = temporary("trace");
+  const std::string file = temporary_file("trace");
   const ended e = with("trace=" + file, "objects");
   ASSERT_EQ(e.code, 0) << e.errors;
   std::istringstream lines(contents(file));
@@ -133,7 +131,7 @@ TEST(modes_test, DISABLED_objects) {
 }
 
 TEST(modes_test, profile_is_written_at_the_end) {
-  const std::string raw = temporary("heap.pb"), folded = temporary("heap.folded");
+  const std::string raw = temporary_file("heap.pb"), folded = temporary_file("heap.folded");
   ended e = with("profile=1,profile_file=" + raw, "kept");
   EXPECT_EQ(e.code, 0) << e.errors;
   EXPECT_NE(contents(raw).find("inuse_space"), std::string::npos);

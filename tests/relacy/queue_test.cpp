@@ -7,99 +7,11 @@
 // and at the end each page has one owner and each mailbox is free.
 #define WARPHEAP_SLOTS_PER_WORD 2
 
-#include "host/mailbox_server.hpp"
 #include "relacy/scenario.hpp"
+#include "relacy/weak_host.hpp"
 
 namespace warpheap::weak {
 namespace {
-
-/// The host: some pages, and a service that looks at a few mailboxes.
-class weak_host {
- public:
-  /// Grants no more than `most` pages at once, however many are wanted.
-  weak_host(weak_heap& heap, std::uint32_t most) : heap_(heap), most_(most) {}
-
-  void begin_execution(unsigned devices) {
-    std::fill(std::begin(lent_), std::end(lent_), false);
-    std::fill(std::begin(granted_), std::end(granted_), page_run{});
-    devices_ = devices;
-  }
-  void device_is_done() { --devices_; }
-
-  /// Serves until the devices are done, or dies after so many looks.
-  void serve(unsigned looks = ~0u) {
-    for (; devices_ > 0 && looks > 0; --looks)
-      if (!look()) yield();
-  }
-  bool look() {
-    bool served = false;
-    for (unsigned box = 0; box < boxes; ++box)
-      served = serve_mailbox(*heap_.view().queue, box, granted_[box], *this) || served;
-    return served;
-  }
-
-  page_run take(std::uint32_t least, std::uint32_t want) {
-    want = std::max(least, std::min(want, most_));
-    for (std::uint32_t n = want; n >= least; --n)
-      for (std::uint32_t i = 0; i + n <= heap_.host_pages(); ++i)
-        if (std::none_of(lent_ + i, lent_ + i + n, [](bool lent) { return lent; })) {
-          std::fill_n(lent_ + i, n, true);
-          const page_run run{heap_.first_host_page() + i, n};
-          use(run);
-          return run;
-        }
-    return {};
-  }
-  void take_back(page_run run) {
-    use(run);
-    std::fill_n(lent_ + (run.first - heap_.first_host_page()), run.count, false);
-    std::uint32_t* epoch = &heap_.view().queue->host_epoch;
-    atomic::store<order::relaxed>(epoch, atomic::load<order::relaxed>(epoch) + 1);
-  }
-  /// Writes to the pages, as whoever owns them does.
-  void use(page_run run) {
-    for (std::uint32_t i = 0; i < run.count; ++i) {
-      const std::uint64_t offset = std::uint64_t{run.first + i} << page_shift;
-      heap_.bytes.take(offset, 64);
-      heap_.bytes.give(offset, 64);
-    }
-  }
-
-  /// Carries all rounds to their end and looks at who has the pages. `held`: by threads.
-  void check_at_rest(std::span<const page_run> held = {}) {
-    for (int i = 0; i < 4; ++i) {
-      core::poll_stock_reply(heap_.view());
-      look();
-    }
-    bool kept[most_pages] = {};
-    for (const page_run run : held)
-      for (std::uint32_t i = 0; i < run.count; ++i)
-        if (std::exchange(kept[run.first + i - heap_.first_host_page()], true))
-          fail("a page was granted twice");
-    for (std::uint32_t i = 0; i < heap_.host_pages(); ++i) {
-      const page_entry e{the_memory.latest(heap_.view().entry[heap_.first_host_page() + i])};
-      if (lent_[i] != (kept[i] || e.cls() != no_class)) fail("a page has two owners or none");
-    }
-    const refill_queue& q = *heap_.view().queue;
-    for (unsigned box = 0; box < boxes; ++box)
-      if (the_memory.latest(q.closed[box]) != the_memory.latest(q.request[box].seq))
-        fail("a round was left open");
-    if (the_memory.latest(heap_.view().state->free_mailboxes.value) != free_at_rest)
-      fail("a mailbox is lost");
-  }
-
-  static constexpr unsigned boxes = 2;
-  static constexpr std::uint64_t free_at_rest = 2;
-
- private:
-  static constexpr unsigned most_pages = 16;
-
-  weak_heap& heap_;
-  std::uint32_t most_;
-  bool lent_[most_pages] = {};
-  page_run granted_[boxes];
-  unsigned devices_ = 0;
-};
 
 /// Asks for runs of its own, of these lengths, and keeps what it gets.
 struct waiter {
@@ -119,42 +31,30 @@ struct waiter {
   }
 };
 
+/// Two waiters at one mailbox, and a service that dies after so many looks.
+void explore_waiters(std::uint64_t executions, std::uint64_t timeout_ns, unsigned looks = ~0u) {
+  weak_heap h({.pages = 0, .warp_slots = 3, .host_pages = 8, .timeout_ns = timeout_ns}, {});
+  h.view().state->free_mailboxes.value = weak_host::free_at_rest;
+  weak_host host(h, 8);
+  waiter a{h, host, {2, 3}}, b{h, host, {1, 2}};
+  explore(executions, {h,
+                       {[&] { a.run(); }, [&] { b.run(); }, [&] { host.serve(looks); }},
+                       [&] {
+                         const page_run held[] = {a.got[0], a.got[1], b.got[0], b.got[1]};
+                         host.check_at_rest(held);
+                       },
+                       [&] {
+                         host.begin_execution(2);
+                         for (waiter* w : {&a, &b}) w->got[0] = w->got[1] = {};
+                       }});
+}
+
 TEST(Queue, WaitersTakeTurnsAtOneMailbox) {
-  for (const std::uint64_t timeout_ns : {100u, 400u, 2000u}) {
-    weak_heap h({.pages = 0, .warp_slots = 3, .host_pages = 8, .timeout_ns = timeout_ns}, {});
-    h.view().state->free_mailboxes.value = weak_host::free_at_rest;
-    weak_host host(h, 8);
-    waiter a{h, host, {2, 3}}, b{h, host, {1, 2}};
-    explore(20'000, {h,
-                     {[&] { a.run(); }, [&] { b.run(); }, [&] { host.serve(); }},
-                     [&] {
-                       const page_run held[] = {a.got[0], a.got[1], b.got[0], b.got[1]};
-                       host.check_at_rest(held);
-                     },
-                     [&] {
-                       host.begin_execution(2);
-                       for (waiter* w : {&a, &b}) w->got[0] = w->got[1] = {};
-                     }});
-  }
+  for (const std::uint64_t timeout_ns : {100u, 400u, 2000u}) explore_waiters(20'000, timeout_ns);
 }
 
 TEST(Queue, TheServiceDiesAtAnyLook) {
-  for (unsigned looks = 0; looks < 8; ++looks) {
-    weak_heap h({.pages = 0, .warp_slots = 3, .host_pages = 8, .timeout_ns = 200}, {});
-    h.view().state->free_mailboxes.value = weak_host::free_at_rest;
-    weak_host host(h, 8);
-    waiter a{h, host, {2, 3}}, b{h, host, {1, 2}};
-    explore(5'000, {h,
-                    {[&] { a.run(); }, [&] { b.run(); }, [&] { host.serve(looks); }},
-                    [&] {
-                      const page_run held[] = {a.got[0], a.got[1], b.got[0], b.got[1]};
-                      host.check_at_rest(held);
-                    },
-                    [&] {
-                      host.begin_execution(2);
-                      for (waiter* w : {&a, &b}) w->got[0] = w->got[1] = {};
-                    }});
-  }
+  for (unsigned looks = 0; looks < 8; ++looks) explore_waiters(5'000, 200, looks);
 }
 
 TEST(Queue, WarpsRefillTheStock) {

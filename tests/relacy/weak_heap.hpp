@@ -157,7 +157,7 @@ class weak_heap {
     }
     for (padded_counter* counter :
          {&s.device_pages, &s.denied, &s.denied_until_ns, &s.host_requests, &s.host_waits,
-          &s.longest_wait_ns, &s.large_pages, &s.large_objects})
+          &s.longest_wait_ns, &s.large_pages, &s.large_objects, &s.home_pages})
       the_memory.silence(counter, sizeof *counter);
     the_memory.silence(s.classes, sizeof s.classes);
     the_memory.silence(s.errors, sizeof s.errors);
@@ -287,8 +287,10 @@ class weak_heap {
       the_memory.hand_over(&q.reply[box].first, 12);
       the_memory.hand_over(&view_.state->mailbox_seq[box], 4);
     }
+    the_memory.hand_over(q.home.runs, sizeof q.home.runs);
+    the_memory.hand_over(&q.home.count, sizeof q.home.count);
     the_memory.hand_over(&view_.state->stock_min, 8);
-    for (std::uint32_t* word : {&q.service_alive, &q.host_epoch, &q.host_frees_pending})
+    for (std::uint32_t* word : {&q.service_alive, &q.host_frees_pending})
       the_memory.silence(word, sizeof *word);
     q.service_alive = 1;
   }

@@ -42,8 +42,9 @@ __device__ inline void write_home_run(const heap_view& h, unsigned i, page_run r
 WARPHEAP_OUTLINED bool take_word_home(const heap_view& h, std::uint32_t w, std::uint64_t want,
                                       home_runs& to) {
   std::uint64_t* word = stock_of(h).word_address(w);
-  // Acquire: the pages' entries and words as their last owner left them.
-  std::uint64_t got = atomic::fetch_and<order::acquire>(word, std::uint64_t{0});
+  // Acquire: the pages' entries and words as their last owner left them. Release: who finds the
+  // pages gone sees that they are on their way.
+  std::uint64_t got = atomic::fetch_and<order::acq_rel>(word, std::uint64_t{0});
   while (got != 0 && to.pages < want) {
     const auto above = static_cast<unsigned>(bits::countl_zero(got));
     const auto ones = static_cast<unsigned>(bits::countl_zero(~(got << above)));
@@ -60,10 +61,11 @@ WARPHEAP_OUTLINED bool take_word_home(const heap_view& h, std::uint32_t w, std::
     for (unsigned i = 0; i < ones; ++i) atomic::store<order::relaxed>(h.entry + run.first + i, 0u);
     if (to.written + 1 == home_message::most_runs) break;
   }
-  // What is too much goes back, and whoever found no pages meanwhile looks again.
+  // What is too much goes back, and whoever found no pages meanwhile looks again. Relaxed: nothing
+  // was done in these pages, and read-modify-writes of the word hand on what others released in it.
   if (got != 0) {
-    if (atomic::fetch_or<order::release>(word, got) == 0) stock_of(h).raise(w);
-    count(h.state->gives);
+    if (atomic::fetch_or<order::relaxed>(word, got) == 0) stock_of(h).raise(w);
+    note_given(h);
   }
   return to.written + 1 < home_message::most_runs;
 }
@@ -76,10 +78,10 @@ WARPHEAP_SLOW_PATH void send_home(const heap_view& h) {
   const auto seq = static_cast<std::uint32_t>(now);
   if (now != request_state(stock_phase::idle, seq) || !service_alive(h)) return;
   // The box may be written again only after the host has closed the last round. Acquire: it has
-  // read the runs. Nobody but the holder of this state moves seq on.
+  // read the runs, and so all that the last writer of the box did is over too. Nobody but the
+  // holder of this state moves seq on. Hence changes of the phase need no order of their own.
   if (atomic::load<order::acquire, scope::system>(&h.queue->home_closed) != seq) return;
-  // Acquire: what the last holder did with the box.
-  if (!atomic::compare_exchange<order::acquire>(state, now, request_state(stock_phase::busy, seq)))
+  if (!atomic::compare_exchange<order::relaxed>(state, now, request_state(stock_phase::busy, seq)))
     return;
   const std::uint64_t keep = stock_to_keep(h);
   const std::uint64_t free = atomic::load<order::relaxed>(&s.stock_pages.value);
@@ -100,7 +102,7 @@ WARPHEAP_SLOW_PATH void send_home(const heap_view& h) {
     // Release: the host that sees seq sees the runs, and their entries when it grants them anew.
     atomic::store<order::release, scope::system>(&h.queue->home.seq, ++next);
   }
-  atomic::store<order::release>(state, request_state(stock_phase::idle, next));
+  atomic::store<order::relaxed>(state, request_state(stock_phase::idle, next));
 }
 
 /// Gives pages that became free to the stock, and home what is too much there; not while a warp

@@ -25,16 +25,16 @@ WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
   const std::uint64_t pages = size / page_size + (size % page_size != 0);
   if (pages >= h.pages || pages > page_entry::max_value) return nullptr;
   const auto n = static_cast<std::uint32_t>(pages);
-  std::uint64_t seen = atomic::load<order::relaxed>(&h.state->gives.value);
+  std::uint64_t seen = gives_so_far(h);
   page_index p = n <= stock_run_limit ? get_pages(h, n) : take_pages(h, n);
   if (p == 0 && n > stock_run_limit) {
     const page_run run = request_run(h, n);
     mark_device_pages(h, run);
     count(h.state->device_pages, run.count);
-    p = run.first;
+    p = run.count != 0 ? run.first : scan_stock(h, n);
   }
   for (unsigned i = 0; p == 0 && i < max_reclaims && reclaim_or_await(h, seen); ++i)
-    p = take_pages(h, n);
+    if ((p = take_pages(h, n)) == 0) p = scan_stock(h, n);
   return p != 0 ? make_large(h, p, n) : nullptr;
 }
 
@@ -67,7 +67,7 @@ WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entr
                                      std::uint32_t n) {
   const std::uint32_t old = e.value();
   if (n > old) {
-    if (h.pages - p < n || !claim_run(stock_of(h), p + old, n - old)) return false;
+    if (h.pages - p < n || !claim_run(h, p + old, n - old)) return false;
     atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{n - old});
   }
   std::uint32_t expected = e.bits;

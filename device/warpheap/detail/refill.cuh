@@ -42,10 +42,17 @@ __device__ inline void write_request(refill_request& box, std::uint32_t min_page
   atomic::store<order::release, scope::system>(&box.seq, seq);
 }
 
-/// True while pages were sent home (home.cuh) that the host has not seen yet.
+/// Messages that took pages home (home.cuh), and whether one is being written.
+__device__ inline std::uint64_t pages_sent(const heap_view& h) {
+  return atomic::load<order::relaxed>(&h.state->home_request.value);
+}
+/// True while pages are on their way home: out of the stock, and not yet the host's. Acquire: who
+/// sees that the last ones have arrived sees that the host's epoch has moved.
 __device__ inline bool pages_on_their_way(const heap_view& h) {
-  return static_cast<std::uint32_t>(atomic::load<order::relaxed>(&h.state->home_request.value))
-         != atomic::load<order::relaxed, scope::system>(&h.queue->home_closed);
+  const std::uint64_t sent = pages_sent(h);
+  return sent
+         != request_state(stock_phase::idle,
+                          atomic::load<order::acquire, scope::system>(&h.queue->home_closed));
 }
 
 /// True while the host is known to have no run of n pages. A denial holds until the host moves its
@@ -56,9 +63,9 @@ __device__ inline bool denied(const heap_view& h, std::uint32_t n) {
   const device_state& s = *h.state;
   const std::uint64_t denial = atomic::load<order::relaxed>(&s.denied.value);
   const auto pages = static_cast<std::uint32_t>(denial);
-  if (pages != 0 && n >= pages
-      && denial >> 32 == atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch)
-      && !pages_on_their_way(h))
+  // The epoch last: see pages_on_their_way.
+  if (pages != 0 && n >= pages && !pages_on_their_way(h)
+      && denial >> 32 == atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch))
     return true;
   const std::uint64_t until = atomic::load<order::relaxed>(&s.denied_until_ns.value);
   return until != 0 && now_ns() < until;
@@ -161,6 +168,7 @@ __device__ inline void back_off(unsigned& pause) {
 WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   device_state& s = *h.state;
   poll_stock_reply(h);
+  // Relaxed: a look that misses pages of this count asks for more than is needed, and no worse.
   std::uint64_t gives = atomic::load<order::relaxed>(&s.gives.value);
   page_index p = take_pages(h, n);
   if (p != 0) {
@@ -171,10 +179,11 @@ WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   }
   if (atomic::load<order::relaxed>(&s.pressure.value) == 0)
     atomic::store<order::relaxed>(&s.pressure.value, std::uint64_t{1});
-  if (!service_alive(h)) return 0;
+  if (!service_alive(h)) return scan_stock(h, n);
 
   const std::uint64_t start = now_ns();
-  const std::uint64_t before = atomic::load<order::relaxed>(&s.denied.value);
+  std::uint64_t sent = pages_sent(h);
+  std::uint64_t before = atomic::load<order::relaxed>(&s.denied.value);
   unsigned pause = 64;
   count(s.host_waits);
   for (;;) {
@@ -187,10 +196,19 @@ WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
     p = take_pages(h, n);
     const std::uint64_t waited = now_ns() - start;
     note_wait(h, waited);
-    if (p != 0 || denied(h, 1) || denied_since(h, 1, before)) return p;
+    if (p != 0) return p;
+    if (denied(h, 1) || denied_since(h, 1, before)) {
+      p = scan_stock(h, n);
+      // Pages that went home meanwhile may have been in the stock when the host was asked, and with
+      // the host when the stock was looked at: then that was no answer.
+      const std::uint64_t sent_by_now = pages_sent(h);
+      if (p != 0 || (sent_by_now == sent && !pages_on_their_way(h))) return p;
+      sent = sent_by_now;
+      before = atomic::load<order::relaxed>(&s.denied.value);
+    }
     if (waited > h.refill_timeout_ns) {
       note_unanswered(h);
-      return 0;
+      return scan_stock(h, n);
     }
     back_off(pause);
   }

@@ -121,17 +121,18 @@ inline constexpr unsigned max_search_rounds = 1u << 14;
 /// Brings the pages of empty spans of all classes into the stock, or waits, within the limit of a
 /// refill, for the warp that does. True when pages have come since `seen`, the count of gives
 /// before the caller's last look at the stock: then it is worth another one. The count must be
-/// older than the look, or pages that came between the two would be missed.
+/// older than the look, or pages that came between the two would be missed (see stock.cuh).
 WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h, std::uint64_t& seen) {
   if (reclaim(h) == 0) {
     const std::uint64_t start = now_ns();
     unsigned pause = 128;
-    while (atomic::load<order::relaxed>(&h.state->reclaiming.value) != 0
+    // Acquire: who sees that the other is done sees what it gave.
+    while (atomic::load<order::acquire>(&h.state->reclaiming.value) != 0
            && now_ns() - start <= h.refill_timeout_ns)
       back_off(pause);
   }
   const std::uint64_t before = seen;
-  seen = atomic::load<order::relaxed>(&h.state->gives.value);
+  seen = gives_so_far(h);
   return seen != before;
 }
 
@@ -142,7 +143,7 @@ inline constexpr unsigned max_reclaims = 8;
 /// lists, a new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory.
 WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
   unsigned pause = 32, patience = 64, reclaims = 0;
-  std::uint64_t seen = atomic::load<order::relaxed>(&h.state->gives.value);
+  std::uint64_t seen = gives_so_far(h);
   for (unsigned round = 0; round < max_search_rounds; ++round) {
     if (const word_index found = find_word(h, cls)) return found;
     const grow_result grown = grow_class(h, cls, patience);

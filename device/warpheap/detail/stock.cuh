@@ -3,7 +3,19 @@
 // Runs of pages are taken lowest first, word by word with fetch_and; a run of which somebody took
 // a part meanwhile is put back. The bits are the ownership: only fetch_and takes, only fetch_or
 // gives, as with objects. Where pages come from and go to:
-//   refill service -> stock -> spans, large objects -> stock -> (trim) host
+//   refill service -> stock -> spans, large objects -> stock -> (home, trim) host
+//
+// When there are none. A malloc answers nullptr only when its last look at the stock was in vain
+// and `gives`, the count of times that pages came in, is after it what it was before it. So nobody
+// fails while there is a page that moves from hand to hand:
+// - Pages that the count told of before the look are seen by it: the bits are set before the count
+//   (release), the count is read before the bits (acquire).
+// - Pages that came later are in the count that is read after the look, as far as the look was in
+//   vain because of them: who gave a run and took another counted first. His taking releases, and
+//   the last look acquires.
+// - Who took a part of a run and puts it back counts it as given.
+// - The last look (scan_stock) goes by the words alone. A mark above them may be missing while
+//   another warp is between its change of a word and the mark.
 #pragma once
 
 #include <warpheap/detail/report.cuh>
@@ -15,6 +27,15 @@ namespace core {
 
 __device__ __forceinline__ summary stock_of(const heap_view& h) {
   return summary(h.stock, h.pages);
+}
+
+/// Counts that pages have come into the stock, after their bits.
+__device__ __forceinline__ void note_given(const heap_view& h) {
+  atomic::fetch_add<order::release>(&h.state->gives.value, std::uint64_t{1});
+}
+/// The count of gives, to be read before a look at the stock.
+__device__ __forceinline__ std::uint64_t gives_so_far(const heap_view& h) {
+  return atomic::load<order::acquire>(&h.state->gives.value);
 }
 
 /// The part of the run [p, p + n) that lies in word w of a bitmap.
@@ -44,14 +65,19 @@ WARPHEAP_OUTLINED void put_run(summary s, page_index p, std::uint32_t n) {
 }
 
 /// Takes exactly [p, p + n), or nothing.
-WARPHEAP_OUTLINED bool claim_run(summary s, page_index p, std::uint32_t n) {
+WARPHEAP_OUTLINED bool claim_run(const heap_view& h, page_index p, std::uint32_t n) {
+  const summary s = stock_of(h);
   for (std::uint32_t w = p / 64; w * 64 < p + n; ++w) {
     const std::uint64_t part = run_part(p, n, w);
-    // Acquire: the pages' entries and words as their last owner left them.
-    const std::uint64_t got = atomic::fetch_and<order::acquire>(s.word_address(w), ~part) & part;
+    // Acquire: the pages' entries and words as their last owner left them. Release: who finds them
+    // gone knows of the gives that the caller counted before.
+    const std::uint64_t got = atomic::fetch_and<order::acq_rel>(s.word_address(w), ~part) & part;
     if (got == part) continue;
-    if (got != 0 && atomic::fetch_or<order::release>(s.word_address(w), got) == 0) s.raise(w);
+    // Relaxed: the caller did nothing in these pages, and what others released in the word is
+    // handed on by read-modify-writes.
+    if (got != 0 && atomic::fetch_or<order::relaxed>(s.word_address(w), got) == 0) s.raise(w);
     if (w * 64 > p) put_run(s, p, w * 64 - p);
+    if (got != 0 || w * 64 > p) note_given(h);
     return false;
   }
   return true;
@@ -75,7 +101,7 @@ WARPHEAP_SLOW_PATH void give_pages(const heap_view& h, page_run run) {
   put_run(stock_of(h), run.first, run.count);
   const std::uint64_t now =
       run.count + atomic::fetch_add<order::relaxed>(&s.stock_pages.value, std::uint64_t{run.count});
-  count(s.gives);
+  note_given(h);
   if (now >= chunk_pages && atomic::load<order::relaxed>(&s.pressure.value) != 0)
     atomic::store<order::relaxed>(&s.pressure.value, std::uint64_t{0});
 }
@@ -89,7 +115,7 @@ WARPHEAP_OUTLINED page_index take_between(const heap_view& h, page_index from, p
                                           std::uint32_t n) {
   while ((from = stock_of(h).next(from)) != 0 && from < end) {
     const std::uint32_t length = run_length(stock_of(h), from, n);
-    if (length >= n && claim_run(stock_of(h), from, n)) {
+    if (length >= n && claim_run(h, from, n)) {
       atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{n});
       return from;
     }
@@ -106,6 +132,28 @@ WARPHEAP_SLOW_PATH page_index take_pages(const heap_view& h, std::uint32_t n) {
   const page_index start = n == 1 ? lowest + spread(h) % spread_window_pages : lowest;
   const page_index p = take_between(h, start, h.pages, n);
   return p != 0 || start == lowest ? p : take_between(h, 1, start, n);
+}
+
+/// The last look before a malloc fails: the same by reading all words, without trust in the marks
+/// above them. At out-of-memory it is done once for each time that pages come.
+WARPHEAP_SLOW_PATH page_index scan_stock(const heap_view& h, std::uint32_t n) {
+  constexpr unsigned pages_bits = 24;
+  static_assert(page_entry::max_value < 1u << pages_bits);
+  std::uint64_t* scanned = &h.state->stock_scanned.value;
+  const std::uint64_t gives = gives_so_far(h);
+  // Acquire: what the scan saw, as if the caller had done it.
+  const std::uint64_t last = atomic::load<order::acquire>(scanned);
+  const std::uint64_t pages = last & bits::low_mask(pages_bits);
+  if (pages != 0 && pages <= n && last >> pages_bits == gives << pages_bits >> pages_bits) return 0;
+  const auto high =
+      static_cast<page_index>(atomic::load<order::relaxed>(&h.state->high_page.value));
+  for (std::uint32_t w = 0; w * 64 < high; ++w) {
+    // Acquire: who sees that pages are gone knows what their taker knew.
+    if (atomic::load<order::acquire>(stock_of(h).word_address(w)) == 0) continue;
+    if (const page_index p = take_between(h, w * 64, (w + 1) * 64, n)) return p;
+  }
+  if (gives_so_far(h) == gives) atomic::store<order::release>(scanned, gives << pages_bits | n);
+  return 0;
 }
 
 }  // namespace core

@@ -1,0 +1,47 @@
+// What a heap has beside objects: scratch stacks, chunks of regions, and figures of its memory.
+#include <algorithm>
+#include <warpheap/bits.hpp>
+
+#include "host/heap/impl.hpp"
+
+namespace warpheap {
+
+std::size_t heap::stack_size(std::size_t bytes, std::size_t alignment) noexcept {
+  if (!bits::is_power_of_two(alignment) || alignment > page_size) return 0;
+  return stack_pool::rounded(std::max(bytes, alignment));
+}
+
+void* heap::acquire_stack(std::size_t bytes, std::size_t alignment) noexcept {
+  const std::size_t size = stack_size(bytes, alignment);
+  if (size == 0) return nullptr;
+  void* p = impl_->objects.acquire_stack(size);
+  if (p == nullptr) impl_->note_out_of_memory(bytes);
+  return p;
+}
+
+void heap::release_stack(void* p, std::size_t bytes, std::size_t alignment) noexcept {
+  if (p != nullptr) impl_->objects.release_stack(p, stack_size(bytes, alignment));
+}
+
+std::byte* heap::take_region_chunk(std::size_t bytes) noexcept {
+  std::byte* p = impl_->objects.take_region_chunk(bytes / page_size);
+  if (p == nullptr) impl_->note_out_of_memory(bytes);
+  return p;
+}
+
+void heap::give_region_chunk(std::byte* start) noexcept {
+  impl_->objects.give_region_chunk(start);
+  impl_->after_pages();
+}
+
+memory_stats heap::impl::memory() const {
+  const profile_layer* const sampler = layers ? layers->profile() : nullptr;
+  return objects.memory(sampler == nullptr ? 0 : sampler->bucket_bytes(), arrays.bytes());
+}
+memory_stats heap::memory() const { return impl_->memory(); }
+
+void heap::set_memory_limit(std::size_t bytes) noexcept {
+  impl_->objects.set_memory_limit(bytes == 0 ? mheap::no_limit : bytes);
+}
+
+}  // namespace warpheap

@@ -1,0 +1,92 @@
+// Which pages hold memory: it comes with their first use, and goes back to the system when they
+// have been free for a while, when the heap grows all the same, and when the memory limit demands
+// it. (Go: mheap.grow, scavenge.)
+#include <algorithm>
+
+#include "host/mheap.hpp"
+
+namespace warpheap {
+
+/// Pages for a user. If the heap had to grow, although it has free pages with memory in other
+/// places, as many of these give it up. mutex_ is held.
+page_allocation mheap::alloc_pages(page_user user, std::size_t n, bool from_the_other) {
+  const std::size_t before = arenas_.grown_pages();
+  const page_allocation got = arenas_.alloc(user, n, from_the_other);
+  if (arenas_.grown_pages() != before)
+    (void)scavenge_locked(scavenge_cause::growth, arenas_.grown_pages() - before);
+  return got;
+}
+
+/// Has so many pages more count as committed, unless the limit forbids it.
+bool mheap::make_room(std::size_t pages) {
+  std::size_t now = committed_pages_.load(std::memory_order_relaxed);
+  for (;;) {
+    const std::size_t limit = memory_limit();
+    if (limit != no_limit) {
+      const std::size_t records = metadata_.sys_bytes();
+      const std::size_t most = limit > records ? (limit - records) / page_size : 0;
+      if (now + pages > most) {
+        if (pages > most || scavenge(scavenge_cause::limit, now + pages - most) == 0) return false;
+        now = committed_pages_.load(std::memory_order_relaxed);
+        continue;
+      }
+    }
+    // Relaxed: a figure; that it does not pass the limit needs no more than its own order.
+    if (committed_pages_.compare_exchange_weak(now, now + pages, std::memory_order_relaxed))
+      return true;
+  }
+}
+
+/// Makes those of n pages usable that had been given back.
+bool mheap::commit(page_allocation got, std::size_t n) {
+  if (got.scavenged == 0) return true;
+  if (!make_room(got.scavenged)) return false;
+  if (source_.commit == nullptr
+      || source_.commit(source_.context, page_address(got.first), n * page_size)) {
+    return true;
+  }
+  committed_pages_.fetch_sub(got.scavenged, std::memory_order_relaxed);
+  return false;
+}
+
+void mheap::abandon(page_allocation got, std::size_t n) {
+  // It is not known which of them have memory. If the system refuses to take it, none of them is
+  // used again. Where nothing can be given back, those that have memory cease to count.
+  if (got.scavenged != n && source_.decommit != nullptr
+      && !source_.decommit(source_.context, page_address(got.first), n * page_size)) {
+    return;
+  }
+  const std::size_t had_memory = n - got.scavenged;
+  committed_pages_.fetch_sub(had_memory, std::memory_order_relaxed);
+  scavenged_ever_[static_cast<unsigned>(scavenge_cause::limit)].fetch_add(
+      had_memory, std::memory_order_relaxed);
+  const std::scoped_lock lock(mutex_);
+  arenas_.free(got.first, n, /*scavenged=*/true);
+}
+
+std::size_t mheap::scavenge(scavenge_cause cause, std::size_t most) {
+  const std::scoped_lock lock(mutex_);
+  return scavenge_locked(cause, most);
+}
+
+/// mutex_ is held: no page is used while it loses its memory.
+std::size_t mheap::scavenge_locked(scavenge_cause cause, std::size_t most) {
+  if (source_.decommit == nullptr || arenas_.idle_pages() == 0) return 0;
+  const std::size_t released = arenas_.scavenge(
+      [&](std::size_t first, std::size_t n) {
+        return source_.decommit(source_.context, page_address(first), n * page_size);
+      },
+      most);
+  committed_pages_.fetch_sub(released, std::memory_order_relaxed);
+  scavenged_ever_[static_cast<unsigned>(cause)].fetch_add(released, std::memory_order_relaxed);
+  return released;
+}
+
+std::size_t mheap::taken_pages() const {
+  std::size_t n =
+      pages_in_use_.load(std::memory_order_relaxed) + device_pages_.load(std::memory_order_relaxed);
+  for (const auto& pages : manual_pages_) n += pages.load(std::memory_order_relaxed);
+  return n;
+}
+
+}  // namespace warpheap

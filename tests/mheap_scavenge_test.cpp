@@ -1,0 +1,217 @@
+// When the memory of free pages goes back to the system.
+#include <gtest/gtest.h>
+#include <atomic>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "host/mheap.hpp"
+#include "tests/host_region.hpp"
+
+namespace {
+
+using namespace warpheap;
+
+struct mheap_scavenge_test : testing::Test {
+  test::host_region region{std::size_t{256} << 20};
+  mheap heap{region.base(), region.bytes(), region.source()};
+  page_stock stock;
+  // An allocation got pages and then no memory: the pages are given back whole, those too that had
+  // none.
+  bool gave_up = false;
+
+  mspan* large(std::size_t pages) {
+    return heap.alloc_large(pages, 1, make_span_class(0, true), stock);
+  }
+  void expect_books() {
+    heap.flush(stock);
+    const mheap_stats st = heap.stats();
+    EXPECT_EQ(st.committed_pages, st.grown_pages - st.scavenged_pages);
+    EXPECT_LE(st.scavenged_pages, st.free_pages);
+    std::uint64_t ever = 0;
+    for (const std::uint64_t n : st.scavenged_ever) ever += n;
+    if (!gave_up) {
+      EXPECT_EQ(ever * page_size, region.decommitted);
+    }
+  }
+  std::uint64_t ever(scavenge_cause cause) const {
+    return heap.stats().scavenged_ever[static_cast<unsigned>(cause)];
+  }
+  void TearDown() override { expect_books(); }
+};
+
+TEST_F(mheap_scavenge_test, pages_hold_memory_from_their_first_use_until_they_are_scavenged) {
+  EXPECT_EQ(heap.committed_pages(), 0u);
+  mspan* s = large(100);
+  EXPECT_EQ(heap.committed_pages(), 100u);
+  EXPECT_EQ(heap.scavenge(scavenge_cause::asked), 0u);  // in use
+  heap.free_span(s);
+  EXPECT_EQ(heap.committed_pages(), 100u);
+  EXPECT_EQ(heap.scavenge(scavenge_cause::asked, 30), 30u);
+  EXPECT_EQ(heap.committed_pages(), 70u);
+  EXPECT_EQ(heap.scavenge(scavenge_cause::background), 70u);
+  EXPECT_EQ(heap.scavenge(scavenge_cause::background), 0u);
+  EXPECT_EQ(ever(scavenge_cause::asked), 30u);
+  EXPECT_EQ(ever(scavenge_cause::background), 70u);
+}
+
+TEST_F(mheap_scavenge_test, the_highest_pages_go_first) {
+  mspan* s = large(100);
+  std::byte* const base = s->base();
+  std::memset(base, 0xff, 100 * page_size);
+  heap.free_span(s);
+  EXPECT_EQ(heap.scavenge(scavenge_cause::asked, 40), 40u);
+  for (std::size_t page = 0; page < 100; ++page)
+    EXPECT_EQ(base[page * page_size] != std::byte{0}, page < 60) << page;
+}
+
+TEST_F(mheap_scavenge_test, growth_gives_back_what_it_takes) {
+  // 2 MiB each, side by side; every other one is freed: no room for one of 3 MiB.
+  std::vector<mspan*> all;
+  for (int i = 0; i < 24; ++i) all.push_back(large(256));
+  for (std::size_t i = 0; i < all.size(); i += 2) heap.free_span(all[i]);
+  const std::size_t before = heap.committed_pages();
+  EXPECT_EQ(ever(scavenge_cause::growth), 0u);
+  mspan* s = large(384);
+  EXPECT_EQ(ever(scavenge_cause::growth), chunk_pages);
+  EXPECT_EQ(heap.committed_pages(), before - chunk_pages + 384);
+  // Growth without free pages costs nothing.
+  while (ever(scavenge_cause::growth) < 12 * 256) ASSERT_NE(large(384), nullptr);
+  const std::size_t calls = region.decommitted;
+  EXPECT_NE(large(1024), nullptr);
+  EXPECT_EQ(region.decommitted, calls);
+  heap.free_span(s);
+}
+
+TEST_F(mheap_scavenge_test, a_limit_is_kept_by_giving_back_first) {
+  heap.set_memory_limit(std::size_t{32} << 20);
+  const auto within = [&] {
+    return heap.committed_pages() * page_size + heap.stats().metadata_sys <= heap.memory_limit();
+  };
+  std::vector<mspan*> all;
+  while (mspan* s = large(256)) all.push_back(s);
+  EXPECT_GE(all.size(), 14u);
+  EXPECT_LE(all.size(), 15u);
+  EXPECT_TRUE(within());
+  EXPECT_EQ(ever(scavenge_cause::limit), 0u);
+  // Free memory in the wrong places moves to where it is wanted.
+  const std::size_t n = all.size();
+  for (std::size_t i = 0; i < n; i += 2) heap.free_span(all[i]);
+  mspan* s = large(1024);
+  ASSERT_NE(s, nullptr);
+  EXPECT_TRUE(within());
+  EXPECT_GT(ever(scavenge_cause::growth) + ever(scavenge_cause::limit), 0u);
+  heap.free_span(s);
+  EXPECT_EQ(large(4096), nullptr);  // more than the limit
+  EXPECT_EQ(large(4000), nullptr);  // more than the others leave
+  for (std::size_t i = 1; i < n; i += 2) heap.free_span(all[i]);
+  s = large(3500);
+  EXPECT_NE(s, nullptr);
+  EXPECT_TRUE(within());
+  // Lowered below what is used: no page is taken away, and none given out.
+  heap.set_memory_limit(std::size_t{1} << 20);
+  EXPECT_EQ(large(1), nullptr);
+  heap.set_memory_limit(mheap::no_limit);
+  EXPECT_NE(large(8000), nullptr);
+}
+
+TEST_F(mheap_scavenge_test, the_device_gets_what_the_limit_leaves) {
+  heap.set_memory_limit(std::size_t{8} << 20);
+  const page_run run = heap.take_device_pages(16, 2000);
+  EXPECT_GE(run.count, 500u);
+  EXPECT_LT(run.count, 1024u);
+  const page_run rest = heap.take_device_pages(1, 2000);
+  EXPECT_GE(rest.count, 1u);
+  EXPECT_EQ(heap.take_device_pages(1024, 1024).count, 0u);
+  heap.give_back_device_pages(run);
+  heap.give_back_device_pages(rest);
+}
+
+TEST_F(mheap_scavenge_test, memory_that_the_system_does_not_take_stays) {
+  mspan* s = large(100);
+  std::byte* const base = s->base();
+  std::memset(base, 0xff, 100 * page_size);
+  heap.free_span(s);
+  region.refuse_decommit = true;
+  EXPECT_EQ(heap.scavenge(scavenge_cause::asked), 0u);
+  EXPECT_EQ(heap.committed_pages(), 100u);
+  s = large(100);
+  EXPECT_EQ(s->base(), base);
+  EXPECT_TRUE(s->needzero);
+  heap.free_span(s);
+  region.refuse_decommit = false;
+  EXPECT_EQ(heap.scavenge(scavenge_cause::asked), 100u);
+  s = large(100);
+  EXPECT_EQ(s->base(), base);
+  EXPECT_FALSE(s->needzero);
+  EXPECT_EQ(base[0], std::byte{0});
+  heap.free_span(s);
+}
+
+TEST_F(mheap_scavenge_test, refused_commits_leave_the_books_right) {
+  mspan* s = large(50);
+  heap.free_span(s);
+  region.refuse = true;
+  EXPECT_EQ(large(100), nullptr);  // in part with memory
+  EXPECT_EQ(heap.alloc_manual(60, manual_use::stacks), nullptr);
+  EXPECT_EQ(heap.take_device_pages(10, 3000).count, 0u);
+  region.refuse = false;
+  EXPECT_EQ(heap.committed_pages(), 0u);
+  EXPECT_EQ(ever(scavenge_cause::limit), 50u);
+  gave_up = true;
+  s = large(100);
+  EXPECT_NE(s, nullptr);
+  heap.free_span(s);
+}
+
+// Threads that allocate and free under a limit, while one gives memory back: the limit holds at any
+// time, and contents are never lost.
+TEST_F(mheap_scavenge_test, threads_share_a_limit) {
+  constexpr int threads = 3, rounds = 600;
+  heap.set_memory_limit(std::size_t{24} << 20);
+  std::atomic<int> wrong{0}, had{0};
+  std::atomic<bool> stop{false};
+  const auto work = [&](unsigned seed) {
+    page_stock mine;
+    std::vector<std::pair<mspan*, unsigned char>> live;
+    for (int i = 0; i < rounds; ++i) {
+      seed = seed * 1664525 + 1013904223;
+      if (seed >> 31 == 0 || live.empty()) {
+        mspan* s = heap.alloc_large(1 + (seed >> 16) % 400, 1, make_span_class(0, true), mine);
+        if (s == nullptr) continue;
+        ++had;
+        const auto mark = static_cast<unsigned char>(seed >> 8 | 1);
+        for (std::size_t page = 0; page < s->npages(); ++page)
+          s->base()[page * page_size] = std::byte{mark};
+        live.emplace_back(s, mark);
+      } else {
+        std::swap(live[(seed >> 8) % live.size()], live.back());
+        const auto [s, mark] = live.back();
+        for (std::size_t page = 0; page < s->npages(); ++page)
+          if (s->base()[page * page_size] != std::byte{mark}) ++wrong;
+        heap.free_span(s);
+        live.pop_back();
+      }
+      if (heap.committed_pages() * page_size > heap.memory_limit()) ++wrong;
+    }
+    for (const auto& [s, mark] : live) heap.free_span(s);
+    heap.flush(mine);
+  };
+  std::thread scavenger([&] {
+    while (!stop) {
+      (void)heap.scavenge(scavenge_cause::background, 64);
+      std::this_thread::yield();
+    }
+  });
+  std::vector<std::thread> all;
+  for (unsigned t = 0; t < threads; ++t) all.emplace_back(work, t + 1);
+  for (std::thread& t : all) t.join();
+  stop = true;
+  scavenger.join();
+  gave_up = true;
+  EXPECT_EQ(wrong, 0);
+  EXPECT_GT(had, threads * rounds / 4);
+  EXPECT_EQ(heap.stats().pages_in_use, 0u);
+}
+
+}  // namespace

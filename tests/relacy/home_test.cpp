@@ -1,0 +1,118 @@
+// Pages on their way home under a weak memory model: kernels send surplus pages (detail/home.cuh),
+// the host takes them in (mailbox_server.hpp) and grants them anew.
+//
+// What is checked beside what is checked of the queue: the runs of a message are never written
+// while the host reads them, no page comes home twice, and what the host has it may write to, with
+// entries that say so.
+#define WARPHEAP_SLOTS_PER_WORD 2
+
+#include "relacy/scenario.hpp"
+#include "relacy/weak_host.hpp"
+
+namespace warpheap::weak {
+namespace {
+
+/// Pages of the host, some of which the device has in its stock when an execution begins. They lie
+/// in two words of the bitmap, of which none is the first: that one's pages stay.
+struct pages_out {
+  explicit pages_out(std::uint32_t lent)
+      : heap({.first_page = 126, .pages = 0, .warp_slots = 3, .host_pages = 6, .timeout_ns = 2'000},
+             {}),
+        host(heap, 3),
+        lent(lent) {
+    heap.view().state->free_mailboxes.value = weak_host::free_at_rest;
+    core::accept_pages(heap.view(), {heap.first_host_page(), lent});
+  }
+
+  /// Asks for pages when there are none, uses one, and gives it back.
+  void use_a_page() {
+    const heap_view& h = heap.view();
+    const std::uint64_t gives = atomic::load<order::relaxed>(&h.state->gives.value);
+    core::post_stock_request(h, 1, gives);
+    core::poll_stock_reply(h);
+    if (const page_index p = core::take_pages(h, 1)) {
+      host.use({p, 1});
+      core::release_pages(h, {p, 1});
+    }
+    yield();
+  }
+
+  void check_at_rest() {
+    host.check_at_rest();
+    heap.check_at_rest();
+  }
+
+  weak_heap heap;
+  weak_host host;
+  std::uint32_t lent;
+};
+
+TEST(Home, SurplusIsGrantedAnew) {
+  for (const std::uint32_t lent : {4u, 2u}) {
+    pages_out p(lent);
+    const auto device = [&](unsigned rounds) {
+      return [&p, rounds] {
+        for (unsigned r = 0; r < rounds; ++r) p.use_a_page();
+        p.host.device_is_done();
+      };
+    };
+    explore(20'000, {p.heap,
+                     {device(3), device(2), [&] { p.host.serve(); }},
+                     [&] { p.check_at_rest(); },
+                     [&] { p.host.begin_execution(2, lent); }});
+  }
+}
+
+TEST(Home, OneSenderAtATime) {
+  // Nothing but senders, who find the box open, busy or closed.
+  pages_out p(6);
+  const auto sender = [&](page_index first) {
+    return [&p, first] {
+      for (unsigned r = 0; r < 3; ++r) {
+        core::send_home(p.heap.view());
+        // A page that stays: the next message has two runs.
+        if (core::claim_run(p.heap.view(), first, 1)) {
+          p.host.use({first, 1});
+          core::put_run(core::stock_of(p.heap.view()), first, 1);
+        }
+        yield();
+      }
+      p.host.device_is_done();
+    };
+  };
+  explore(20'000, {p.heap,
+                   {sender(127), sender(130), sender(128), [&] { p.host.serve(); }},
+                   [&] { p.check_at_rest(); },
+                   [&] { p.host.begin_execution(3, 6); }});
+}
+
+TEST(Home, NobodyFailsWhilePagesAreOnTheirWay) {
+  // The host had none when it was asked last; all pages are in the stock since. One thread sends
+  // them home while another needs one, and a third looks at the stock.
+  pages_out p(4);
+  const_cast<heap_view*>(p.heap.view().self)->refill_timeout_ns = 1'000'000;
+  p.heap.view().state->denied.value = 1;
+  const auto sender = [&p] {
+    for (unsigned r = 0; r < 2; ++r) core::send_home(p.heap.view());
+    p.host.device_is_done();
+  };
+  const auto taker = [&p] {
+    const page_index first = core::get_pages(p.heap.view(), 1);
+    if (first == 0) fail("no page while pages are on their way home");
+    p.host.use({first, 1});
+    core::give_pages(p.heap.view(), {first, 1});
+    p.host.device_is_done();
+  };
+  const auto looker = [&p] {
+    if (const page_index first = core::scan_stock(p.heap.view(), 1))
+      core::give_pages(p.heap.view(), {first, 1});
+    p.host.device_is_done();
+  };
+  explore(30'000, {p.heap,
+                   {sender, taker, looker, [&] { p.host.serve(); }},
+                   [&] { p.check_at_rest(); },
+                   [&] { p.host.begin_execution(3, 4); }});
+}
+
+}  // namespace
+}  // namespace warpheap::weak

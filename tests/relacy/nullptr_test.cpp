@@ -1,0 +1,99 @@
+// When a malloc may answer nullptr, under a weak memory model: not while there are pages enough for
+// everybody, in whoever's hands a page is at the moment of a look.
+#define WARPHEAP_SLOTS_PER_WORD 2
+
+#include "relacy/scenario.hpp"
+
+namespace warpheap::weak {
+namespace {
+
+/// Takes objects of whole pages, one at a time, for which there is room.
+std::function<void()> never_fails(weak_heap& h, std::uint32_t pages, unsigned rounds,
+                                  bool keep_last = false) {
+  return [&h, pages, rounds, keep_last] {
+    for (unsigned r = 0; r < rounds; ++r) {
+      void* p = core::malloc_pages(h.view(), pages * page_size);
+      if (p == nullptr) fail("nullptr while there are pages for everybody");
+      if (!keep_last || r + 1 < rounds) device_heap(h.view()).free(p);
+    }
+  };
+}
+
+TEST(Nullptr, NobodyFailsWhileAnotherThreadReclaims) {
+  // All pages are in empty spans. One thread collects them, the other waits for it.
+  weak_heap h({.pages = 2, .warp_slots = 3}, {size_to_class(128)});
+  void* all[4];
+  for (void*& p : all) p = h.keep(128);
+  for (void* p : all) h.give_kept(p, 128);
+  explore(20'000, {h, {never_fails(h, 1, 1, true), never_fails(h, 1, 1, true)}, [&] {
+                     h.check_at_rest();
+                   }});
+}
+
+TEST(Nullptr, NobodyFailsWhileOnePageIsFree) {
+  // Three pages in two words: a page that comes free is counted before the same thread takes the
+  // next one.
+  weak_heap h({.first_page = 62, .pages = 3, .warp_slots = 3}, {});
+  explore(20'000, {h, {never_fails(h, 1, 3), never_fails(h, 1, 2), never_fails(h, 1, 1)}, [&] {
+                     h.check_at_rest();
+                   }});
+}
+
+TEST(Nullptr, NobodyFailsWhileOneRunIsFree) {
+  // Two runs, which a page that stays in use keeps apart.
+  weak_heap h({.first_page = 59, .pages = 11, .warp_slots = 3}, {});
+  core::claim_run(h.view(), 64, 1);
+  h.view().state->stock_pages.value -= 1;
+  core::make_large(h.view(), 64, 1);
+  explore(20'000, {h, {never_fails(h, 5, 3), never_fails(h, 5, 2)}, [&] { h.check_at_rest(); }});
+}
+
+TEST(Nullptr, NobodyFailsWhileAPageMoves) {
+  // Two pages in two words. Who has one gives it back and takes the other, with nothing around it.
+  for (const page_index from : {63u, 64u}) {
+    weak_heap h({.first_page = 63, .pages = 2, .warp_slots = 3}, {});
+    const page_index to = 63 + 64 - from;
+    core::claim_run(h.view(), from, 1);
+    h.view().state->stock_pages.value -= 1;
+    const auto mover = [&] {
+      core::give_pages(h.view(), {from, 1});
+      if (core::claim_run(h.view(), to, 1)) core::give_pages(h.view(), {to, 1});
+    };
+    explore(20'000, {h, {mover, never_fails(h, 1, 1)}, [] {}});
+  }
+}
+
+TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) {
+  weak_heap h({.pages = 1, .warp_slots = 3}, {size_to_class(128)});
+  h.give_kept(h.keep(128), 128);
+  const auto second = [&] {
+    std::uint64_t seen = core::gives_so_far(h.view());
+    if (const page_index p = core::scan_stock(h.view(), 1)) {
+      core::give_pages(h.view(), {p, 1});
+      return;
+    }
+    for (unsigned i = 0; i < 20; ++i) yield();  // meanwhile the first one reclaims, or does not
+    if (!core::reclaim_or_await(h.view(), seen)) fail("a page was given, and nobody told of it");
+  };
+  explore(20'000, {h, {[&] { core::reclaim(h.view()); }, second}, [&] { h.check_at_rest(); }});
+}
+
+TEST(Nullptr, AScanInVainSaysNothingOfPagesThatCameLater) {
+  // The only page comes back. It is either of two threads', whatever marks a third one clears.
+  weak_heap h({.first_page = 70, .pages = 1, .warp_slots = 3}, {});
+  void* page = core::malloc_pages(h.view(), page_size);
+  void *first = nullptr, *second = nullptr;
+  explore(20'000, {h,
+                   {[&] { first = core::malloc_pages(h.view(), page_size); },
+                    [&] {
+                      device_heap(h.view()).free(page);
+                      second = core::malloc_pages(h.view(), page_size);
+                    },
+                    [&] { core::take_pages(h.view(), 2); }},
+                   [&] {
+                     if (first == nullptr && second == nullptr) fail("nullptr for both");
+                   }});
+}
+
+}  // namespace
+}  // namespace warpheap::weak

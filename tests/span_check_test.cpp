@@ -1,0 +1,110 @@
+#include "host/span_check.hpp"
+
+#include <gtest/gtest.h>
+#include <random>
+
+#include "host/mcache.hpp"
+#include "host/mcentral.hpp"
+#include "host/mheap.hpp"
+#include "tests/host_region.hpp"
+
+namespace {
+
+using namespace warpheap;
+
+alignas(page_size) std::byte memory[4 * page_size];
+
+TEST(span_check, sound_spans_of_all_classes_pass) {
+  std::mt19937 random(3);
+  for (unsigned c = 1; c < num_classes; ++c) {
+    mspan s;
+    // The record alone: no slot is touched.
+    s.init(memory, host_span_pages(c), make_span_class(c, true));
+    EXPECT_EQ(span_error(s), nullptr) << c;
+    ASSERT_TRUE(s.enter());
+    for (unsigned i = 0; i < s.nelems(); ++i) {
+      while (s.take() == nullptr) ASSERT_TRUE(s.advance());
+      ASSERT_EQ(span_error(s), nullptr) << c << " slot " << i;
+      if (random() % 2 == 0) {
+        ASSERT_TRUE(s.free_own_slot(i));
+      }
+      ASSERT_EQ(span_error(s), nullptr) << c << " slot " << i;
+    }
+    s.leave();
+    EXPECT_EQ(span_error(s), nullptr) << c;
+  }
+}
+
+TEST(span_check, broken_records_are_told) {
+  mspan s;
+  const auto fresh = [&] { s.init(memory, 4, make_span_class(4, true)); };  // 32 bytes
+  fresh();
+  ASSERT_EQ(s.nelems(), 1024u);
+  s.set_slots(memory, 1, 32, 1024);
+  EXPECT_STREQ(span_error(s), "s.nelems does not fit the span");
+  s.set_slots(memory, 4, 32, 0);
+  EXPECT_STREQ(span_error(s), "s.nelems does not fit the span");
+  fresh();
+  s.set_ready_word(3, 1);
+  EXPECT_STREQ(span_error(s), "s.allocCount > s.nelems");
+  s.init(memory, 4, make_span_class(5, true));  // 48 bytes: 682 slots, 42 in the last word
+  ASSERT_EQ(s.words(), 11u);
+  s.set_free_word(10, bits::low_mask(42));
+  EXPECT_STREQ(span_error(s), "freeIndex is not valid");
+  s.set_free_word(10, ~bits::low_mask(43));
+  EXPECT_EQ(span_error(s), nullptr);
+  s.set_ready_word(10, std::uint64_t{1} << 42);
+  EXPECT_STREQ(span_error(s), "freeIndex is not valid");
+  fresh();
+  s.set_current_word(16);
+  EXPECT_STREQ(span_error(s), "s.freeindex > s.nelems");
+}
+
+struct span_check_death_test : testing::Test {
+  void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+  test::host_region region{std::size_t{64} << 20};
+  mheap heap{region.base(), region.bytes(), region.source()};
+  mcentral_set central{heap};
+  mcache cache{heap, central};
+
+  /// The span that the cache gets next, broken by f.
+  template <class F>
+  void give_broken(F&& f) {
+    const unsigned sc = make_span_class(4, true);
+    page_stock stock;
+    mspan* s = heap.alloc_span(host_span_pages(4), sc, span_status::of(&cache, sc), stock);
+    s->set_phase(heap.sweepgen(), sweep_phase::cached);
+    ASSERT_TRUE(s->enter());
+    ASSERT_NE(s->take(), nullptr);
+    s->leave();
+    central[sc].uncache_span(s);
+    f(*s);
+  }
+};
+
+// The dump has the record's words; the message is the last line.
+TEST_F(span_check_death_test, a_refill_aborts_with_a_dump) {
+  give_broken([](mspan& s) { s.set_ready_word(3, 5); });
+  EXPECT_DEATH(
+      cache.alloc(make_span_class(4, true)),
+      "slots 1024 of 32 bytes(.|\n)*word 3: ready 0000000000000005 free ffffffffffffffff(.|\n)*"
+      "fatal: s.allocCount > s.nelems");
+}
+
+TEST_F(span_check_death_test, each_message) {
+  const auto alloc = [&] { (void)cache.alloc(make_span_class(4, true)); };
+  mspan* broken = nullptr;
+  give_broken([&](mspan& s) { broken = &s; });
+  ASSERT_NE(broken, nullptr);
+  broken->set_slots(broken->base(), broken->npages(), 32, 1025);
+  EXPECT_DEATH(alloc(), "s.nelems does not fit the span");
+  broken->set_slots(broken->base(), broken->npages(), 32, 1000);
+  broken->set_free_word(15, 0);
+  EXPECT_DEATH(alloc(), "freeIndex is not valid");
+  broken->set_slots(broken->base(), broken->npages(), 32, 1024);
+  broken->set_free_word(15, ~std::uint64_t{0});
+  broken->set_current_word(99);
+  EXPECT_DEATH(alloc(), "s.freeindex > s.nelems");
+}
+
+}  // namespace
