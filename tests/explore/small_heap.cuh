@@ -128,12 +128,13 @@ class heap_parts {
     return o;
   }
   page_source source() {
-    return {this,
-            [](void* self, std::byte*, std::size_t) {
-              const auto* refuse = static_cast<heap_parts*>(self)->refuse_commit;
-              return refuse == nullptr || !(*refuse)();
-            },
-            [](void*, std::byte*, std::size_t) {}, true};
+    return {.context = this,
+            .commit =
+                [](void* self, std::byte*, std::size_t) {
+                  const auto* refuse = static_cast<heap_parts*>(self)->refuse_commit;
+                  return refuse == nullptr || !(*refuse)();
+                },
+            .decommit = [](void*, std::byte*, std::size_t) { return true; }};
   }
   template <class T>
   static void clear(T* array, std::size_t n) {
