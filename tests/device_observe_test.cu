@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 
@@ -464,6 +465,31 @@ TEST_F(Observe, StateIsTextForPeople) {
   all << in.rdbuf();
   EXPECT_NE(all.str().find("kernels, by class"), std::string::npos) << "written at the end";
   std::filesystem::remove(file);
+}
+
+TEST_F(Observe, JsonHasWhatStatsHave) {
+  heap h(options(64_MiB));
+  shared_array<void*> pointers(1000);
+  launch(8, 128, malloc_all, device_heap(h.device()), pointers.data(), 1000u, std::size_t{96});
+  const heap_stats s = h.stats();
+  const nlohmann::json j = nlohmann::json::parse(to_json(s));
+  EXPECT_EQ(j["schema"], heap_stats_schema);
+  EXPECT_EQ(j["live_objects"], 1000);
+  EXPECT_EQ(j["grows"], s.device_grows);
+  ASSERT_EQ(j["classes"].size(), 1u) << "others have nothing to say";
+  const nlohmann::json& k = j["classes"][0];
+  EXPECT_EQ(k["class"], size_to_class(96));
+  EXPECT_EQ(k["slot_bytes"], 96);
+  EXPECT_EQ(k["mallocs"], 1000);
+  EXPECT_EQ(k["frees"], 0);
+  EXPECT_EQ(k["live_objects"], 1000);
+  EXPECT_EQ(k["words_scanned"], s.device_classes[size_to_class(96)].words_scanned);
+  std::uint64_t calls = 0;
+  for (const auto& bucket : j["latency"]["malloc"]) calls += bucket.get<std::uint64_t>();
+  EXPECT_EQ(calls, 1000u);
+  EXPECT_TRUE(j["latency"]["free"].empty());
+  EXPECT_EQ(j["errors"]["double free"], 0);
+  h.reset();
 }
 
 TEST_F(Observe, QuantilesAreEndsOfBuckets) {
