@@ -10,7 +10,7 @@
 namespace warpheap::bench {
 namespace {
 
-constexpr std::size_t little = std::size_t{64} << 20;
+constexpr std::size_t little = std::size_t{testing::sanitized ? 16u : 64u} << 20;
 
 class BenchAdapter : public ::testing::Test {
  protected:

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bench/host/workloads.hpp"
+#include "tests/test_scale.hpp"
 
 namespace {
 
@@ -16,7 +17,7 @@ TEST(bench_host, every_workload_measures_and_keeps_its_objects) {
     setting how;
     how.threads = 2;
     how.touch = true;
-    how.scale = 0.002;
+    how.scale = warpheap::testing::sanitized ? 0.0005 : 0.002;
     const auto all = w.run(how);
     ASSERT_FALSE(all.empty()) << w.name;
     for (const measurement& m : all) EXPECT_GT(m.ns_per_op, 0) << w.name << " " << m.bytes;

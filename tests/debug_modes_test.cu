@@ -35,7 +35,7 @@ TEST_F(DebugModes, KernelsUseAndFreeObjectsOfTheHost) {
   constexpr std::uint32_t n = 300;
   shared_array<unsigned char*> objects(n);
   shared_array<void*> pointers(n);
-  for (const heap_options& o : all_modes(options(64_MiB))) {
+  for (const heap_options& o : all_modes(options(testing::sanitized ? 24_MiB : 64_MiB))) {
     heap h(o);
     for (const std::uint32_t bytes : {3u, 24u, 100u, 5000u}) {
       for (std::uint32_t i = 0; i < n; ++i) {
