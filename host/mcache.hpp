@@ -13,6 +13,7 @@
 #include "host/mheap.hpp"
 #include "host/mspan.hpp"
 #include "host/span_list.hpp"
+#include "host/span_sync.hpp"
 #include "host/stack_pool.hpp"
 #include "host/tiny_mask.hpp"
 
@@ -182,7 +183,7 @@ class alignas(64) mcache {
   tiny_rule tiny_;
   // The open block, while tiny_ has one with room. Its span is this cache's.
   std::byte* tiny_block_ = nullptr;
-  std::atomic<std::uint32_t>* tiny_mask_ = nullptr;
+  span_atomic<std::uint32_t>* tiny_mask_ = nullptr;
   mspan* tiny_span_ = nullptr;
 
   span_list large_;  // kept

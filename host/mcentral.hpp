@@ -23,6 +23,7 @@
 
 #include "host/mspan.hpp"
 #include "host/span_list.hpp"
+#include "host/span_sync.hpp"
 
 namespace warpheap {
 
@@ -67,7 +68,7 @@ class alignas(64) mcentral {
   mspan* move_to(mspan* s, span_status to);
   bool keep_or_drop(mspan* s);
 
-  mutable std::mutex mutex_;
+  mutable span_mutex mutex_;
   mheap* heap_ = nullptr;
   mcentral_set* all_ = nullptr;
   unsigned span_class_ = 0;
@@ -123,7 +124,7 @@ class mcentral_set {
   void note_double_free(void* p, unsigned kind);
 
   std::array<mcentral, host_span_classes> central_;
-  mutable std::mutex late_mutex_;
+  mutable span_mutex late_mutex_;
   std::array<void*, max_late> late_{};
   std::size_t late_size_ = 0;
   late_counts late_counts_{};

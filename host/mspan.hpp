@@ -31,7 +31,6 @@
 // of which one is the owner's, may both be answered "ok" (without a fence in the owner's, neither
 // can see the other); then the collector finds the slot free already and tells it.
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -41,6 +40,7 @@
 #include "host/free_cursor.hpp"
 #include "host/span_classes.hpp"
 #include "host/span_status.hpp"
+#include "host/span_sync.hpp"
 #include "host/tiny_mask.hpp"
 
 namespace warpheap {
@@ -60,7 +60,7 @@ enum class remote_free : std::uint8_t { done, was_free, left_full };
 
 /// Record of a span. Type-stable: a free of a stale pointer may meet it at any time.
 class alignas(64) mspan {
-  using word = std::atomic<std::uint64_t>;
+  using word = span_atomic<std::uint64_t>;
 
  public:
   static constexpr unsigned max_words = max_objects_per_span / 64;
@@ -396,7 +396,7 @@ class alignas(64) mspan {
 
   /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of
   /// stale pointers, which may meet a record at any time.
-  alignas(64) std::atomic<tiny_mask_block*> tiny_masks{nullptr};
+  alignas(64) span_atomic<tiny_mask_block*> tiny_masks{nullptr};
   /// The pages may hold old contents.
   bool needzero = true;
 
@@ -444,7 +444,7 @@ class alignas(64) mspan {
   }
 
   // Read by all frees, written when the span changes hands: a line of its own.
-  std::atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
+  span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
   std::byte* base_ = nullptr;
   std::uint64_t empty_word_ = ~std::uint64_t{0};  // tells an own free to look: all free, or never
   std::uint64_t divisor_ = 0;                     // rounded up

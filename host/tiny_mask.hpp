@@ -2,11 +2,12 @@
 
 // Which objects below 16 bytes live in a 16-byte block.
 
-#include <atomic>
 #include <cstdint>
 
 #include <warpheap/bits.hpp>
 #include <warpheap/size_classes.hpp>
+
+#include "host/span_sync.hpp"
 
 namespace warpheap {
 
@@ -41,8 +42,8 @@ constexpr std::uint32_t with_object(std::uint32_t mask, unsigned offset, unsigne
 struct tiny_mask_block {
   static constexpr unsigned blocks = page_size / tiny_size;
   void* link = nullptr;
-  std::atomic<std::uint32_t> mask[blocks]{};
-  std::atomic<std::uint16_t> freed[blocks]{};
+  span_atomic<std::uint32_t> mask[blocks]{};
+  span_atomic<std::uint16_t> freed[blocks]{};
 
   void clear() {
     for (auto& m : mask) m.store(0, std::memory_order_relaxed);

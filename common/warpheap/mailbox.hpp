@@ -16,10 +16,12 @@
 //   holder:  moves the phase from idle to busy; home_closed == seq, else it leaves; takes pages out
 //            of the stock, clears their entries, writes the runs; home.seq = seq + 1 (release);
 //            phase idle with seq + 1
-//   host:    sees home.seq != home_closed (acquire); takes the pages back; home_closed = home.seq
-//            (release)
-// The pages are the host's with the store of home.seq. Giving up is not possible and not needed:
-// the holder never waits. A service that dies leaves the message for the next one.
+//   host:    sees home.seq != home_closed (acquire); takes the pages back; moves its epoch if it
+//            has denied any; home_closed = home.seq (release)
+// From busy to closed the pages are on their way, and no denial counts: who finds them gone from
+// the stock sees busy (release of the taking), who sees closed sees the epoch (acquire). The pages
+// are the host's with the store of home.seq. Giving up is not possible and not needed: the holder
+// never waits. A service that dies leaves the message for the next one.
 #pragma once
 
 #include <cstdint>

@@ -114,5 +114,29 @@ TEST(Home, NobodyFailsWhilePagesAreOnTheirWay) {
                    [&] { p.host.begin_execution(3, 4); }});
 }
 
+TEST(Home, WhoGoesByTheScanOfAnotherSeesWhatItSaw) {
+  // The same with two looks at the stock and nothing around them: when pages have gone from it, the
+  // host's denial is none.
+  pages_out p(2);
+  p.heap.view().state->denied.value = 1;
+  const auto looker = [&p] {
+    const heap_view& h = p.heap.view();
+    const std::uint64_t seen = core::gives_so_far(h);
+    if (const page_index first = core::scan_stock(h, 1))
+      core::give_pages(h, {first, 1});
+    else if (core::denied(h, 1) && core::gives_so_far(h) == seen)
+      fail("denied while pages are on their way home");
+    p.host.device_is_done();
+  };
+  const auto sender = [&p] {
+    core::send_home(p.heap.view());
+    p.host.device_is_done();
+  };
+  explore(20'000, {p.heap,
+                   {sender, looker, looker, [&] { p.host.serve(); }},
+                   [&] { p.check_at_rest(); },
+                   [&] { p.host.begin_execution(3, 2); }});
+}
+
 }  // namespace
 }  // namespace warpheap::weak

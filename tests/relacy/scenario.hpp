@@ -11,8 +11,15 @@
 
 namespace warpheap::weak {
 
+/// What executions work on: a heap, or parts of one.
+struct world {
+  template <class Heap>
+  world(Heap& heap) : begin_execution([&heap] { heap.begin_execution(); }) {}
+  std::function<void()> begin_execution;
+};
+
 struct scenario {
-  weak_heap& heap;
+  world heap;
   std::function<void()> threads[max_threads];
   std::function<void()> at_end;
   std::function<void()> at_begin = {};

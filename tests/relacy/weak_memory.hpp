@@ -155,8 +155,9 @@ class memory {
       return value;
     }
     auto* data = const_cast<rl::atomic_data_impl<max_threads>*>(&h->data);
-    const unsigned i = order == rl::mo_acquire ? c.threadx_->atomic_load_acquire(data)
-                                               : c.threadx_->atomic_load_relaxed(data);
+    const unsigned i = order == rl::mo_seq_cst   ? c.threadx_->atomic_load_seq_cst(data)
+                       : order == rl::mo_acquire ? c.threadx_->atomic_load_acquire(data)
+                                                 : c.threadx_->atomic_load_relaxed(data);
     log(c, at, p, h->values[i], h->values[i], order, i != h->newest);
     return h->values[i];
   }
@@ -169,8 +170,9 @@ class memory {
     // A release sequence ends at a store, also at one of the thread that began it (C++20).
     auto& previous = h.data.history_[h.data.current_index_ % rl::atomic_history_size];
     const rl::thread_id_t by = std::exchange(previous.thread_id_, max_threads);
-    const unsigned i = order == rl::mo_release ? c.threadx_->atomic_store_release(&h.data)
-                                               : c.threadx_->atomic_store_relaxed(&h.data);
+    const unsigned i = order == rl::mo_seq_cst   ? c.threadx_->atomic_store_seq_cst(&h.data)
+                       : order == rl::mo_release ? c.threadx_->atomic_store_release(&h.data)
+                                                 : c.threadx_->atomic_store_relaxed(&h.data);
     previous.thread_id_ = by;
     log(c, at, p, h.value(), value, order, false);
     h.put(i, value);
@@ -206,6 +208,8 @@ class memory {
     const std::uint64_t old = h.value();
     if (old == expected)
       h.put(modify(c, h, order), desired);
+    else if (order == rl::mo_seq_cst)
+      c.threadx_->atomic_load_seq_cst_rmw(&h.data);
     else
       c.threadx_->atomic_load_relaxed_rmw(&h.data);
     log(c, at, p, old, h.value(), order, false);
@@ -260,7 +264,9 @@ class memory {
                           rl::test_result_data_race, {});
     return true;
   }
-  bool modelled(const void* p) const { return running_ && !quiet_[index_of(p)]; }
+  bool modelled(const void* p) const {
+    return running_ && index_of(p) < quiet_.size() && !quiet_[index_of(p)];
+  }
 
   static std::uint64_t read_plain(const void* p, unsigned size) {
     std::uint64_t value = 0;
@@ -306,6 +312,7 @@ class memory {
       case rl::mo_relaxed: return c.threadx_->atomic_rmw_relaxed(&h.data, aba);
       case rl::mo_acquire: return c.threadx_->atomic_rmw_acquire(&h.data, aba);
       case rl::mo_release: return c.threadx_->atomic_rmw_release(&h.data, aba);
+      case rl::mo_seq_cst: return c.threadx_->atomic_rmw_seq_cst(&h.data, aba);
       default: return c.threadx_->atomic_rmw_acq_rel(&h.data, aba);
     }
   }

@@ -148,9 +148,10 @@ WARPHEAP_SLOW_PATH page_index scan_stock(const heap_view& h, std::uint32_t n) {
   const auto high =
       static_cast<page_index>(atomic::load<order::relaxed>(&h.state->high_page.value));
   for (std::uint32_t w = 0; w * 64 < high; ++w) {
-    // Acquire: who sees that pages are gone knows what their taker knew.
-    if (atomic::load<order::acquire>(stock_of(h).word_address(w)) == 0) continue;
-    if (const page_index p = take_between(h, w * 64, (w + 1) * 64, n)) return p;
+    if (stock_of(h).word(w) != 0)
+      if (const page_index p = take_between(h, w * 64, (w + 1) * 64, n)) return p;
+    // Acquire, after the look: who saw that pages are gone knows what their taker knew.
+    static_cast<void>(atomic::load<order::acquire>(stock_of(h).word_address(w)));
   }
   if (gives_so_far(h) == gives) atomic::store<order::release>(scanned, gives << pages_bits | n);
   return 0;

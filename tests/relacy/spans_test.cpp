@@ -1,0 +1,367 @@
+// Spans of the host under a weak memory model: the product's own span, cache and mcentral
+// (mspan.hpp is the protocol), with a few records in place of the heap's pages.
+//
+// What is checked: no object has two owners and all uses of its bytes are ordered; whoever owns a
+// span comes after the owner before; no free is lost: when all objects are freed and all caches
+// given up, every span has gone back to the heap; and a second free of an object is told.
+#include <utility>
+
+#include "host/mcache.cpp"
+#include "host/mcentral.cpp"
+#include "host/span_check.cpp"
+#include "relacy/scenario.hpp"
+
+namespace warpheap {
+
+void fatal(const char* what) {
+  weak::fail(what);
+  std::abort();
+}
+
+namespace weak {
+namespace {
+
+/// Objects of 8 KiB and more have spans of eight slots.
+constexpr unsigned size_class = num_classes - 1;
+constexpr unsigned span_class = size_class << 1 | 1;
+constexpr std::size_t object_size = class_to_size(size_class);
+constexpr unsigned slots = host_span_objects(size_class);
+static_assert(slots == 8);
+
+/// A heap without pages: its caches are the threads'.
+class weak_spans {
+ public:
+  weak_spans() : bytes(object_size) {
+    parts_ = reinterpret_cast<parts*>(the_memory.map(sizeof(parts)));
+    the_memory.name(parts_, 4, "word");
+    build();
+    // A span of eight slots uses the first of sixteen words.
+    for (unsigned i = 0; i < mheap::most_spans; ++i) {
+      auto* s = reinterpret_cast<std::byte*>(&parts_->heap.span(i));
+      const std::size_t remote = mspan::max_words * sizeof(std::uint64_t);
+      the_memory.silence(s + 16, 2 * remote - 16);
+      the_memory.silence(s + sizeof(mspan) - remote + 8, remote - 8);
+      the_memory.hand_over(&parts_->owners[i], 4);
+    }
+  }
+
+  /// All is new. `prepare` is what is done by one thread before the others begin.
+  std::function<void()> prepare = {};
+  void begin_execution() {
+    the_memory.begin_execution();  // forgets the one before
+    the_memory.end_execution();
+    build();
+    bytes.begin_execution();
+    told_ = 0;
+    if (prepare) prepare();
+    the_memory.begin_execution();
+  }
+
+  mcache& cache(unsigned i) { return parts_->caches[i]; }
+  mcentral_set& central() { return parts_->central; }
+  mheap& heap() { return parts_->heap; }
+  unsigned told() const { return told_; }
+  mspan* span_of(void* p) { return heap().span_of(p); }
+
+  /// An object of the thread's cache, nullptr when there are no more spans.
+  void* take(unsigned thread) {
+    void* p = cache(thread).alloc(span_class);
+    if (p == nullptr) return nullptr;
+    own(span_of(p));
+    bytes.take(offset_of(p), object_size);
+    return p;
+  }
+  void give(unsigned thread, void* p) {
+    if (p == nullptr) return;
+    bytes.give(offset_of(p), object_size);
+    if (!free(&cache(thread), p)) fail("a free was taken for a second one");
+  }
+  /// The same by a thread that has no cache.
+  void give_without_cache(void* p) {
+    bytes.give(offset_of(p), object_size);
+    if (!free(nullptr, p)) fail("a free was taken for a second one");
+  }
+  /// The bytes of an object that will be freed more than once.
+  void not_in_use(void* p) { bytes.give(offset_of(p), object_size); }
+  /// One of several frees of it; those that are told are counted.
+  void give_again(unsigned thread, void* p) {
+    if (!free(&cache(thread), p)) ++told_;
+  }
+
+  /// As host_heap::free_object does it. False when p is free already.
+  bool free(mcache* c, void* p) {
+    mspan* s = span_of(p);
+    const unsigned slot =
+        s->slot_of(static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base()));
+    if (c != nullptr && s->is_own(c)) {
+      own(s);
+      if (c->free_own(s, p)) return true;
+    }
+    for (;;) {
+      const span_status seen = s->status();
+      if (seen.place() == span_place::full) {
+        if (c != nullptr)
+          c->adopt(s, seen);
+        else
+          central()[seen.span_class()].take_full(s);
+        continue;
+      }
+      const bool mine = c != nullptr && seen.is_owned_by(c);
+      if (mine) own(s);
+      if (mine && seen.is_pending()) c->collect(s);
+      if (mine) return c->free_own_slot(s, slot);
+      const unsigned nelems = s->nelems();
+      const remote_free done = s->free_remote(slot);
+      if (done == remote_free::was_free) return false;
+      const span_status now = s->status();
+      if (done == remote_free::left_full) {
+        if (c != nullptr)
+          c->take_left(s);
+        else if (now.place() == span_place::full)
+          central()[now.span_class()].take_full(s);
+      } else if (now.place() == span_place::partial && s->may_be_empty(nelems)) {
+        central()[now.span_class()].became_empty(s);
+      }
+      return true;
+    }
+  }
+  /// A write as the span's owner does many, to words that are not atomic.
+  void own(mspan* s) {
+    the_memory.store(&parts_->owners[heap().index_of(s)], 4, 0, rl::mo_relaxed, {});
+  }
+
+  /// Hands an object to another thread, which may find none.
+  void pass(void* p) {
+    if (parts_->passed.exchange(p, std::memory_order_acq_rel) != nullptr) fail("passed twice");
+  }
+  void* receive() { return parts_->passed.exchange(nullptr, std::memory_order_acq_rel); }
+
+  /// Second frees that were told so far, at once or late.
+  unsigned all_told() {
+    return told_ + static_cast<unsigned>(central().late_double_frees()[size_class]);
+  }
+  /// Whoever is to find what others have freed finds it: an owner by the mark, and nobody looks for
+  /// a full span.
+  void check_noticed() {
+    for (unsigned i = 0; i < mheap::most_spans; ++i) {
+      const mspan& s = heap().span(i);
+      if (s.state() == span_state::dead || s.sets(0).remote == 0) continue;
+      if (!s.status().is_pending() || s.place() == span_place::full) fail("a free was not noticed");
+    }
+  }
+  /// Nothing is live: all caches end, and all pages go back.
+  void check_all_free() {
+    for (mcache& c : parts_->caches) c.flush();
+    if (central()[span_class].set_sizes().partial != 0)
+      fail("a span without objects is among those that have some");
+    central()[span_class].release_empty();
+    if (heap().spans() != 0) fail("a free was lost: a span did not go back");
+  }
+  /// Takes all slots of the spans there may be: each once.
+  void check_each_slot_once() {
+    void* all[mheap::most_spans * slots + 1];
+    unsigned n = 0;
+    while ((all[n] = take(0)) != nullptr) ++n;
+    while (n > 0) give(0, all[--n]);
+  }
+
+  user_bytes bytes;
+
+ private:
+  struct parts {
+    parts() : heap(host_span_pages(size_class)), central(heap) {}
+    mheap heap;
+    mcentral_set central;
+    mcache caches[3] = {{heap, central}, {heap, central}, {heap, central}};
+    span_atomic<void*> passed{nullptr};
+    std::uint32_t owners[mheap::most_spans] = {};
+  };
+
+  void build() { new (parts_) parts; }
+  static std::uint64_t offset_of(void* p) {
+    return static_cast<std::uint64_t>(static_cast<std::byte*>(p) - mheap::base());
+  }
+
+  parts* parts_;
+  unsigned told_ = 0;
+};
+
+TEST(Spans, OthersFreeWhileTheOwnerAllocatesAndCollects) {
+  for (const unsigned before : {6u, 8u}) {
+    weak_spans w;
+    void* p[8] = {};
+    w.prepare = [&] {
+      for (unsigned i = 0; i < before; ++i) p[i] = w.take(0);
+    };
+    const auto owner = [&] {
+      void* mine[4];
+      for (void*& q : mine) q = w.take(0);
+      w.give(0, p[4]);
+      for (void* q : mine) w.give(0, q);
+    };
+    explore(20'000, {w,
+                     {owner, [&] { w.give(1, p[0]), w.give(1, p[1]); },
+                      [&] { w.give(2, p[2]), w.give(2, p[3]); }},
+                     [&] {
+                       w.check_noticed();
+                       for (unsigned i = 5; i < before; ++i) w.give(0, p[i]);
+                       w.check_each_slot_once();
+                       w.check_all_free();
+                     }});
+  }
+}
+
+TEST(Spans, TheOwnerDiesAndOthersTakeItsSpansOver) {
+  for (const unsigned before : {7u, 8u}) {
+    weak_spans w;
+    void* p[8] = {};
+    w.prepare = [&] {
+      for (unsigned i = 0; i < before; ++i) p[i] = w.take(0);
+    };
+    const auto other = [&](unsigned thread, unsigned first) {
+      return [&w, &p, thread, first] {
+        w.give(thread, p[first]);
+        void* q = w.take(thread);
+        w.give(thread, p[first + 1]);
+        w.give(thread, q);
+      };
+    };
+    const auto owner = [&] {
+      w.give(0, p[0]);
+      w.cache(0).flush();
+    };
+    explore(20'000, {w, {owner, other(1, 1), other(2, 3)}, [&] {
+                       w.check_noticed();
+                       for (unsigned i = 5; i < before; ++i) w.give(0, p[i]);
+                       w.check_each_slot_once();
+                       w.check_all_free();
+                     }});
+  }
+}
+
+TEST(Spans, TheLastObjectGoesWhileTheOwnerGivesTheSpanBack) {
+  for (const bool with_cache : {true, false}) {
+    weak_spans w;
+    void* p[2] = {};
+    w.prepare = [&] {
+      for (void*& q : p) q = w.take(0);
+    };
+    const auto last = [&](unsigned thread) {
+      return [&w, &p, thread, with_cache] {
+        if (with_cache)
+          w.give(thread, p[thread - 1]);
+        else
+          w.give_without_cache(p[thread - 1]);
+      };
+    };
+    explore(20'000, {w, {[&] { w.cache(0).flush(); }, last(1), last(2)}, [&] {
+                       w.check_noticed();
+                       if (w.central()[span_class].set_sizes().partial != 0)
+                         fail("a span without objects is among those that have some");
+                       w.check_all_free();
+                     }});
+  }
+}
+
+TEST(Spans, AFullSpanIsLetGoWhileOthersFreeInIt) {
+  for (const bool with_cache : {true, false}) {
+    weak_spans w;
+    void *p[slots] = {}, *q[2] = {};
+    w.prepare = [&] {
+      for (void*& object : p) object = w.take(0);
+    };
+    const auto other = [&](unsigned thread) {
+      return [&w, &p, thread, with_cache] {
+        if (with_cache)
+          w.give(thread, p[thread]);
+        else
+          w.give_without_cache(p[thread]);
+      };
+    };
+    const auto owner = [&] {
+      w.own(w.span_of(p[0]));
+      // Of slots that came back, or else of another span.
+      for (void*& object : q) object = w.take(0);
+    };
+    explore(20'000, {w, {owner, other(1), other(2)}, [&] {
+                       w.check_noticed();
+                       for (void* object : q) w.give(0, object);
+                       w.give(0, p[0]);
+                       for (unsigned i = 3; i < slots; ++i) w.give(0, p[i]);
+                       w.check_each_slot_once();
+                       w.check_all_free();
+                     }});
+  }
+}
+
+TEST(Spans, TwoFreesAtOnceOfOneObjectAreToldOnce) {
+  for (const unsigned second : {0u, 2u}) {
+    weak_spans w;
+    void *twice = nullptr, *other = nullptr;
+    w.prepare = [&] {
+      twice = w.take(0);
+      other = w.take(0);
+      w.not_in_use(twice);
+    };
+    explore(20'000, {w,
+                     {[&] {
+                        if (second == 0) w.give_again(0, twice);
+                        w.cache(0).collect(w.span_of(other));
+                        w.span_of(other)->advance();
+                      },
+                      [&] { w.give_again(1, twice); },
+                      [&] {
+                        if (second == 2) w.give_again(2, twice);
+                      }},
+                     [&] {
+                       w.give(0, other);
+                       w.check_each_slot_once();
+                       w.check_all_free();
+                       if (w.all_told() != 1) fail("of two frees, one has to be told");
+                     }});
+  }
+}
+
+TEST(Spans, AFreeThatComesLaterIsToldAtOnce) {
+  // The object is freed, by the owner or another; a third thread hears of it, and frees it too. The
+  // owner moves free bits from set to set meanwhile.
+  for (const bool by_owner : {true, false}) {
+    weak_spans w;
+    void *twice = nullptr, *other = nullptr;
+    w.prepare = [&] {
+      twice = w.take(0);
+      other = w.take(0);
+      w.not_in_use(twice);
+    };
+    const auto first = [&](unsigned thread) {
+      w.give_again(thread, twice);
+      w.pass(twice);
+    };
+    explore(20'000, {w,
+                     {[&] {
+                        if (by_owner) first(0);
+                        for (unsigned i = 0; i < 3; ++i) {
+                          w.cache(0).collect(w.span_of(other));
+                          w.span_of(other)->advance();
+                        }
+                      },
+                      [&] {
+                        if (!by_owner) first(1);
+                      },
+                      [&] {
+                        void* p = w.receive();
+                        if (p == nullptr) return;
+                        w.give_again(2, p);
+                        if (w.told() != 1) fail("a second free was not told at once");
+                      }},
+                     [&] {
+                       w.give(0, other);
+                       w.check_each_slot_once();
+                       w.check_all_free();
+                     }});
+  }
+}
+
+}  // namespace
+}  // namespace weak
+}  // namespace warpheap
