@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 #include <warpheap/backend.hpp>
+#include <warpheap/detail/observe.cuh>
 #include <warpheap/device_heap.cuh>
 #include <warpheap/launch.cuh>
 
@@ -100,7 +101,13 @@ struct free_pointers {
 /// Frees for the host: a lane each, sorted pointers, so that lanes of one word share an operation.
 __global__ void free_kernel(free_pointers batch) {
   const std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < batch.n) batch.heap.free(batch.pointers[i]);
+  if (i >= batch.n) return;
+  const heap_view& h = batch.heap.view;
+  // Relaxed: an observed object's pointer came to the host after the store.
+  if (atomic::load<order::relaxed>(&h.state->observed.active) != 0)
+    core::observed_free_entry(*h.self, __activemask(), batch.pointers[i]);
+  else
+    batch.heap.free(batch.pointers[i]);
 }
 
 __global__ void mark_done(std::uint32_t* done) {
@@ -133,6 +140,8 @@ struct count_page {
     if (!r.is_live()) return;
     add(counts->spans[r.cls()], 1);
     add(counts->free_slots[r.cls()], free);
+    if (free == 0) add(counts->full_spans[r.cls()], 1);
+    if (free == std::uint64_t{span_words(r.cls())} * 64) add(counts->empty_spans[r.cls()], 1);
     if (r.cls() == tiny_blocks) {
       std::uint64_t objects = 0;
       for (unsigned i = 0; i < tiny_blocks_per_page / 2; ++i)
@@ -195,6 +204,14 @@ struct forget_stock_page {
   __device__ void operator()(std::uint32_t p) const {
     if (page_entry{h.entry[p]}.cls() == stock_class && (h.stock[p / 64] >> (p % 64) & 1) != 0)
       h.entry[p] = 0;
+  }
+};
+
+/// All objects are gone: a free of each.
+struct note_reset {
+  heap_view h;
+  __device__ void operator()(std::uint32_t cls) const {
+    h.state->observed.frees[cls] = h.state->observed.mallocs[cls];
   }
 };
 
@@ -402,12 +419,26 @@ class bulk_operations final : public device_operations {
     clear(s.scanned_at, span_classes);
     clear(s.idle_spans, span_classes);
     clear(s.given_up, span_classes);
+    for_each_index(1, counted_classes - 1, note_reset{h_});
   }
 
   device_state read_state() override {
     device_state state;
     copy_from_device(&state, h_.state, sizeof state);
     return state;
+  }
+
+  device_events take_events() override {
+    device_observation o;
+    copy_from_device(&o, &h_.state->observed, sizeof o);
+    device_events taken;
+    const std::uint64_t n = std::min(o.events_so_far.value, o.event_slots);
+    if (o.events_so_far.value == 0) return taken;
+    taken.lost = o.events_so_far.value - n;
+    taken.events.resize(n);
+    if (n != 0) copy_from_device(taken.events.data(), o.events, n * sizeof(device_event));
+    clear(&h_.state->observed.events_so_far.value, 1);
+    return taken;
   }
 
   void repair_refill() override { for_each_index(0, mailboxes, repair{h_}); }

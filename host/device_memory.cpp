@@ -58,6 +58,8 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   const std::size_t hint = l.add<std::uint32_t>(std::size_t{view_.warp_slots} * span_classes);
   const std::size_t tiny = l.add<std::uint64_t>(view_.warp_slots);
 
+  const std::size_t events = l.add<device_event>(options.device_events);
+
   array_bytes_ = l.bytes();
   arrays_ = static_cast<std::byte*>(memory.allocate_device(array_bytes_));
   view_.queue = static_cast<refill_queue*>(memory.allocate_pinned(sizeof(refill_queue)));
@@ -78,9 +80,15 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   view_.tiny = reinterpret_cast<std::uint64_t*>(arrays_ + tiny);
 
   memory.copy_to_device(arrays_ + self, &view_, sizeof view_);
-  // All words are zero but one: mailbox 0 is the stock's, the others are free.
+  // All words are zero but these: mailbox 0 is the stock's, the others are free.
   const std::uint64_t free_boxes = ~(std::uint64_t{1} << stock_mailbox);
   memory.copy_to_device(&view_.state->free_mailboxes.value, &free_boxes, sizeof free_boxes);
+  if (options.device_events == 0) return;
+  device_observation& o = view_.state->observed;
+  const auto* const ring = reinterpret_cast<device_event*>(arrays_ + events);
+  const std::uint64_t slots = options.device_events;
+  memory.copy_to_device(&o.events, &ring, sizeof ring);
+  memory.copy_to_device(&o.event_slots, &slots, sizeof slots);
 }
 
 device_memory::~device_memory() { free_all(); }

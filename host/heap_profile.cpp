@@ -134,6 +134,10 @@ symbol symbol_at(std::uintptr_t address) {
 /// A return address is behind its call, which may be the last instruction of its function.
 std::uintptr_t call_of(std::uintptr_t return_address) { return return_address - 1; }
 
+/// Stands for the stack that an allocation of a kernel does not have.
+constexpr std::uintptr_t in_kernels = 0;
+constexpr const char* kernels_name = "kernels";
+
 std::uint64_t rounded(double value) { return static_cast<std::uint64_t>(std::llround(value)); }
 
 std::string value_type(string_table& strings, const char* type, const char* unit) {
@@ -160,6 +164,8 @@ std::string heap_profile::pprof() const {
     std::vector<std::uint64_t> ids;
     for (const std::uintptr_t address : b.stack)
       ids.push_back(locations.try_emplace(address, locations.size() + 1).first->second);
+    if (ids.empty())
+      ids.push_back(locations.try_emplace(in_kernels, locations.size() + 1).first->second);
     sample.packed(1, ids);
     const estimate e = estimate_of(b);
     sample.packed(2, {rounded(e.alloc_objects), rounded(e.alloc_bytes), rounded(e.live_objects),
@@ -189,8 +195,11 @@ std::string heap_profile::pprof() const {
     for (std::size_t i = 0; i < maps.size(); ++i) {
       if (maps[i].start <= address && address < maps[i].end) location.number(2, i + 1);
     }
-    location.number(3, call_of(address));
-    const symbol s = symbol_at(call_of(address));
+    symbol s{kernels_name, kernels_name};
+    if (address != in_kernels) {
+      location.number(3, call_of(address));
+      s = symbol_at(call_of(address));
+    }
     if (!s.mangled.empty()) {
       const auto [it, fresh] = functions.try_emplace(s.mangled, functions.size() + 1);
       if (fresh) {
@@ -241,7 +250,7 @@ std::string heap_profile::folded() const {
       std::replace(s.readable.begin(), s.readable.end(), ';', ':');
       line += (line.empty() ? "" : ";") + s.readable;
     }
-    lines[line] += estimate_of(b).live_bytes;
+    lines[line.empty() ? kernels_name : line] += estimate_of(b).live_bytes;
   }
   std::string text;
   for (const auto& [line, bytes] : lines) {

@@ -100,6 +100,10 @@ void set_option(heap_options& options, const std::string& key, const std::string
     options.profile_rate = parse_size(value);
   } else if (key == "profile_file") {
     options.profile_file = value;
+  } else if (key == "events") {
+    options.device_events = parse_size(value);
+  } else if (key == "print_state") {
+    options.print_state_file = value;
   } else if (key == "trace") {
     options.trace_file = value;
   } else if (key == "annotate") {
@@ -117,8 +121,8 @@ void set_option(heap_options& options, const std::string& key, const std::string
   } else {
     throw heap_error(
         "unknown key; known are reserve, stock, memory_limit, backend, timeout_us, service, "
-        "scavenge, leaks, profile, profile_file, trace, annotate, quarantine, red_zones, "
-        "clobberfree, efence, sbrk");
+        "scavenge, leaks, events, print_state, profile, profile_file, trace, annotate, quarantine, "
+        "red_zones, clobberfree, efence, sbrk");
   }
 }
 

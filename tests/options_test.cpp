@@ -17,8 +17,9 @@ heap_options parse(const std::string& text) {
 }
 
 TEST(Options, EveryKeyIsRead) {
-  const heap_options o =
-      parse("reserve=64M,stock=128K,backend=simt,timeout_us=250,service=0,leaks=0");
+  const heap_options o = parse(
+      "reserve=64M,stock=128K,backend=simt,timeout_us=250,service=0,leaks=0,events=64K,print_state="
+      "-");
   EXPECT_TRUE(warnings.empty());
   EXPECT_EQ(o.reserve_bytes, 64_MiB);
   EXPECT_EQ(o.initial_stock_bytes, 128_KiB);
@@ -26,6 +27,8 @@ TEST(Options, EveryKeyIsRead) {
   EXPECT_EQ(o.refill_timeout_ns, 250'000u);
   EXPECT_FALSE(o.refill_service);
   EXPECT_FALSE(o.report_leaks);
+  EXPECT_EQ(o.device_events, 65536u);
+  EXPECT_EQ(o.print_state_file, "-");
 }
 
 TEST(Options, WhatIsNotUnderstoodIsSaidAndIgnored) {

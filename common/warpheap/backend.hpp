@@ -60,9 +60,11 @@ std::string why_no_cuda();
 
 /// What a slow recount of a heap's device side finds.
 struct device_counts {
-  std::uint64_t spans[span_classes] = {};       ///< live spans
-  std::uint64_t free_slots[span_classes] = {};  ///< free bits in them
-  std::uint64_t tiny_objects = 0;               ///< live objects below 16 bytes
+  std::uint64_t spans[span_classes] = {};        ///< live spans
+  std::uint64_t free_slots[span_classes] = {};   ///< free bits in them
+  std::uint64_t empty_spans[span_classes] = {};  ///< those of them with no object
+  std::uint64_t full_spans[span_classes] = {};   ///< and with no free slot
+  std::uint64_t tiny_objects = 0;                ///< live objects below 16 bytes
   std::uint64_t large_objects = 0;
   std::uint64_t large_pages = 0;
   std::uint64_t stock_pages = 0;
@@ -95,6 +97,8 @@ class device_operations {
   /// Forgets every object, span and stock page of the device.
   virtual void reset() = 0;
   virtual device_state read_state() = 0;
+  /// Takes the events that kernels have written so far out of their ring.
+  virtual device_events take_events() = 0;
   /// Makes the refill state whole again in case a kernel was aborted in the middle of a request.
   /// The refill service must not serve meanwhile.
   virtual void repair_refill() = 0;

@@ -12,13 +12,9 @@
 #include <warpheap/error.hpp>
 #include <warpheap/layout.hpp>
 #include <warpheap/mailbox.hpp>
+#include <warpheap/observation.hpp>
 
 namespace warpheap {
-
-/// A counter on a cache line of its own.
-struct alignas(128) padded_counter {
-  std::uint64_t value;
-};
 
 inline constexpr unsigned error_ring_slots = 256;
 
@@ -45,8 +41,6 @@ struct device_state {
                                    ///< pages = it was not scanned (stock.cuh)
 
   // Statistics, changed on slow paths only.
-  padded_counter grows;            ///< spans made
-  padded_counter retires;          ///< spans given back
   padded_counter home_pages;       ///< pages sent home by kernels
   padded_counter host_requests;    ///< requests posted to the refill service
   padded_counter host_waits;       ///< times that a warp waited for the service
@@ -61,7 +55,11 @@ struct device_state {
   std::uint32_t given_up[span_classes];    ///< spans that the class gave up and may want again
   std::uint64_t scanned_at[span_classes];  ///< 1 + `gives` when all words were last read in vain
 
-  std::uint64_t errors[error_kinds];  ///< detected errors by kind
+  class_counters classes[counted_classes];
+  device_observation observed;
+
+  std::uint64_t errors[error_kinds];  ///< detected errors by kind; memory that ran out is counted
+                                      ///< by class, above
   std::uint64_t ring_next;            ///< errors recorded so far; slot = number % slots
   std::uint64_t ring_kind[error_ring_slots];
   std::uint64_t ring_address[error_ring_slots];

@@ -65,6 +65,13 @@ struct heap_options {
   /// dropped.
   std::function<void(const std::string&)> on_report = {};
 
+  /// Events of observed kernels (device_heap.cuh) that are kept until the host takes them, by
+  /// heap::device_events() or into the trace; later ones are counted and lost. 32 bytes each.
+  /// With a trace_file or a profile_rate and none asked for, a million.
+  std::size_t device_events = 0;
+  /// heap::state_text() is written there when the heap is destroyed; "-": to standard error.
+  std::string print_state_file = {};
+
   // Profile and debug modes of host objects. With any of them, calls on objects go through layers
   // that cost time and memory; with none, they cost nothing.
 
@@ -93,10 +100,10 @@ struct heap_options {
   void validate() const;
 
   /// These options, changed by the environment variable WARPHEAP ("key=value,key=value"). Keys:
-  /// reserve, stock, memory_limit, profile, quarantine (sizes with K, M, G), backend
-  /// (auto|cuda|simt), timeout_us, profile_file, trace (names of files), service, scavenge, leaks,
-  /// annotate, red_zones, clobberfree, efence, sbrk (0|1). An unknown key or a bad value is
-  /// ignored; a process says so once, on standard error.
+  /// reserve, stock, memory_limit, events, profile, quarantine (numbers with K, M, G), backend
+  /// (auto|cuda|simt), timeout_us, profile_file, trace, print_state (names of files), service,
+  /// scavenge, leaks, annotate, red_zones, clobberfree, efence, sbrk (0|1). An unknown key or a bad
+  /// value is ignored; a process says so once, on standard error.
   heap_options with_environment() const;
   static heap_options from_environment();
 

@@ -17,6 +17,8 @@ namespace core {
 #endif
 }  // namespace core
 
+inline namespace WARPHEAP_OBSERVE_NS {
+
 /// Makes `view` (from `heap::device()`) the heap of device_malloc and device_free in this
 /// translation unit. A host call; no kernel of this unit may run meanwhile. Bind a default
 /// constructed view to unbind: device_malloc then answers nullptr.
@@ -32,7 +34,7 @@ namespace core {
 /// As device_heap::malloc, on the bound heap; nullptr when none is bound.
 [[maybe_unused]] static __device__ __forceinline__ void* device_malloc(std::size_t size) {
   return core::bound_heap.base == nullptr ? nullptr
-                                          : core::malloc(core::bound_heap, core::converged(), size);
+                                          : WARPHEAP_CALLS::malloc(core::bound_heap, size);
 }
 
 /// The same for a size known at compile time.
@@ -40,7 +42,7 @@ template <std::size_t Size, std::size_t Align = 1>
 __device__ __forceinline__ void* device_malloc() {
   return core::bound_heap.base == nullptr
              ? nullptr
-             : core::malloc_fixed<Size, Align>(core::bound_heap, __activemask());
+             : WARPHEAP_CALLS::template malloc_fixed<Size, Align>(core::bound_heap);
 }
 
 /// As the members of device_heap, on the bound heap; nullptr and 0 when none is bound.
@@ -49,23 +51,22 @@ __device__ __forceinline__ void* device_malloc() {
                                                                             void** out) {
   return core::bound_heap.base == nullptr
              ? 0
-             : core::malloc_n_entry(*core::bound_heap.self, __activemask(), size, n, out);
+             : WARPHEAP_CALLS::malloc_n(core::bound_heap, size, n, out);
 }
 [[maybe_unused]] static __device__ __forceinline__ void* device_calloc(std::size_t n,
                                                                        std::size_t size) {
   return core::bound_heap.base == nullptr ? nullptr
-                                          : core::calloc(core::bound_heap, __activemask(), n, size);
+                                          : WARPHEAP_CALLS::calloc(core::bound_heap, n, size);
 }
 [[maybe_unused]] static __device__ __forceinline__ void* device_realloc(void* p, std::size_t size) {
-  return core::bound_heap.base == nullptr
-             ? nullptr
-             : core::realloc_entry(*core::bound_heap.self, __activemask(), p, size);
+  return core::bound_heap.base == nullptr ? nullptr
+                                          : WARPHEAP_CALLS::realloc(core::bound_heap, p, size);
 }
 [[maybe_unused]] static __device__ __forceinline__ void* device_aligned_alloc(std::size_t align,
                                                                               std::size_t size) {
   return core::bound_heap.base == nullptr
              ? nullptr
-             : core::aligned_alloc_entry(*core::bound_heap.self, __activemask(), align, size);
+             : WARPHEAP_CALLS::aligned_alloc(core::bound_heap, align, size);
 }
 [[maybe_unused]] static __device__ __forceinline__ std::size_t device_usable_size(const void* p) {
   return core::bound_heap.base == nullptr ? 0 : core::live_bytes_entry(*core::bound_heap.self, p);
@@ -73,8 +74,9 @@ __device__ __forceinline__ void* device_malloc() {
 
 /// As device_heap::free, on the bound heap; does nothing when none is bound.
 [[maybe_unused]] static __device__ __forceinline__ void device_free(void* p) {
-  if (core::bound_heap.base != nullptr) core::free(core::bound_heap, core::converged(), p);
+  if (core::bound_heap.base != nullptr) WARPHEAP_CALLS::free(core::bound_heap, p);
 }
 
+}  // namespace WARPHEAP_OBSERVE_NS
 }  // namespace WARPHEAP_BACKEND_NS
 }  // namespace warpheap

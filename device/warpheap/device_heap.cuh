@@ -15,11 +15,29 @@
 #include <new>
 #include <type_traits>
 #include <utility>
-#include <warpheap/detail/objects.cuh>
 #include <warpheap/heap_view.hpp>
+
+// A file that defines WARPHEAP_OBSERVE as 1 before its first include of warpheap, or is added to
+// its target by warpheap_add_kernels(... OBSERVE ...), has kernels whose calls are counted, timed
+// and logged. They and others may use one heap, and be linked together: what depends on the choice
+// stands in an inline namespace of its own. Hence a function that takes a device_heap from one kind
+// of file cannot be called from the other kind; let it take a heap_view.
+#ifndef WARPHEAP_OBSERVE
+#define WARPHEAP_OBSERVE 0
+#endif
+#if WARPHEAP_OBSERVE
+#include <warpheap/detail/observe.cuh>
+#define WARPHEAP_OBSERVE_NS observed
+#define WARPHEAP_CALLS core::observed_calls
+#else
+#include <warpheap/detail/calls.cuh>
+#define WARPHEAP_OBSERVE_NS unobserved
+#define WARPHEAP_CALLS core::plain_calls
+#endif
 
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
+inline namespace WARPHEAP_OBSERVE_NS {
 /// A heap as kernels see it: a handle, trivially copyable, passed to kernels by value. Valid as
 /// long as the `heap` that it came from. All members may be called by any number of lanes, warps,
 /// blocks and kernels at once.
@@ -34,32 +52,30 @@ struct device_heap {
   /// from 8 bytes on; page-aligned above 32 KiB; 1..15 bytes as Go aligns tiny objects). nullptr
   /// when there is no memory, within a bound on the time. 0 bytes: one address for all, which free
   /// ignores. The contents are undefined.
-  __device__ void* malloc(std::size_t size) const {
-    return core::malloc(view, core::converged(), size);
-  }
+  __device__ void* malloc(std::size_t size) const { return WARPHEAP_CALLS::malloc(view, size); }
 
   /// Frees an object of this heap, from a kernel or from the host, and reports everything else:
   /// foreign and interior pointers, objects that are free already (as long as their slot has no
   /// new owner) are counted, kept with their address for `heap::errors()`, and change nothing.
-  __device__ void free(void* p) const { core::free(view, core::converged(), p); }
+  __device__ void free(void* p) const { WARPHEAP_CALLS::free(view, p); }
 
   /// malloc of a size known at compile time: one look-up and one exchange between lanes less.
   template <std::size_t Size, std::size_t Align = 1>
   __device__ void* malloc() const {
-    return core::malloc_fixed<Size, Align>(view, __activemask());
+    return WARPHEAP_CALLS::template malloc_fixed<Size, Align>(view);
   }
 
   /// Up to n objects of `size` bytes for the calling lane, their addresses written to out[0..];
   /// returns how many there was memory for. The wishes of lanes that call together are added up,
   /// and up to 64 objects cost one atomic operation. Each object is freed on its own.
   __device__ unsigned malloc_n(std::size_t size, unsigned n, void** out) const {
-    return core::malloc_n_entry(*view.self, __activemask(), size, n, out);
+    return WARPHEAP_CALLS::malloc_n(view, size, n, out);
   }
 
   /// As C's calloc: zeroed memory for n objects of `size` bytes; nullptr also when n * size does
   /// not fit in a size_t.
   __device__ void* calloc(std::size_t n, std::size_t size) const {
-    return core::calloc(view, __activemask(), n, size);
+    return WARPHEAP_CALLS::calloc(view, n, size);
   }
 
   /// As C's realloc: the object with at least `size` bytes, moved if need be; nullptr, and p stays
@@ -68,12 +84,12 @@ struct device_heap {
   /// host, an address inside an object, a freed one) is reported, answered by nullptr and left
   /// alone. Large objects grow in place where the pages behind them are free.
   __device__ void* realloc(void* p, std::size_t size) const {
-    return core::realloc_entry(*view.self, __activemask(), p, size);
+    return WARPHEAP_CALLS::realloc(view, p, size);
   }
 
   /// `size` bytes at a multiple of `align`; nullptr unless align is a power of two.
   __device__ void* aligned_alloc(std::size_t align, std::size_t size) const {
-    return core::aligned_alloc_entry(*view.self, __activemask(), align, size);
+    return WARPHEAP_CALLS::aligned_alloc(view, align, size);
   }
 
   /// Bytes that may be used at p: the whole slot; 0 for what is no live object of a kernel. Objects
@@ -101,5 +117,6 @@ struct device_heap {
 
 static_assert(std::is_trivially_copyable_v<device_heap>);
 
+}  // namespace WARPHEAP_OBSERVE_NS
 }  // namespace WARPHEAP_BACKEND_NS
 }  // namespace warpheap

@@ -28,6 +28,7 @@ void heap::impl::synchronize() {
   }
   report(wrong);
   surface_errors();
+  log_events();
 }
 
 /// Ends all rounds of the refill queue, so that no page is on its way. The service does not serve

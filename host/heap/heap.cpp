@@ -103,6 +103,20 @@ void heap::reset() { impl_->reset(); }
 mark_status heap::mark(const void* p) { return impl_->mark(p); }
 sweep_report heap::sweep(std::size_t listed) { return impl_->sweep(listed); }
 
+device_events heap::take_device_events() {
+  impl_->synchronize();
+  return impl_->take_events();
+}
+std::string heap::state_text() {
+  impl_->synchronize();
+  return impl_->state_text();
+}
+void heap::print_state(std::FILE* to) {
+  const std::string text = state_text();
+  std::fwrite(text.data(), 1, text.size(), to);
+  std::fflush(to);
+}
+
 std::vector<error_record> heap::errors() {
   impl_->synchronize();
   return impl_->errors.take_recent();

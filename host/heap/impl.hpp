@@ -71,6 +71,17 @@ struct heap::impl {
   heap_stats count();
   void add_device(heap_stats& s);
 
+  // memory.cpp
+  memory_stats memory() const;
+
+  // observe.cpp
+  device_events take_events();
+  void log_events();
+
+  // state_text.cpp
+  std::string state_text();
+  void write_state();
+
   const heap_options options;
   error_log errors{options};
   const chosen_backend chosen;

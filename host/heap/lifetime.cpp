@@ -16,6 +16,9 @@ heap_options checked(heap_options options) {
   options = options.with_environment();
   if (!options.profile_file.empty() && options.profile_rate == 0)
     options.profile_rate = default_profile_rate;
+  constexpr std::size_t default_device_events = std::size_t{1} << 20;
+  if (options.device_events == 0 && (!options.trace_file.empty() || options.profile_rate != 0))
+    options.device_events = default_device_events;
   options.validate();
   return options;
 }
@@ -72,6 +75,8 @@ heap::impl::~impl() {
   }
   if (service != nullptr) service->stop();
   try {
+    if (layers) synchronize();  // kernels' events are for the layers
+    if (!options.print_state_file.empty()) write_state();
     if (!options.profile_file.empty()) write_profile();
     if (top != nullptr) top->drain();
     if (options.report_leaks && !options.sbrk) report_leaks();

@@ -34,11 +34,11 @@ void heap::give_region_chunk(std::byte* start) noexcept {
   impl_->after_pages();
 }
 
-memory_stats heap::memory() const {
-  const impl& self = *impl_;
-  const profile_layer* const sampler = self.layers ? self.layers->profile() : nullptr;
-  return self.objects.memory(sampler == nullptr ? 0 : sampler->bucket_bytes(), self.arrays.bytes());
+memory_stats heap::impl::memory() const {
+  const profile_layer* const sampler = layers ? layers->profile() : nullptr;
+  return objects.memory(sampler == nullptr ? 0 : sampler->bucket_bytes(), arrays.bytes());
 }
+memory_stats heap::memory() const { return impl_->memory(); }
 
 void heap::set_memory_limit(std::size_t bytes) noexcept {
   impl_->objects.set_memory_limit(bytes == 0 ? mheap::no_limit : bytes);

@@ -51,6 +51,7 @@ class layer_chain {
   /// Null when there is none.
   profile_layer* profile() { return profile_ ? &*profile_ : nullptr; }
   const profile_layer* profile() const { return profile_ ? &*profile_ : nullptr; }
+  trace_layer* trace() { return trace_ ? &*trace_ : nullptr; }
   /// False when the file for the trace could not be made.
   bool trace_opened() const { return !trace_ || trace_->opened(); }
 

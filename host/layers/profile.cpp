@@ -3,7 +3,6 @@
 #include <execinfo.h>
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "host/sys_pool.hpp"
 
@@ -77,18 +76,39 @@ profile_layer::~profile_layer() {
 void* profile_layer::take(const object_request& r) {
   void* p = below().take(r);
   if (p == nullptr || r.bytes == 0 || mine.busy) return p;
+  if (chosen(r.bytes) && started_.load(std::memory_order_relaxed)) sample(p, r.bytes);
+  return p;
+}
+
+/// Whether the calling thread's next sample is in these bytes.
+bool profile_layer::chosen(std::size_t bytes) {
   // The distance has no memory: a new one is as good for a thread that comes from another heap.
   if (mine.layer != id_) {
     mine.layer = id_;
     mine.left = distance(rate_);
   }
-  if (static_cast<std::uint64_t>(mine.left) > r.bytes) {
-    mine.left -= static_cast<std::int64_t>(r.bytes);
-    return p;
+  if (static_cast<std::uint64_t>(mine.left) > bytes) {
+    mine.left -= static_cast<std::int64_t>(bytes);
+    return false;
   }
   mine.left = distance(rate_);
-  if (started_.load(std::memory_order_relaxed)) sample(p, r.bytes);
-  return p;
+  return true;
+}
+
+void profile_layer::log(const device_events& taken) {
+  for (const device_event& e : taken.events) {
+    const void* p = reinterpret_cast<const void*>(e.address);
+    if (e.op == device_op::malloc && chosen(e.bytes)) {
+      bucket* b = bucket_of(nullptr, 0, e.bytes);
+      if (b == nullptr) continue;
+      b->allocs.fetch_add(1, std::memory_order_relaxed);
+      // A free that is not counted would make it live for ever.
+      if (!sampled_of_kernels_.put(p, b)) b->frees.fetch_add(1, std::memory_order_relaxed);
+    } else if (e.op == device_op::free && e.cls != no_class) {
+      if (const auto b = sampled_of_kernels_.take(p); b)
+        (*b)->frees.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
 }
 
 void profile_layer::sample(void* p, std::size_t bytes) {
@@ -113,12 +133,10 @@ profile_layer::bucket* profile_layer::bucket_of(void* const* stack, int depth, s
   std::uint64_t h = bytes;
   for (int i = 0; i < depth; ++i)
     h = (h ^ reinterpret_cast<std::uintptr_t>(stack[i])) * 0x9e3779b97f4a7c15;
-  const std::size_t stack_bytes = static_cast<std::size_t>(depth) * sizeof(void*);
   bucket*& head = buckets_[h >> 54];
   const std::scoped_lock lock(mutex_);
   for (bucket* b = head; b != nullptr; b = b->next) {
-    if (b->object_bytes == bytes && b->depth == depth
-        && std::memcmp(b->stack, stack, stack_bytes) == 0)
+    if (b->object_bytes == bytes && b->depth == depth && std::equal(stack, stack + depth, b->stack))
       return b;
   }
   void* memory = sys_pool::alloc(bucket::size_for(depth));
@@ -129,7 +147,7 @@ profile_layer::bucket* profile_layer::bucket_of(void* const* stack, int depth, s
   new (&b->allocs) std::atomic<std::uint64_t>(0);
   new (&b->frees) std::atomic<std::uint64_t>(0);
   b->depth = depth;
-  std::memcpy(b->stack, stack, stack_bytes);
+  std::copy_n(stack, depth, b->stack);
   head = b;
   bucket_bytes_.fetch_add(bucket::size_for(depth), std::memory_order_relaxed);
   return b;
@@ -146,9 +164,11 @@ free_status profile_layer::free(void* p) {
 }
 
 void profile_layer::forget() {
-  sampled_.for_each(
-      [](const void*, bucket*& b) { b->frees.fetch_add(1, std::memory_order_relaxed); });
-  sampled_.clear();
+  for (pointer_table<bucket*>* table : {&sampled_, &sampled_of_kernels_}) {
+    table->for_each(
+        [](const void*, bucket*& b) { b->frees.fetch_add(1, std::memory_order_relaxed); });
+    table->clear();
+  }
   for (auto& count : filter_) count.store(0, std::memory_order_relaxed);
   below().forget();
 }
@@ -187,8 +207,10 @@ heap_profile profile_layer::snapshot() {
 void profile_layer::lock_this() {
   mutex_.lock();
   sampled_.lock();
+  sampled_of_kernels_.lock();
 }
 void profile_layer::unlock_this() {
+  sampled_of_kernels_.unlock();
   sampled_.unlock();
   mutex_.unlock();
 }

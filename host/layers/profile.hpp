@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <mutex>
 #include <warpheap/heap_profile.hpp>
+#include <warpheap/observation.hpp>
 
 #include "host/layers/object_layer.hpp"
 #include "host/layers/pointer_table.hpp"
@@ -26,6 +27,8 @@ class profile_layer final : public object_layer {
   void* take(const object_request& r) override;
   free_status free(void* p) override;
   void forget() override;
+  /// Samples what kernels made and freed, as allocations without a stack. Thread-safe.
+  void log(const device_events& events);
 
   void start() { started_.store(true, std::memory_order_relaxed); }
   /// What was sampled so far. Other calls may go on meanwhile.
@@ -40,6 +43,7 @@ class profile_layer final : public object_layer {
 
   void lock_this() override;
   void unlock_this() override;
+  bool chosen(std::size_t bytes);
   void sample(void* p, std::size_t bytes);
   bucket* bucket_of(void* const* stack, int depth, std::size_t bytes);
 
@@ -47,6 +51,8 @@ class profile_layer final : public object_layer {
   std::atomic<bool> started_;
   const std::uint64_t id_;
   pointer_table<bucket*> sampled_;  // live objects in samples
+  // Those of kernels, of which it is heard late: a page may be the host's again by then.
+  pointer_table<bucket*> sampled_of_kernels_;
   // How many of them have addresses of a hash: most frees see a 0 here and are done. Relaxed: who
   // frees an object knows it from its allocation, which counted before.
   std::array<std::atomic<std::uint32_t>, 4096> filter_{};

@@ -55,6 +55,38 @@ free_status trace_layer::free(void* p) {
   return below().free(p);
 }
 
+void trace_layer::log(const device_events& taken) {
+  char line[160];
+  for (const device_event& e : taken.events) {
+    const auto address = static_cast<unsigned long long>(e.address);
+    const auto bytes = static_cast<unsigned long long>(e.bytes);
+    const auto clock = static_cast<unsigned long long>(e.clock_ns);
+    int n = 0;
+    switch (e.op) {
+      case device_op::malloc:
+        n = std::snprintf(line, sizeof line, "M %#llx %llu %llu %llu %u\n", address, bytes,
+                          1ull << e.log2_align, clock, e.warp);
+        break;
+      case device_op::resize:
+        n = std::snprintf(line, sizeof line, "R %#llx %llu %llu %u\n", address, bytes, clock,
+                          e.warp);
+        break;
+      case device_op::free:
+        // The host frees its objects itself, when it hears of it, with a line of its own.
+        if (e.cls == no_class) continue;
+        n = std::snprintf(line, sizeof line, "F %#llx %llu %u\n", address, clock, e.warp);
+        break;
+      case device_op::failure:
+        n = std::snprintf(line, sizeof line, "X %llu %llu %u\n", bytes, clock, e.warp);
+        break;
+    }
+    add(line, n);
+  }
+  if (taken.lost != 0)
+    add(line,
+        std::snprintf(line, sizeof line, "L %llu\n", static_cast<unsigned long long>(taken.lost)));
+}
+
 void trace_layer::drain() {
   {
     const std::scoped_lock lock(mutex_);

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,12 +29,36 @@ struct side_stats {
   std::uint64_t spans = 0;         ///< spans of small objects
 };
 
-/// What one size class of the device holds.
+/// What one size class of the device holds, and what kernels did with it so far.
 struct class_stats {
   std::uint32_t slot_bytes = 0;
   std::uint64_t spans = 0;
+  std::uint64_t empty_spans = 0;  ///< of these, without an object
+  std::uint64_t full_spans = 0;   ///< of these, without a free slot
   std::uint64_t live_slots = 0;
   std::uint64_t free_slots = 0;
+  std::uint64_t live_objects = 0;  ///< as live_slots, but for tiny objects and large ones
+
+  std::uint64_t grows = 0;          ///< spans made
+  std::uint64_t retires = 0;        ///< spans given back
+  std::uint64_t failures = 0;       ///< objects asked for and answered with nullptr
+  std::uint64_t words_scanned = 0;  ///< words of free bits that searches have read
+
+  /// Counted in observed kernels only (device_heap.cuh). Where all are, and mallocs of a class that
+  /// had no span are in the class of whole pages, mallocs - frees == live_objects. A free by the
+  /// host counts, and so does a reset as a free of each object.
+  std::uint64_t mallocs = 0;
+  std::uint64_t frees = 0;
+};
+
+/// Times of calls of observed kernels: in cycles of a multiprocessor on CUDA, in nanoseconds on the
+/// executor. Bucket b counts those from 2^(b-1) up to 2^b - 1, the last all longer ones.
+struct latency_histogram {
+  std::uint64_t buckets[latency_buckets] = {};
+
+  std::uint64_t calls() const;
+  /// A time that the share q (0..1) of the calls has not exceeded, to the end of its bucket.
+  std::uint64_t quantile(double q) const;
 };
 
 /// Figures of a heap, all counted anew by `heap::stats()`; bytes unless the name says otherwise.
@@ -55,7 +80,12 @@ struct heap_stats {
   std::uint64_t host_requests = 0;      ///< requests of kernels to the refill service so far
   std::uint64_t host_waits = 0;         ///< times that a warp waited for the service
   std::uint64_t longest_wait_ns = 0;
-  std::vector<class_stats> device_classes;  ///< index = class 1..67, 68 = blocks of tiny objects
+  /// Index = class 1..67, 68 = tiny objects and their blocks, 69 = objects of whole pages. Of 0,
+  /// `frees` are objects of the host that kernels have freed.
+  std::vector<class_stats> device_classes;
+  latency_histogram device_malloc_latency;   ///< one for each object made
+  latency_histogram device_free_latency;     ///< one for each object freed
+  latency_histogram device_failure_latency;  ///< one for each answer nullptr
 
   side_stats host;
   std::uint64_t host_mallocs = 0;
@@ -72,13 +102,21 @@ struct heap_stats {
 /// Several lines for people, sums shown.
 std::string to_string(const heap_stats& stats);
 
+/// One JSON object: what kernels have and did. Its member "schema" is the version of its form, as
+/// in the one of memory_stats, which is about the host. Names are those of the struct without
+/// "device_"; "classes" has those of which there is something to say, "latency" the buckets of each
+/// kind up to the last that is not 0.
+std::string to_json(const heap_stats& stats);
+inline constexpr int heap_stats_schema = 1;
+
 /// A heap for kernels and host code.
 ///
 /// malloc, calloc, realloc, aligned_alloc, free, usable_size, acquire_stack, release_stack, memory,
 /// set_memory_limit and profile are thread-safe and may be called while kernels run. synchronize,
-/// stats, trim, reset, errors and the destructor wait for all kernels of the backend and need that
-/// no other call and no kernel uses the heap meanwhile. They throw what a failed kernel throws that
-/// nobody has synchronised with yet, and can be called again.
+/// stats, trim, reset, errors, take_device_events, state_text, print_state and the destructor wait
+/// for all kernels of the backend and need that no other call and no kernel uses the heap
+/// meanwhile. They throw what a failed kernel throws that nobody has synchronised with yet, and can
+/// be called again.
 class heap {
  public:
   /// Options from the environment variable WARPHEAP and the defaults.
@@ -150,6 +188,15 @@ class heap {
   sweep_report sweep(std::size_t listed = 1000);
   /// The recent errors that were detected since the last call, oldest first.
   std::vector<error_record> errors();
+
+  /// The calls of observed kernels since the last time; empty without heap_options::device_events.
+  /// With a trace or a profile, synchronize() and what calls it take them for these. At rest.
+  device_events take_device_events();
+  /// The whole heap as text for people: both sides, every class with its spans and counters, the
+  /// stock, the queue of refills, latencies and events, and the text of memory(). For reading, not
+  /// for parsing: that is what to_json is for. At rest.
+  std::string state_text();
+  void print_state(std::FILE* to = stderr);
 
   /// The host's allocations sampled so far; empty without profile_rate. May be called at any time.
   heap_profile profile() const;

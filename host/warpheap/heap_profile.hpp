@@ -11,14 +11,16 @@ namespace warpheap {
 /// The rate of Go's heap profile: an allocation is sampled about every 512 KiB.
 inline constexpr std::size_t default_profile_rate = std::size_t{512} << 10;
 
-/// Sampled allocations of a heap's host objects, by call stack and size. (Go: runtime.MemProfile.)
+/// Sampled allocations of a heap's host objects, by call stack and size, and of what observed
+/// kernels made up to the last synchronize(). (Go: runtime.MemProfile.)
 struct heap_profile {
   /// Sampled allocations of one size from one call stack. Counts of the samples themselves.
   struct bucket {
-    std::vector<std::uintptr_t> stack;  ///< return addresses, innermost first
-    std::size_t object_bytes = 0;       ///< bytes that were asked for
-    std::uint64_t allocs = 0;           ///< sampled so far
-    std::uint64_t frees = 0;            ///< of these
+    /// Return addresses, innermost first; none: made by an observed kernel (device_heap.cuh).
+    std::vector<std::uintptr_t> stack;
+    std::size_t object_bytes = 0;  ///< bytes that were asked for
+    std::uint64_t allocs = 0;      ///< sampled so far
+    std::uint64_t frees = 0;       ///< of these
   };
   /// What all allocations of a bucket are estimated to be, the samples scaled up by the chance that
   /// an allocation of this size is sampled.

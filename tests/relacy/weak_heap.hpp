@@ -156,9 +156,10 @@ class weak_heap {
       hand_over_queue();
     }
     for (padded_counter* counter :
-         {&s.device_pages, &s.denied, &s.denied_until_ns, &s.grows, &s.retires, &s.host_requests,
-          &s.host_waits, &s.longest_wait_ns, &s.large_pages, &s.large_objects, &s.home_pages})
+         {&s.device_pages, &s.denied, &s.denied_until_ns, &s.host_requests, &s.host_waits,
+          &s.longest_wait_ns, &s.large_pages, &s.large_objects, &s.home_pages})
       the_memory.silence(counter, sizeof *counter);
+    the_memory.silence(s.classes, sizeof s.classes);
     the_memory.silence(s.errors, sizeof s.errors);
     the_memory.silence(&s.ring_next, sizeof s.ring_next);
     the_memory.silence(s.ring_kind, sizeof s.ring_kind);

@@ -82,38 +82,41 @@ WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entr
   return true;
 }
 
-/// Frees the large object whose first page is p. The entry's compare-and-swap has one winner.
-WARPHEAP_SLOW_PATH void free_large(const heap_view& h, page_index p, page_entry e,
+/// Frees the large object whose first page is p. The entry's compare-and-swap has one winner, who
+/// gets true.
+WARPHEAP_SLOW_PATH bool free_large(const heap_view& h, page_index p, page_entry e,
                                    std::uint64_t address) {
   std::uint32_t expected = e.bits;
   // Release: the owner's writes come before the pages' next use (with give_pages' release).
   if (!atomic::compare_exchange<order::release>(h.entry + p, expected,
                                                 page_entry::make(stock_class, 0).bits)) {
     report(h, error_kind::double_free, address);
-    return;
+    return false;
   }
   atomic::fetch_add<order::relaxed>(&h.state->large_objects.value, ~std::uint64_t{0});
   atomic::fetch_add<order::relaxed>(&h.state->large_pages.value, 0 - std::uint64_t{e.value()});
   release_pages(h, {p, e.value()});
+  return true;
 }
 
 /// A pointer into pages that are the host's, or nobody's: the host decides what it is. The free
 /// becomes a bit, one for each byte address, in the mask words that the page does not use as it is
 /// not a device span; list 0 says which pages have such bits. No queue, so no free is ever refused
-/// or waits, and a second one is seen at once as long as the first has not been collected.
-WARPHEAP_SLOW_PATH void free_host_object(const heap_view& h, std::uint64_t offset) {
+/// or waits, and a second one is seen at once as long as the first has not been collected: false.
+WARPHEAP_SLOW_PATH bool free_host_object(const heap_view& h, std::uint64_t offset) {
   const auto page = static_cast<page_index>(offset >> page_shift);
   const std::uint32_t bit = 1u << (offset & 31);
   // Release: the kernel's writes to the object come before the host's next use of it.
   const std::uint32_t old = atomic::fetch_or<order::release>(h.tiny_mask + offset / 32, bit);
   if ((old & bit) != 0) {
     report(h, error_kind::double_free, reinterpret_cast<std::uint64_t>(h.base) + offset);
-    return;
+    return false;
   }
   summary(h.has_free_of(no_class), h.pages).set(page);
   std::uint32_t* pending = &h.queue->host_frees_pending;
   if (atomic::load<order::relaxed, scope::system>(pending) == 0)
     atomic::store<order::release, scope::system>(pending, 1u);
+  return true;
 }
 
 }  // namespace core

@@ -114,11 +114,15 @@ inline void copy_objects(lane_mask, void* to, const void* from, std::size_t byte
 #endif
 WARPHEAP_SLOW_ENTRY(zero_objects);
 
+/// Bytes of n objects. A product that does not fit is more than any heap has, and malloc says so.
+__device__ __forceinline__ std::size_t calloc_bytes(std::size_t n, std::size_t size) {
+  return bits::mul_overflows(n, size) ? ~std::size_t{0} : n * size;
+}
+
 /// As C's calloc, for all lanes of the mask.
 __device__ __forceinline__ void* calloc(const heap_view& h, lane_mask mask, std::size_t n,
                                         std::size_t size) {
-  // A product that does not fit is more than any heap has, and malloc says so.
-  const std::size_t bytes = bits::mul_overflows(n, size) ? ~std::size_t{0} : n * size;
+  const std::size_t bytes = calloc_bytes(n, size);
   void* p = malloc(h, mask, bytes);
   zero_objects_entry(mask, p, p == nullptr ? 0 : bytes);
   return p;
@@ -139,24 +143,41 @@ WARPHEAP_SLOW_PATH bool stays(const heap_view& h, const void* p, std::size_t old
   return n == e.value() || resize_large(h, page, e, n);
 }
 
+/// malloc and free of a realloc that moves its object. `resized` hears of those that stay.
+struct plain_moves {
+  static __device__ void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
+    const unsigned route = route_of(size);
+    return malloc_outlined(h, __match_any_sync(mask, route), route, size);
+  }
+  static __device__ void free(const heap_view& h, lane_mask mask, void* p) {
+    free_outlined(h, mask, p);
+  }
+  static __device__ void resized(const heap_view&, lane_mask, bool, void*, std::size_t) {}
+};
+
 /// As C's realloc, for all lanes of the mask, with what is no live object of a kernel reported and
 /// left as it is.
-WARPHEAP_SLOW_PATH void* realloc(const heap_view& h, lane_mask mask, void* p, std::size_t size) {
+template <class Moves>
+__device__ __forceinline__ void* realloc_by(const heap_view& h, lane_mask mask, void* p,
+                                            std::size_t size) {
   if (p == h.base) p = nullptr;
   std::size_t old = p != nullptr ? live_bytes(h, p) : 0;
   const bool wrong = p != nullptr && old == 0;
   if (wrong) report(h, error_kind::not_allocated, reinterpret_cast<std::uint64_t>(p));
   const bool stay = old != 0 && size != 0 && stays(h, p, old, size);
+  Moves::resized(h, mask, stay, p, size);
   mask = __ballot_sync(mask, !wrong && !stay);
   if (wrong || stay) return wrong ? nullptr : p;
   // Of a tiny object all bytes up to the end of its block: it may have had them.
   if (old != 0 && old < tiny_size)
     old = tiny_block_bytes - reinterpret_cast<std::uint64_t>(p) % tiny_block_bytes;
-  const unsigned route = route_of(size);
-  void* moved = malloc_outlined(h, __match_any_sync(mask, route), route, size);
+  void* moved = Moves::malloc(h, mask, size);
   copy_objects(mask, moved, p, moved == nullptr ? 0 : old < size ? old : size);
-  free_outlined(h, mask, moved == nullptr ? nullptr : p);
+  Moves::free(h, mask, moved == nullptr ? nullptr : p);
   return moved;
+}
+WARPHEAP_SLOW_PATH void* realloc(const heap_view& h, lane_mask mask, void* p, std::size_t size) {
+  return realloc_by<plain_moves>(h, mask, p, size);
 }
 WARPHEAP_SLOW_ENTRY(realloc);
 
@@ -171,7 +192,7 @@ WARPHEAP_SLOW_PATH void* aligned_alloc(const heap_view& h, lane_mask mask, std::
   if (bits::is_power_of_two(align))
     p = align <= page_size ? malloc_pages(h, size == 0 ? 1 : size)
                            : malloc_pages_aligned(h, size == 0 ? 1 : size, align);
-  if (p == nullptr) report_out_of_memory(h, 1);
+  if (p == nullptr) report_out_of_memory(h, large_class);
   return p;
 }
 WARPHEAP_SLOW_ENTRY(aligned_alloc);

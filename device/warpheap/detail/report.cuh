@@ -8,7 +8,7 @@ namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 namespace core {
 
-/// Statistics order nothing else: relaxed.
+/// Statistics order nothing else, and the host reads them when the kernels have ended: relaxed.
 __device__ __forceinline__ void count(padded_counter& counter, std::uint64_t n = 1) {
   atomic::fetch_add<order::relaxed>(&counter.value, n);
 }
@@ -30,11 +30,16 @@ __device__ __forceinline__ std::byte* slot_address(const heap_view& h, page_inde
   return h.base + (std::uint64_t{p} << page_shift) + std::uint64_t{slot} * slot_bytes(cls);
 }
 
-/// Counts mallocs that ended in nullptr. They are not put into the ring: a full heap would flood
-/// it.
-WARPHEAP_SLOW_PATH void report_out_of_memory(const heap_view& h, unsigned lanes) {
-  atomic::fetch_add<order::relaxed>(
-      &h.state->errors[static_cast<unsigned>(error_kind::out_of_memory)], std::uint64_t{lanes});
+/// The same for a word of a class's counters. They stand beside each other: slow paths of two
+/// classes may share a line, which costs them nothing that they wait for.
+__device__ __forceinline__ void count(std::uint64_t& counter, std::uint64_t n = 1) {
+  atomic::fetch_add<order::relaxed>(&counter, n);
+}
+
+/// Counts a malloc that ended in nullptr. It is not put into the ring of errors: a full heap would
+/// flood it.
+WARPHEAP_SLOW_PATH void report_out_of_memory(const heap_view& h, unsigned cls) {
+  count(h.state->classes[cls].failures);
 }
 
 }  // namespace core

@@ -39,9 +39,13 @@ WARPHEAP_HD constexpr unsigned aligned_route(std::size_t align, std::size_t size
 /// Everything but small objects.
 WARPHEAP_SLOW_PATH void* malloc_other(const heap_view& h, lane_mask group, std::size_t size) {
   if (size == 0) return h.base;
-  void* p =
-      size < tiny_size ? malloc_tiny(h, group, static_cast<unsigned>(size)) : malloc_pages(h, size);
-  if (p == nullptr) report_out_of_memory(h, 1);
+  if (size < tiny_size) {
+    void* p = malloc_tiny(h, group, static_cast<unsigned>(size));
+    if (p == nullptr) report_out_of_memory(h, tiny_blocks);
+    return p;
+  }
+  void* p = malloc_pages(h, size);
+  if (p == nullptr) report_out_of_memory(h, large_class);
   return p;
 }
 WARPHEAP_SLOW_ENTRY(malloc_other);
@@ -50,7 +54,7 @@ WARPHEAP_SLOW_ENTRY(malloc_other);
 /// a span; whatever needs less than half a page has failed.
 WARPHEAP_SLOW_PATH void* malloc_without_span(const heap_view& h, std::size_t size) {
   void* p = size > page_size / 2 ? malloc_pages(h, size) : nullptr;
-  if (p == nullptr) report_out_of_memory(h, 1);
+  if (p == nullptr) report_out_of_memory(h, size_to_class(size));
   return p;
 }
 WARPHEAP_SLOW_ENTRY(malloc_without_span);
@@ -89,20 +93,26 @@ __device__ __forceinline__ void* malloc_fixed(const heap_view& h, lane_mask mask
   return malloc_routed(h, mask, route, size);
 }
 
-/// Frees of everything but small objects.
-WARPHEAP_SLOW_PATH void free_other(const heap_view& h, std::uint64_t offset, page_entry e) {
+/// Frees of everything but small objects. True when an object was freed.
+WARPHEAP_SLOW_PATH bool free_other(const heap_view& h, std::uint64_t offset, page_entry e) {
   const std::uint64_t address = reinterpret_cast<std::uint64_t>(h.base) + offset;
-  if (offset >= h.bytes) return report(h, error_kind::foreign_pointer, address);
+  if (offset >= h.bytes) {
+    report(h, error_kind::foreign_pointer, address);
+    return false;
+  }
   const auto page = static_cast<page_index>(offset >> page_shift);
   if (e.cls() == no_class) return free_host_object(h, offset);
   if (e.cls() == tiny_blocks) return free_tiny(h, offset);
-  if (e.cls() == stock_class) return report(h, error_kind::not_allocated, address);
   if (e.cls() == large_class && offset % page_size == 0) return free_large(h, page, e, address);
-  report(h, error_kind::interior_pointer, address);
+  report(h, e.cls() == stock_class ? error_kind::not_allocated : error_kind::interior_pointer,
+         address);
+  return false;
 }
 WARPHEAP_SLOW_ENTRY(free_other);
 
-__device__ __forceinline__ void free(const heap_view& h, lane_mask mask, void* p) {
+/// True when an object was freed, as far as `Tell` asks for an answer (free_small).
+template <bool Tell = false>
+__device__ __forceinline__ bool free(const heap_view& h, lane_mask mask, void* p) {
   // One comparison for null, the zero-size object, and addresses below and above the heap.
   const std::uint64_t offset =
       reinterpret_cast<std::uint64_t>(p) - reinterpret_cast<std::uint64_t>(h.base);
@@ -115,10 +125,8 @@ __device__ __forceinline__ void free(const heap_view& h, lane_mask mask, void* p
       place = place_of(page, e, static_cast<std::uint32_t>(offset & (page_size - 1)));
   }
   const lane_mask group = group_of(mask, place.at);
-  if (place.at != 0)
-    free_small(h, group, place);
-  else if (p != nullptr && offset != 0)
-    free_other_entry(*h.self, offset, e);
+  if (place.at != 0) return free_small<Tell>(h, group, place);
+  return p != nullptr && offset != 0 && free_other_entry(*h.self, offset, e);
 }
 
 /// The same for slow paths.

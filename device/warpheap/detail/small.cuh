@@ -153,12 +153,14 @@ WARPHEAP_SLOW_PATH void after_free(const heap_view& h, word_index at, std::uint6
 }
 WARPHEAP_SLOW_ENTRY(after_free);
 
-/// Gives slots of one word back, for a group or for one lane.
-__device__ __forceinline__ void free_bits(const heap_view& h, word_index at, std::uint64_t bits) {
+/// Gives slots of one word back, for a group or for one lane. Returns the word as it was before.
+__device__ __forceinline__ std::uint64_t free_bits(const heap_view& h, word_index at,
+                                                   std::uint64_t bits) {
   // Release: what the owners wrote into the objects comes before the next claim.
   const std::uint64_t old = atomic::fetch_or<order::release>(h.word + at, bits);
   if (old == 0 || (old | bits) == full_word || (old & bits) != 0)
     after_free_entry(*h.self, at, old, bits);
+  return old;
 }
 
 /// Two lanes free one object in one call.
@@ -168,15 +170,25 @@ WARPHEAP_SLOW_PATH void report_same_call(const heap_view& h, slot_place place) {
 }
 WARPHEAP_SLOW_ENTRY(report_same_call);
 
-/// Frees one slot a lane; all lanes of `group` have the same word and call together.
-__device__ __forceinline__ void free_small(const heap_view& h, lane_mask group, slot_place place) {
+/// Frees one slot a lane; all lanes of `group` have the same word and call together. With `Tell`,
+/// each lane learns for one exchange more whether its slot was in use; without, all answer true.
+template <bool Tell = false>
+__device__ __forceinline__ bool free_small(const heap_view& h, lane_mask group, slot_place place) {
   const std::uint64_t bits = reduce_or(group, place.bit);
+  [[maybe_unused]] bool first = true;
   if (static_cast<unsigned>(bits::popcount(bits)) != static_cast<unsigned>(__popc(group))) {
     // Two lanes free one object in this very call. Each but the first of them reports it.
     const lane_mask same = __match_any_sync(group, static_cast<unsigned long long>(place.bit));
-    if (lane_id() != leader_of(same)) report_same_call_entry(*h.self, place);
+    first = lane_id() == leader_of(same);
+    if (!first) report_same_call_entry(*h.self, place);
   }
-  if (lane_id() == leader_of(group)) free_bits(h, place.at, bits);
+  unsigned long long old = 0;
+  if (lane_id() == leader_of(group)) old = free_bits(h, place.at, bits);
+  if constexpr (Tell) {
+    old = __shfl_sync(group, old, static_cast<int>(leader_of(group)));
+    return first && (old & place.bit) == 0;
+  }
+  return true;
 }
 
 }  // namespace core

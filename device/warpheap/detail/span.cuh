@@ -106,7 +106,7 @@ WARPHEAP_SLOW_PATH void publish_span(const heap_view& h, unsigned cls, page_inde
   has_free_of(h, cls).set(p);
   atomic::fetch_add<order::relaxed>(h.state->spans + cls, 1u);
   note_growth(h, cls);
-  count(h.state->grows);
+  count(h.state->classes[cls].grows);
 }
 
 /// True when all words of the span look full: worth trying to retire it. A hint and no more.
@@ -157,7 +157,7 @@ WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
     // A plain store is right here and only here: the span is dead, nobody's mark is needed.
     atomic::store<order::relaxed>(h.rec + p, std::uint64_t{0});
     atomic::fetch_add<order::relaxed>(h.state->spans + cls, ~0u);
-    count(h.state->retires);
+    count(h.state->classes[cls].retires);
     release_pages(h, {p, pages});
     return pages;
   }

@@ -12,18 +12,24 @@ namespace core {
 /// and the word looked at again (release on set, acquire on clear: see summary.cuh).
 WARPHEAP_OUTLINED word_index find_in_span(const heap_view& h, page_index p, span_record r) {
   const std::uint32_t turn = spread(h) >> 28;  // where to begin among 16 words
+  word_index found = 0;
+  std::uint64_t scanned = 0;
   for (unsigned i = 0; i < words_per_page; ++i) {
     const unsigned w = (i + turn) % words_per_page;
     if ((r.nonempty() >> w & 1) == 0) continue;
     const word_index at = index_of_word(p, w);
-    if (atomic::load<order::relaxed>(h.word + at) != 0) return at;
+    ++scanned;
+    found = at;
+    if (atomic::load<order::relaxed>(h.word + at) != 0) break;
     atomic::fetch_and<order::acquire>(h.rec + p, ~(std::uint64_t{1} << w));
     if (atomic::load<order::relaxed>(h.word + at) != 0) {
       mark_nonempty(h, at);
-      return at;
+      break;
     }
+    found = 0;
   }
-  return 0;
+  count(h.state->classes[r.cls()].words_scanned, scanned);
+  return found;
 }
 
 /// Looks at one span of the class's list; cleans the list's bit when the span has nothing.
@@ -62,14 +68,17 @@ WARPHEAP_SLOW_PATH word_index find_word(const heap_view& h, unsigned cls) {
 WARPHEAP_SLOW_PATH word_index scan_words(const heap_view& h, unsigned cls) {
   const auto high =
       static_cast<page_index>(atomic::load<order::relaxed>(&h.state->high_page.value));
-  for (page_index p = 1; p < high; ++p) {
+  word_index found = 0;
+  std::uint64_t scanned = 0;
+  for (page_index p = 1; p < high && found == 0; ++p) {
     const span_record r = load_record(h, p);
     if (!r.is_live() || r.cls() != cls) continue;
-    for (unsigned w = 0; w < span_words(cls); ++w)
+    for (unsigned w = 0; w < span_words(cls) && found == 0; ++w, ++scanned)
       if (atomic::load<order::relaxed>(h.word + index_of_word(p, w)) != 0)
-        return index_of_word(p, w);
+        found = index_of_word(p, w);
   }
-  return 0;
+  count(h.state->classes[cls].words_scanned, scanned);
+  return found;
 }
 
 enum class grow_result { grown, crowded, exhausted };

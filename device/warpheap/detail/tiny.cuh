@@ -175,12 +175,13 @@ WARPHEAP_SLOW_PATH void* malloc_tiny(const heap_view& h, lane_mask group, unsign
   return malloc_in_blocks(h, drop_lanes(group, a.n), size);
 }
 
-/// Frees one tiny object.
-WARPHEAP_SLOW_PATH void free_tiny(const heap_view& h, std::uint64_t offset) {
+/// Frees one tiny object; false when it was none.
+WARPHEAP_SLOW_PATH bool free_tiny(const heap_view& h, std::uint64_t offset) {
   const block_index b = offset / tiny_block_bytes;
   const unsigned bit = 1u << (offset % tiny_block_bytes);
-  if ((clear_mask(h, b, bit) & bit) == 0)
-    report(h, error_kind::double_free, reinterpret_cast<std::uint64_t>(h.base) + offset);
+  const bool live = (clear_mask(h, b, bit) & bit) != 0;
+  if (!live) report(h, error_kind::double_free, reinterpret_cast<std::uint64_t>(h.base) + offset);
+  return live;
 }
 
 }  // namespace core
