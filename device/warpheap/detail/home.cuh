@@ -70,6 +70,18 @@ WARPHEAP_OUTLINED bool take_word_home(const heap_view& h, std::uint32_t w, std::
   return to.written + 1 < home_message::most_runs;
 }
 
+/// Takes what the stock has above the mark, its highest pages, for the message.
+WARPHEAP_OUTLINED void take_surplus_home(const heap_view& h, home_runs& runs) {
+  const std::uint64_t keep = stock_to_keep(h);
+  const std::uint64_t free = atomic::load<order::relaxed>(&h.state->stock_pages.value);
+  const std::uint64_t surplus = free > keep ? free - keep : 0;
+  const std::uint64_t want = surplus < home_pages_at_once ? surplus : home_pages_at_once;
+  const std::uint64_t high = atomic::load<order::relaxed>(&h.state->high_page.value);
+  auto w = static_cast<std::uint32_t>(level_words(high, 0));
+  while (runs.pages < want && (w = stock_of(h).word_below(w)) != 0)
+    if (!take_word_home(h, w, want, runs)) break;
+}
+
 /// Sends what the stock has above the mark home, unless a message is on its way.
 WARPHEAP_SLOW_PATH void send_home(const heap_view& h) {
   device_state& s = *h.state;
@@ -83,15 +95,8 @@ WARPHEAP_SLOW_PATH void send_home(const heap_view& h) {
   if (atomic::load<order::acquire, scope::system>(&h.queue->home_closed) != seq) return;
   if (!atomic::compare_exchange<order::relaxed>(state, now, request_state(stock_phase::busy, seq)))
     return;
-  const std::uint64_t keep = stock_to_keep(h);
-  const std::uint64_t free = atomic::load<order::relaxed>(&s.stock_pages.value);
-  const std::uint64_t surplus = free > keep ? free - keep : 0;
-  const std::uint64_t want = surplus < home_pages_at_once ? surplus : home_pages_at_once;
   home_runs runs;
-  const std::uint64_t high = atomic::load<order::relaxed>(&s.high_page.value);
-  auto w = static_cast<std::uint32_t>(level_words(high, 0));
-  while (runs.pages < want && (w = stock_of(h).word_below(w)) != 0)
-    if (!take_word_home(h, w, want, runs)) break;
+  take_surplus_home(h, runs);
   std::uint32_t next = seq;
   if (runs.pages != 0) {
     write_home_run(h, runs.written, runs.run);

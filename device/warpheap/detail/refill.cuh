@@ -163,14 +163,64 @@ __device__ inline void back_off(unsigned& pause) {
   pause = pause < 4096 ? 2 * pause : pause;
 }
 
+/// What a wait for pages remembers.
+struct page_wait {
+  std::uint64_t start;   ///< now_ns() at its begin
+  std::uint64_t sent;    ///< pages_sent, and
+  std::uint64_t before;  ///< the last denial, when what the host says next counts as an answer
+  std::uint64_t gives;   ///< the count of gives before the last look at the stock
+};
+
+WARPHEAP_OUTLINED void ask_for_pages(const heap_view& h, std::uint32_t n, const page_wait& w) {
+  // Shorter runs than are needed may lie beside pages of the stock: a run fails only when the host
+  // has no page left.
+  if (!denied(h, 1))
+    post_stock_request(h, denied(h, n) || denied_since(h, n, w.before) ? 1 : n, w.gives);
+}
+
+/// True when the wait is over, as the host has no page: p is then what the last look has found.
+WARPHEAP_OUTLINED bool host_has_none(const heap_view& h, std::uint32_t n, page_wait& w,
+                                     page_index& p) {
+  if (!denied(h, 1) && !denied_since(h, 1, w.before)) return false;
+  p = scan_stock(h, n);
+  // Pages that went home meanwhile may have been in the stock when the host was asked, and with
+  // the host when the stock was looked at: then that was no answer.
+  const std::uint64_t sent_by_now = pages_sent(h);
+  if (p != 0 || (sent_by_now == w.sent && !pages_on_their_way(h))) return true;
+  w.sent = sent_by_now;
+  w.before = atomic::load<order::relaxed>(&h.state->denied.value);
+  return false;
+}
+
+/// Waits for n pages, within the time limit; 0 when there are none.
+__device__ inline page_index await_pages(const heap_view& h, std::uint32_t n, std::uint64_t gives) {
+  page_wait w{now_ns(), pages_sent(h), atomic::load<order::relaxed>(&h.state->denied.value), gives};
+  unsigned pause = 64;
+  count(h.state->host_waits);
+  for (;;) {
+    ask_for_pages(h, n, w);
+    poll_stock_reply(h);
+    w.gives = atomic::load<order::relaxed>(&h.state->gives.value);
+    page_index p = take_pages(h, n);
+    const std::uint64_t waited = now_ns() - w.start;
+    note_wait(h, waited);
+    if (p != 0 || host_has_none(h, n, w, p)) return p;
+    if (waited > h.refill_timeout_ns) {
+      note_unanswered(h);
+      return scan_stock(h, n);
+    }
+    back_off(pause);
+  }
+}
+
 /// n pages from the stock, else from the host by way of the stock, within the time limit; 0 when
 /// there are none. Asks ahead when the stock runs low, so that in the steady state nobody waits.
 WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   device_state& s = *h.state;
   poll_stock_reply(h);
   // Relaxed: a look that misses pages of this count asks for more than is needed, and no worse.
-  std::uint64_t gives = atomic::load<order::relaxed>(&s.gives.value);
-  page_index p = take_pages(h, n);
+  const std::uint64_t gives = atomic::load<order::relaxed>(&s.gives.value);
+  const page_index p = take_pages(h, n);
   if (p != 0) {
     // Below a quarter of the next request it is time to ask.
     if (atomic::load<order::relaxed>(&s.stock_pages.value) < next_demand(h) / 4 && !denied(h, 1))
@@ -179,39 +229,7 @@ WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   }
   if (atomic::load<order::relaxed>(&s.pressure.value) == 0)
     atomic::store<order::relaxed>(&s.pressure.value, std::uint64_t{1});
-  if (!service_alive(h)) return scan_stock(h, n);
-
-  const std::uint64_t start = now_ns();
-  std::uint64_t sent = pages_sent(h);
-  std::uint64_t before = atomic::load<order::relaxed>(&s.denied.value);
-  unsigned pause = 64;
-  count(s.host_waits);
-  for (;;) {
-    // Shorter runs than are needed may lie beside pages of the stock: a run fails only when the
-    // host has no page left.
-    if (!denied(h, 1))
-      post_stock_request(h, denied(h, n) || denied_since(h, n, before) ? 1 : n, gives);
-    poll_stock_reply(h);
-    gives = atomic::load<order::relaxed>(&s.gives.value);
-    p = take_pages(h, n);
-    const std::uint64_t waited = now_ns() - start;
-    note_wait(h, waited);
-    if (p != 0) return p;
-    if (denied(h, 1) || denied_since(h, 1, before)) {
-      p = scan_stock(h, n);
-      // Pages that went home meanwhile may have been in the stock when the host was asked, and with
-      // the host when the stock was looked at: then that was no answer.
-      const std::uint64_t sent_by_now = pages_sent(h);
-      if (p != 0 || (sent_by_now == sent && !pages_on_their_way(h))) return p;
-      sent = sent_by_now;
-      before = atomic::load<order::relaxed>(&s.denied.value);
-    }
-    if (waited > h.refill_timeout_ns) {
-      note_unanswered(h);
-      return scan_stock(h, n);
-    }
-    back_off(pause);
-  }
+  return service_alive(h) ? await_pages(h, n, gives) : scan_stock(h, n);
 }
 
 /// A mailbox for the caller alone, `mailboxes` when none can be had within the time limit: all are

@@ -168,25 +168,34 @@ WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
 /// Spans that a class looks at for one to give up.
 inline constexpr unsigned surplus_looks = 16;
 
+/// The highest span of class cls in a word of its list, of those behind p, that looks empty; p if
+/// there is none. `looks` goes up for each that was looked at.
+WARPHEAP_OUTLINED page_index highest_empty(const heap_view& h, unsigned cls, std::uint32_t w,
+                                           page_index p, unsigned& looks) {
+  for (std::uint64_t here = has_free_of(h, cls).word(w); here != 0 && looks < surplus_looks;
+       ++looks) {
+    const auto above = 63 - static_cast<unsigned>(bits::countl_zero(here));
+    const page_index q = w * 64 + above;
+    if (q <= p) break;
+    const span_record r = load_record(h, q);
+    if (r.is_live() && !r.is_retiring() && r.cls() == cls && looks_empty(h, q, r)) return q;
+    here &= bits::low_mask(above);
+  }
+  return p;
+}
+
 /// The span of class cls to give up when span p has become empty: the highest that looks empty, p
 /// at the least. So the class gives up the top of its pages, whatever the order of the frees, and
 /// the next class finds a long run there and not one hole for each span.
 WARPHEAP_OUTLINED page_index span_to_give_up(const heap_view& h, unsigned cls, page_index p) {
-  const summary list = has_free_of(h, cls);
   const std::uint64_t high = atomic::load<order::relaxed>(&h.state->high_page.value);
   auto w = static_cast<std::uint32_t>(level_words(high, 0));
-  for (unsigned looks = 0; looks < surplus_looks && w > p / 64;) {
-    w = list.word_below(w);
-    for (std::uint64_t here = list.word(w); here != 0 && looks < surplus_looks; ++looks) {
-      const auto above = 63 - static_cast<unsigned>(bits::countl_zero(here));
-      const page_index q = w * 64 + above;
-      if (q <= p) return p;
-      const span_record r = load_record(h, q);
-      if (r.is_live() && !r.is_retiring() && r.cls() == cls && looks_empty(h, q, r)) return q;
-      here &= bits::low_mask(above);
-    }
+  page_index found = p;
+  for (unsigned looks = 0; found == p && looks < surplus_looks && w > p / 64;) {
+    w = has_free_of(h, cls).word_below(w);
+    if (w >= p / 64) found = highest_empty(h, cls, w, p, looks);
   }
-  return p;
+  return found;
 }
 
 /// A free may have made span p empty: retires one when the class has more of them than it needs,

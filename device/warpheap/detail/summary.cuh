@@ -36,12 +36,7 @@ class summary {
 
   /// The highest word of level 0 below w that may be non-zero; 0 when there is none but word 0.
   __device__ std::uint32_t word_below(std::uint32_t w) const {
-    for (std::uint32_t v = w / 64 + 1; v-- > 0;) {
-      std::uint64_t here = atomic::load<order::relaxed>(level1() + v);
-      if (v == w / 64) here &= bits::low_mask(w % 64);
-      if (here != 0) return v * 64 + 63 - static_cast<unsigned>(bits::countl_zero(here));
-    }
-    return 0;
+    return word_below_in(level0_, pages_, w);
   }
 
   /// Word w of level 0. Relaxed: whoever takes a bit does so by an acquiring read-modify-write.
@@ -66,6 +61,20 @@ class summary {
   WARPHEAP_OUTLINED static std::uint32_t next_word_in(std::uint64_t* bits, page_index pages,
                                                       std::uint32_t w) {
     return summary(bits, pages).next_word(w);
+  }
+
+  WARPHEAP_OUTLINED static std::uint32_t word_below_in(std::uint64_t* bits, page_index pages,
+                                                       std::uint32_t w) {
+    return summary(bits, pages).word_below_here(w);
+  }
+
+  __device__ std::uint32_t word_below_here(std::uint32_t w) const {
+    for (std::uint32_t v = w / 64 + 1; v-- > 0;) {
+      std::uint64_t here = atomic::load<order::relaxed>(level1() + v);
+      if (v == w / 64) here &= bits::low_mask(w % 64);
+      if (here != 0) return v * 64 + 63 - static_cast<unsigned>(bits::countl_zero(here));
+    }
+    return 0;
   }
 
   __device__ void set_here(page_index p) const {
