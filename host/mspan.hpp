@@ -49,6 +49,7 @@
 #include "host/span_marks.hpp"
 #include "host/span_status.hpp"
 #include "host/span_sync.hpp"
+#include "host/sweep_phase.hpp"
 #include "host/tiny_mask.hpp"
 
 namespace warpheap {
@@ -61,9 +62,6 @@ enum class span_state : std::uint8_t {
 };
 
 class span_set;
-
-/// How far a span is in the sweep cycle of its heap, see sweep_phase.
-enum class sweep_phase : std::uint8_t { unswept, sweeping, swept, stale_cached, cached };
 
 /// What a free by a thread that does not own the span came to.
 enum class remote_free : std::uint8_t { done, was_free, left_full };
@@ -296,7 +294,7 @@ class alignas(64) mspan {
   }
   /// The word that `take` looks at.
   unsigned current_word() const { return current_word_; }
-  std::uint32_t sweepgen() const { return sweepgen_.load(std::memory_order_relaxed); }
+  std::uint32_t sweepgen() const { return sweepgen_.get(); }
 
   /// Nothing lives in the span, or may live: what a look at nelems slots tells without the masks of
   /// tiny blocks. Reads only what is atomic.
@@ -381,56 +379,12 @@ class alignas(64) mspan {
     state_ = to;
   }
 
-  // Sweeping. The heap's sweepgen h grows by 2 a cycle, which makes every span unswept (h - 2), and
-  // every cached one stale (h + 1), at once. h - 1: being swept; h: swept; h + 3: swept, cached.
-  // What an unswept span's bits say is out of date: nothing is taken from it or freed in it before
-  // it is swept, and one thread only gets to sweep it (begin_sweep). Release and acquire on the
-  // word hand what the sweep did to whoever finds the span swept.
-
-  sweep_phase phase(std::uint32_t h) const {
-    switch (static_cast<std::int32_t>(sweepgen_.load(std::memory_order_acquire) - h)) {
-      case -2: return sweep_phase::unswept;
-      case -1: return sweep_phase::sweeping;
-      case 0: return sweep_phase::swept;
-      case 1: return sweep_phase::stale_cached;
-      case 3: return sweep_phase::cached;
-      default: fatal("span's sweepgen out of step with the heap's");
-    }
-  }
-  /// The span's bits are those of this cycle. A record that is dead may answer anything.
-  bool is_swept(std::uint32_t h) const {
-    const std::uint32_t ahead = sweepgen_.load(std::memory_order_acquire) - h;
-    return ahead == 0 || ahead == 3;
-  }
-  /// From `from`, unswept or stale_cached, to sweeping: the caller sweeps the span. False when it
-  /// is in another phase by now.
-  bool begin_sweep(std::uint32_t h, sweep_phase from) {
-    if (from != sweep_phase::unswept && from != sweep_phase::stale_cached) {
-      fatal("bad sweepgen change");
-    }
-    std::uint32_t expected = from == sweep_phase::unswept ? h - 2 : h + 1;
-    // Acquire: what was done to the span in the cycle before.
-    return sweepgen_.compare_exchange_strong(expected, h - 1, std::memory_order_acq_rel);
-  }
-  /// Along a legal edge: unswept or stale_cached -> sweeping -> swept <-> cached. Aborts otherwise.
-  /// For whoever has the span to itself.
-  void set_phase(std::uint32_t h, sweep_phase to) {
-    const sweep_phase from = phase(h);
-    const bool legal = to == sweep_phase::sweeping
-                           ? from == sweep_phase::unswept || from == sweep_phase::stale_cached
-                       : to == sweep_phase::swept
-                           ? from == sweep_phase::sweeping || from == sweep_phase::cached
-                       : to == sweep_phase::cached ? from == sweep_phase::swept
-                                                   : false;
-    if (!legal) fatal("bad sweepgen change");
-    sweepgen_.store(h
-                        + (to == sweep_phase::sweeping ? ~0u
-                           : to == sweep_phase::swept  ? 0u
-                                                       : 3u),
-                    std::memory_order_release);
-  }
-  /// A new span is swept.
-  void reset_phase(std::uint32_t h) { sweepgen_.store(h, std::memory_order_release); }
+  // The span's phase in the sweep cycle h of its heap.
+  sweep_phase phase(std::uint32_t h) const { return sweepgen_.phase(h); }
+  bool is_swept(std::uint32_t h) const { return sweepgen_.is_swept(h); }
+  bool begin_sweep(std::uint32_t h, sweep_phase from) { return sweepgen_.begin_sweep(h, from); }
+  void set_phase(std::uint32_t h, sweep_phase to) { sweepgen_.set_phase(h, to); }
+  void reset_phase(std::uint32_t h) { sweepgen_.reset(h); }
 
   /// Marks on its objects; null as long as none has one. See host_heap_mark.cpp.
   span_marks* marks() const { return marks_.load(std::memory_order_acquire); }
@@ -498,7 +452,7 @@ class alignas(64) mspan {
   }
 
   // Read by all frees, written when the span changes hands: a line of its own.
-  span_atomic<std::uint32_t> sweepgen_{0};
+  span_sweepgen sweepgen_;
   span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
   std::byte* base_ = nullptr;
   std::uint64_t empty_word_ = ~std::uint64_t{0};  // tells an own free to look: all free, or never
