@@ -65,9 +65,11 @@ bool mcentral::keep_or_drop(mspan* s) {
 }
 
 void mcentral::uncache_span(mspan* s) {
+  bool was_stale = false;
   {
     const std::scoped_lock lock(mutex_);
-    if (s->begin_sweep(heap_->sweepgen(), sweep_phase::stale_cached)) {
+    was_stale = s->begin_sweep(heap_->sweepgen(), sweep_phase::stale_cached);
+    if (was_stale) {
       sweep(s);
       if (place_swept(s)) return;
     } else {
@@ -86,7 +88,7 @@ void mcentral::uncache_span(mspan* s) {
       if (keep_or_drop(s)) return;
     }
   }
-  heap_->free_span(s);
+  was_stale ? heap_->free_swept_span(s) : heap_->free_span(s);
 }
 
 void mcentral::add_full(mspan* s) {

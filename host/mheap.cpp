@@ -159,6 +159,18 @@ mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_
 }
 
 void mheap::free_span(mspan* s) {
+  spans_.fetch_sub(1, std::memory_order_relaxed);
+  pages_in_use_.fetch_sub(s->npages(), std::memory_order_relaxed);
+  end_span(s);
+}
+
+void mheap::free_swept_span(mspan* s) {
+  unswept_pages_.fetch_sub(s->npages(), std::memory_order_relaxed);
+  end_span(s);
+  unswept_spans_.fetch_sub(1, std::memory_order_release);
+}
+
+void mheap::end_span(mspan* s) {
   const auto first = static_cast<std::size_t>(s->base() - base_) / page_size;
   const std::size_t n = s->npages();
   if (s->set() != nullptr) fatal("span is in a set");
@@ -169,8 +181,6 @@ void mheap::free_span(mspan* s) {
   for (std::size_t i = 0; i < n; ++i) {
     set_owner(first + i, 1, page_owner::gone(s->span_class(), i));
   }
-  spans_.fetch_sub(1, std::memory_order_relaxed);
-  pages_in_use_.fetch_sub(n, std::memory_order_relaxed);
   const std::scoped_lock lock(mutex_);
   if (auto* masks = s->tiny_masks.exchange(nullptr, std::memory_order_relaxed); masks != nullptr) {
     tiny_mask_alloc_.free(masks);
@@ -226,8 +236,9 @@ void mheap::give_back_device_pages(page_run run) {
 
 void mheap::next_sweep_cycle() {
   if (unswept_spans() != 0) fatal("a sweep cycle begins before the last one ended");
-  unswept_spans_.store(spans_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  unswept_pages_.store(pages_in_use_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  unswept_spans_.store(spans_.exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);
+  unswept_pages_.store(pages_in_use_.exchange(0, std::memory_order_relaxed),
+                       std::memory_order_relaxed);
   sweepgen_ += 2;
 }
 
@@ -245,12 +256,8 @@ mheap_stats mheap::stats() const {
   mheap_stats st;
   st.unswept_spans = unswept_spans();
   st.unswept_pages = unswept_pages();
-  // Under load, a span that has been swept and freed between these looks must not make them wrap.
-  const auto without = [](std::size_t all, std::size_t part) {
-    return all > part ? all - part : 0;
-  };
-  st.spans = without(spans_.load(std::memory_order_relaxed), st.unswept_spans);
-  st.pages_in_use = without(pages_in_use_.load(std::memory_order_relaxed), st.unswept_pages);
+  st.spans = spans_.load(std::memory_order_relaxed);
+  st.pages_in_use = pages_in_use_.load(std::memory_order_relaxed);
   st.device_pages = device_pages_.load(std::memory_order_relaxed);
   st.peak_pages = peak_pages_.load(std::memory_order_relaxed);
   st.grown_pages = arenas_.grown_pages();

@@ -205,11 +205,15 @@ class mheap {
   /// did has been done.
   std::size_t unswept_spans() const { return unswept_spans_.load(std::memory_order_acquire); }
   std::size_t unswept_pages() const { return unswept_pages_.load(std::memory_order_relaxed); }
-  /// After the sweep of a span, which is swept now.
+  /// After the sweep of a span that stays.
   void note_swept(const mspan& s) {
+    pages_in_use_.fetch_add(s.npages(), std::memory_order_relaxed);
+    spans_.fetch_add(1, std::memory_order_relaxed);
     unswept_pages_.fetch_sub(s.npages(), std::memory_order_relaxed);
     unswept_spans_.fetch_sub(1, std::memory_order_release);
   }
+  /// After the sweep of one that holds nothing: frees it, and at no moment counts it as in use.
+  void free_swept_span(mspan* s);
   /// Pages that nobody has and that are not unswept.
   std::size_t room_pages() const {
     const std::size_t taken = taken_pages() + unswept_pages();
@@ -268,6 +272,8 @@ class mheap {
   std::size_t scavenge_locked(scavenge_cause cause, std::size_t most);
   // Frees pages for which there is no memory, whichever of them had some.
   void abandon(page_allocation got, std::size_t n);
+  /// Frees a span's pages and record, which count nowhere any more.
+  void end_span(mspan* s);
   mspan* make_span(page_allocation got, std::size_t n, unsigned span_class, span_status status,
                    page_stock& stock);
   void note_peak();
@@ -292,9 +298,9 @@ class mheap {
   // Figures. Relaxed: they publish nothing.
   sys_counter span_sys_{0};
   sys_counter tiny_sys_{0};
-  std::atomic<std::size_t> spans_{0};  // the unswept included, as in the next
+  std::atomic<std::size_t> spans_{0};  // without the unswept, as in the next
   std::atomic<std::size_t> pages_in_use_{0};
-  std::atomic<std::size_t> unswept_spans_{0};  // of these
+  std::atomic<std::size_t> unswept_spans_{0};
   std::atomic<std::size_t> unswept_pages_{0};
   std::atomic<std::size_t> device_pages_{0};
   std::atomic<std::size_t> peak_pages_{0};

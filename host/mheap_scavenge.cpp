@@ -90,9 +90,7 @@ std::size_t mheap::taken_pages() const {
   std::size_t n =
       pages_in_use_.load(std::memory_order_relaxed) + device_pages_.load(std::memory_order_relaxed);
   for (const auto& pages : manual_pages_) n += pages.load(std::memory_order_relaxed);
-  // Under load, a span that is swept and freed between the looks must not make it wrap.
-  const std::size_t unswept = unswept_pages();
-  return n > unswept ? n - unswept : 0;
+  return n;
 }
 
 }  // namespace warpheap

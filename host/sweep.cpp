@@ -42,7 +42,8 @@ mspan* mcentral::take_unswept(unsigned& tries) {
   return nullptr;
 }
 
-/// Sweeps a span that this thread has begun to sweep. It is nobody's then, or large.
+/// Sweeps a span that this thread has begun to sweep. It is nobody's then, or large. The caller
+/// tells mheap what becomes of it.
 void mcentral::sweep(mspan* s) {
   remove_from_set(s);
   s->leave();
@@ -56,7 +57,6 @@ void mcentral::sweep(mspan* s) {
   s->needzero = true;
   s->set_phase(heap_->sweepgen(), sweep_phase::swept);
   all_->swept_pages_.fetch_add(s->npages(), std::memory_order_relaxed);
-  heap_->note_swept(*s);
 }
 
 void mcentral::free_all(mspan* s) {
@@ -116,6 +116,7 @@ bool mcentral::place_swept(mspan* s) {
     return false;
   }
   all_->swept_kept_.fetch_add(1, std::memory_order_relaxed);
+  heap_->note_swept(*s);
   if (s->size_class() == 0) {
     put(s, full_);
   } else if (s->has_free()) {
@@ -132,6 +133,7 @@ mspan* mcentral::sweep_for_allocation() {
   for (unsigned tries = sweep_tries; mspan* s = take_unswept(tries);) {
     sweep(s);
     if (s->has_free()) {
+      heap_->note_swept(*s);
       all_->swept_for_allocation_.fetch_add(1, std::memory_order_relaxed);
       return s;
     }
@@ -146,6 +148,7 @@ mspan* mcentral::take_empty() {
   mspan* s = empty_.pop_front();
   if (s != nullptr && s->begin_sweep(heap_->sweepgen(), sweep_phase::unswept)) {
     sweep(s);
+    heap_->note_swept(*s);
     all_->swept_for_allocation_.fetch_add(1, std::memory_order_relaxed);
   }
   return s;
@@ -168,7 +171,7 @@ std::size_t mcentral::sweep_one() {
     if (place_swept(s)) return s->npages();
   }
   const std::size_t pages = s->npages();
-  heap_->free_span(s);
+  heap_->free_swept_span(s);
   return pages;
 }
 
@@ -179,7 +182,7 @@ void mcentral::sweep_span(mspan* s) {
     sweep(s);
     if (place_swept(s)) return;
   }
-  heap_->free_span(s);
+  heap_->free_swept_span(s);
 }
 
 // --- all classes ---------------------------------------------------------------------------------
