@@ -89,7 +89,8 @@ free_status host_heap::free_large(mspan* s, std::size_t in_span, mcache* c,
 free_status host_heap::free_tiny_object(mspan* s, void* p, bool own, mcache* c,
                                         alloc_counters& counters) {
   auto* masks = s->tiny_masks.load(std::memory_order_relaxed);  // published with the page's owner
-  if (masks == nullptr) return free_status::not_allocated;
+  // The span ends while this thread looks at it: nothing lived there any more.
+  if (masks == nullptr) return free_status::double_free;
   const std::size_t at = reinterpret_cast<std::uintptr_t>(p) % page_size;  // spans of one page
   const auto slot = static_cast<unsigned>(at / tiny_size);
   const unsigned offset = at % tiny_size;
