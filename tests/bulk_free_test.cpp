@@ -46,11 +46,7 @@ TEST_F(bulk_free_test, everything_is_freed_at_once_and_swept_later) {
   EXPECT_GT(full.spans, 100u);
   heap.reset();
   const host_heap_stats st = heap.stats();
-  EXPECT_EQ(st.live_objects, 0u);
-  EXPECT_EQ(st.live_bytes, 0u);
-  EXPECT_EQ(st.tiny_blocks, 0u);
-  EXPECT_EQ(st.spans, 0u);
-  EXPECT_EQ(st.pages_in_use, 0u);
+  test::expect_nothing_lives(st);
   EXPECT_EQ(st.unswept_spans, full.spans);
   EXPECT_EQ(st.unswept_pages, full.pages_in_use);
   EXPECT_EQ(st.mallocs, full.mallocs);

@@ -30,6 +30,15 @@ inline void expect_recount(const host_heap& heap) {
   EXPECT_GE(st.peak_pages, st.pages_in_use + st.device_pages);
 }
 
+/// After everything was freed at once.
+inline void expect_nothing_lives(const host_heap_stats& st) {
+  EXPECT_EQ(st.live_objects, 0u);
+  EXPECT_EQ(st.live_bytes, 0u);
+  EXPECT_EQ(st.tiny_blocks, 0u);
+  EXPECT_EQ(st.spans, 0u);
+  EXPECT_EQ(st.pages_in_use, 0u);
+}
+
 struct host_heap_fixture : testing::Test {
   host_region region{std::size_t{256} << 20};
   host_heap heap{region.base(), region.bytes(), region.source()};

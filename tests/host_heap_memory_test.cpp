@@ -113,11 +113,7 @@ TEST_F(host_heap_memory_test, reset_frees_everything_but_lent_pages) {
     expect_recount(heap);
     heap.reset();
     const host_heap_stats st = heap.stats();
-    EXPECT_EQ(st.live_objects, 0u);
-    EXPECT_EQ(st.live_bytes, 0u);
-    EXPECT_EQ(st.tiny_blocks, 0u);
-    EXPECT_EQ(st.spans, 0u);
-    EXPECT_EQ(st.pages_in_use, 0u);
+    test::expect_nothing_lives(st);
     EXPECT_EQ(st.device_pages, 10u);
     EXPECT_EQ(heap.free(all.back()), free_status::double_free);
     heap.give_back_device_pages(lent);

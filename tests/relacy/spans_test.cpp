@@ -4,6 +4,8 @@
 // What is checked: no object has two owners and all uses of its bytes are ordered; whoever owns a
 // span comes after the owner before; no free is lost: when all objects are freed and all caches
 // given up, every span has gone back to the heap; and a second free of an object is told.
+#include <algorithm>
+#include <span>
 #include <utility>
 
 #include "host/mcache.cpp"
@@ -179,6 +181,12 @@ class weak_spans {
     central()[span_class].release_empty();
     if (heap().spans() != 0) fail("a free was lost: a span did not go back");
   }
+  /// Frees what is left; then each slot can be had once, and all pages go back.
+  void finish(std::span<void* const> left) {
+    for (void* q : left) give(0, q);
+    check_each_slot_once();
+    check_all_free();
+  }
   /// Takes all slots of the spans there may be: each once.
   void check_each_slot_once() {
     void* all[mheap::most_spans * slots + 1];
@@ -229,9 +237,7 @@ TEST(Spans, OthersFreeWhileTheOwnerAllocatesAndCollects) {
                       [&] { w.give(2, p[2]), w.give(2, p[3]); }},
                      [&] {
                        w.check_noticed();
-                       for (unsigned i = 5; i < before; ++i) w.give(0, p[i]);
-                       w.check_each_slot_once();
-                       w.check_all_free();
+                       w.finish({p + 5, p + std::max(before, 5u)});
                      }});
   }
 }
@@ -257,9 +263,7 @@ TEST(Spans, TheOwnerDiesAndOthersTakeItsSpansOver) {
     };
     explore(20'000, {w, {owner, other(1, 1), other(2, 3)}, [&] {
                        w.check_noticed();
-                       for (unsigned i = 5; i < before; ++i) w.give(0, p[i]);
-                       w.check_each_slot_once();
-                       w.check_all_free();
+                       w.finish({p + 5, p + std::max(before, 5u)});
                      }});
   }
 }
@@ -312,9 +316,7 @@ TEST(Spans, AFullSpanIsLetGoWhileOthersFreeInIt) {
                        w.check_noticed();
                        for (void* object : q) w.give(0, object);
                        w.give(0, p[0]);
-                       for (unsigned i = 3; i < slots; ++i) w.give(0, p[i]);
-                       w.check_each_slot_once();
-                       w.check_all_free();
+                       w.finish({p + 3, p + slots});
                      }});
   }
 }
@@ -339,9 +341,7 @@ TEST(Spans, TwoFreesAtOnceOfOneObjectAreToldOnce) {
                         if (second == 2) w.give_again(2, twice);
                       }},
                      [&] {
-                       w.give(0, other);
-                       w.check_each_slot_once();
-                       w.check_all_free();
+                       w.finish({&other, 1});
                        if (w.all_told() != 1) fail("of two frees, one has to be told");
                      }});
   }
@@ -380,9 +380,7 @@ TEST(Spans, AFreeThatComesLaterIsToldAtOnce) {
                         if (w.told() != 1) fail("a second free was not told at once");
                       }},
                      [&] {
-                       w.give(0, other);
-                       w.check_each_slot_once();
-                       w.check_all_free();
+                       w.finish({&other, 1});
                      }});
   }
 }
