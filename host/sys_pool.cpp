@@ -10,7 +10,7 @@ namespace warpheap {
 
 namespace {
 
-constexpr std::size_t chunk_bytes = std::size_t{64} << 10;
+constexpr std::size_t pool_chunk_bytes = std::size_t{64} << 10;
 constexpr unsigned sizes = std::countr_zero(sys_pool::largest / sys_pool::smallest) + 1;
 
 struct free_block {
@@ -71,10 +71,10 @@ void* sys_pool::alloc(std::size_t bytes) noexcept {
       static_cast<std::size_t>(-reinterpret_cast<std::uintptr_t>(pool.chunk) & (size - 1));
   if (static_cast<std::size_t>(pool.chunk_end - pool.chunk) < padding + size) {
     cut_up_rest();
-    auto* fresh = static_cast<std::byte*>(take_pages(chunk_bytes));
+    auto* fresh = static_cast<std::byte*>(take_pages(pool_chunk_bytes));
     if (fresh == nullptr) return nullptr;
     pool.chunk = fresh;
-    pool.chunk_end = fresh + chunk_bytes;
+    pool.chunk_end = fresh + pool_chunk_bytes;
   } else if (padding != 0) {
     std::byte* const end = pool.chunk_end;
     pool.chunk_end = pool.chunk + padding;

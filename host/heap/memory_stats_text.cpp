@@ -10,13 +10,13 @@ namespace warpheap {
 
 namespace {
 
-struct named_figure {
+struct memory_figure {
   const char* name;
   std::uint64_t memory_stats::*figure;
 };
 
 // In the order of the struct.
-constexpr named_figure figures[] = {
+constexpr memory_figure figures[] = {
     {"sys", &memory_stats::sys},
     {"heap_sys", &memory_stats::heap_sys},
     {"heap_inuse", &memory_stats::heap_inuse},

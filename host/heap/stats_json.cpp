@@ -19,11 +19,11 @@ class object {
   std::string json_;
 };
 
-struct named_figure {
+struct class_figure {
   const char* name;
   std::uint64_t class_stats::*figure;
 };
-constexpr named_figure class_figures[] = {
+constexpr class_figure class_figures[] = {
     {"spans", &class_stats::spans},           {"empty_spans", &class_stats::empty_spans},
     {"full_spans", &class_stats::full_spans}, {"live_slots", &class_stats::live_slots},
     {"free_slots", &class_stats::free_slots}, {"live_objects", &class_stats::live_objects},

@@ -124,11 +124,10 @@ configure() {
   if [[ ! -e $root/build/$preset/CMakeCache.txt ]] && command -v ninja >/dev/null; then
     export CMAKE_GENERATOR=Ninja
   fi
+  # For no GPU, no machine code: that takes nvcc as long as all the rest.
   architecture=$(gpu_architecture)
-  if [[ -n $architecture ]]; then
-    set -- "-DWARPHEAP_EXECUTABLE_ARCHITECTURES=$architecture" "$@"
-  fi
-  (cd "$root" && cmake --preset "$preset" "$@")
+  (cd "$root" && cmake --preset "$preset" \
+    "-DWARPHEAP_EXECUTABLE_ARCHITECTURES=${architecture:-75-virtual}" "$@")
 }
 
 # build PRESET TARGET...
