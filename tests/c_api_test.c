@@ -6,23 +6,13 @@
 #include <string.h>
 #include <warpheap/warpheap.h>
 
-#define CHECK(condition)               \
-  do {                                 \
-    if (!(condition)) return __LINE__; \
-  } while (0)
-
-struct lines {
-  int count;
-  char last[200];
-};
-
 static void count_line(void* context, const char* line) {
   struct lines* lines = context;
   ++lines->count;
   strncpy(lines->last, line, sizeof lines->last - 1);
 }
 
-static warpheap_heap* small_heap(struct lines* lines) {
+warpheap_options c_api_small_options(struct lines* lines) {
   warpheap_options options;
   warpheap_options_init(&options);
   options.reserve_bytes = (size_t)64 << 20;
@@ -30,12 +20,17 @@ static warpheap_heap* small_heap(struct lines* lines) {
   options.refill_service = 0;
   options.on_report = count_line;
   options.report_context = lines;
+  return options;
+}
+
+warpheap_heap* c_api_small_heap(struct lines* lines) {
+  const warpheap_options options = c_api_small_options(lines);
   return warpheap_create(&options);
 }
 
 int c_api_objects(void) {
   struct lines lines = {0, ""};
-  warpheap_heap* heap = small_heap(&lines);
+  warpheap_heap* heap = c_api_small_heap(&lines);
   warpheap_stats stats;
   char* p;
   char* q;
@@ -76,7 +71,7 @@ int c_api_objects(void) {
 
 int c_api_zero_sizes(void) {
   struct lines lines = {0, ""};
-  warpheap_heap* heap = small_heap(&lines);
+  warpheap_heap* heap = c_api_small_heap(&lines);
   void* none;
   void* p;
   CHECK(heap != NULL);
@@ -100,7 +95,7 @@ int c_api_zero_sizes(void) {
 
 int c_api_errors(void) {
   struct lines lines = {0, ""};
-  warpheap_heap* heap = small_heap(&lines);
+  warpheap_heap* heap = c_api_small_heap(&lines);
   warpheap_stats stats;
   char* p;
   int local = 0;
@@ -165,12 +160,6 @@ int c_api_no_heap(void) {
   warpheap_stats stats;
   int local = 0;
   stats.struct_size = sizeof stats;
-#define CHECK_EINVAL(call)  \
-  do {                      \
-    errno = 0;              \
-    CHECK(call);            \
-    CHECK(errno == EINVAL); \
-  } while (0)
   CHECK_EINVAL(warpheap_malloc(NULL, 1) == NULL);
   CHECK_EINVAL(warpheap_calloc(NULL, 1, 1) == NULL);
   CHECK_EINVAL(warpheap_aligned_alloc(NULL, 8, 1) == NULL);

@@ -1,4 +1,4 @@
-// Runs the checks of the C API that c_api_test.c has, and those that C cannot make.
+// Runs the checks of the C API that the files in C have, and those that C cannot make.
 #include <gtest/gtest.h>
 #include <warpheap/warpheap.h>
 #include <cerrno>
@@ -7,6 +7,7 @@
 #include <warpheap/backend.hpp>
 
 #include "tests/c_api_checks.h"
+#include "tests/temporary_files.hpp"
 
 namespace {
 
@@ -15,6 +16,39 @@ TEST(c_api_test, zero_sizes) { EXPECT_EQ(c_api_zero_sizes(), 0) << "the line of 
 TEST(c_api_test, errors) { EXPECT_EQ(c_api_errors(), 0) << "the line of c_api_test.c"; }
 TEST(c_api_test, no_heap) { EXPECT_EQ(c_api_no_heap(), 0) << "the line of c_api_test.c"; }
 TEST(c_api_test, options) { EXPECT_EQ(c_api_options(), 0) << "the line of c_api_test.c"; }
+
+constexpr const char* regions_test = "the line of c_api_regions_test.c";
+TEST(c_api_test, stacks) { EXPECT_EQ(c_api_stacks(), 0) << regions_test; }
+TEST(c_api_test, regions) { EXPECT_EQ(c_api_regions(), 0) << regions_test; }
+TEST(c_api_test, mark_and_sweep) { EXPECT_EQ(c_api_sweep(), 0) << regions_test; }
+TEST(c_api_test, bad_input_of_sweep) { EXPECT_EQ(c_api_sweep_bad_input(), 0) << regions_test; }
+
+constexpr const char* figures_test = "the line of c_api_figures_test.c";
+TEST(c_api_test, stats) { EXPECT_EQ(c_api_stats(), 0) << figures_test; }
+TEST(c_api_test, memory) { EXPECT_EQ(c_api_memory(), 0) << figures_test; }
+TEST(c_api_test, memory_limit) { EXPECT_EQ(c_api_memory_limit(), 0) << figures_test; }
+TEST(c_api_test, taken_errors) { EXPECT_EQ(c_api_taken_errors(), 0) << figures_test; }
+TEST(c_api_test, backend) { EXPECT_EQ(c_api_backend(), 0) << figures_test; }
+TEST(c_api_test, bad_input_of_figures) { EXPECT_EQ(c_api_figures_bad_input(), 0) << figures_test; }
+
+class c_api_files_test : public warpheap::testing::FolderTest {
+ protected:
+  std::string folder() const { return directory_.string() + "/"; }
+};
+
+TEST_F(c_api_files_test, texts) { EXPECT_EQ(c_api_texts(folder().c_str()), 0) << figures_test; }
+TEST_F(c_api_files_test, profile) { EXPECT_EQ(c_api_profile(folder().c_str()), 0) << figures_test; }
+TEST_F(c_api_files_test, debug_modes) {
+  EXPECT_EQ(c_api_debug_modes(folder().c_str()), 0) << figures_test;
+}
+
+TEST(c_api_death_test, releasing_what_is_no_stack_aborts) {
+  lines reports = {0, ""};
+  warpheap_heap* heap = c_api_small_heap(&reports);
+  ASSERT_NE(heap, nullptr);
+  EXPECT_DEATH(warpheap_release_stack(heap, &reports, 100, 16), "stack");
+  warpheap_destroy(heap);
+}
 
 TEST(c_api_test, cuda_is_refused_where_there_is_none) {
   if (warpheap::why_no_cuda().empty()) GTEST_SKIP() << "a CUDA device can be used here";

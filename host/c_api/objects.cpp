@@ -1,62 +1,44 @@
-// The C functions, each a thin cover over warpheap::heap.
-#include <warpheap/warpheap.h>
-#include <algorithm>
-#include <cerrno>
+// The C functions on heaps and objects, each a thin cover over warpheap::heap.
+#include <fcntl.h>
+#include <unistd.h>
 #include <cstdio>
-#include <cstring>
-#include <new>
 #include <optional>
-#include <string>
 #include <warpheap/backend.hpp>
-#include <warpheap/heap.hpp>
+#include <warpheap/bits.hpp>
 
-struct warpheap_heap {
-  explicit warpheap_heap(warpheap::heap_options options) : heap(std::move(options)) {}
-  warpheap::heap heap;
-};
+#include "host/c_api/heap.hpp"
+
+namespace warpheap::c_api {
 
 namespace {
-
-using namespace warpheap;
-
 // An array, so that saying why there is no memory needs none.
 thread_local char last_error[512];
+}  // namespace
 
-void fail(int number, const char* text) {
+void fail(int number, const char* text) noexcept {
   std::snprintf(last_error, sizeof last_error, "%s", text);
   errno = number;
 }
 
-/// f(); an exception becomes errno and a text, and the answer `otherwise`.
-template <class T, class F>
-T guarded(T otherwise, int number, F&& f) noexcept {
-  try {
-    return f();
-  } catch (const std::bad_alloc&) {
-    fail(ENOMEM, "out of memory");
-  } catch (const std::exception& error) {
-    fail(number, error.what());
-  } catch (...) {
-    fail(number, "unknown error");
-  }
-  return otherwise;
-}
+}  // namespace warpheap::c_api
 
-bool no_heap(const warpheap_heap* heap) {
-  if (heap != nullptr) return false;
-  fail(EINVAL, "the heap is NULL");
-  return true;
-}
+namespace {
+
+using namespace warpheap;
+using namespace warpheap::c_api;
 
 void* or_no_memory(void* p) {
   if (p == nullptr) fail(ENOMEM, "the heap has no memory for this object");
   return p;
 }
 
-/// The bytes that a caller's version of a struct has and this one, too.
-template <class T>
-std::size_t common_size(std::size_t callers) {
-  return std::min(callers, sizeof(T));
+std::string name_of(const char* file) { return file == nullptr ? std::string() : file; }
+
+/// Why a file cannot be written, as the system says it; 0: it can.
+int why_not_written(const std::string& file) {
+  if (file.empty()) return 0;
+  const int opened = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0666);
+  return opened < 0 ? errno : (close(opened), 0);
 }
 
 std::optional<heap_options> converted(const warpheap_options* given) {
@@ -86,6 +68,19 @@ std::optional<heap_options> converted(const warpheap_options* given) {
       call(context, line.c_str());
     };
   }
+  options.memory_limit = o.memory_limit;
+  options.scavenge = o.scavenge != 0;
+  options.device_events = o.device_events;
+  options.print_state_file = name_of(o.print_state_file);
+  options.profile_file = name_of(o.profile_file);
+  options.trace_file = name_of(o.trace_file);
+  options.profile_rate = o.profile_rate;
+  options.quarantine_bytes = o.quarantine_bytes;
+  options.annotate = o.annotate != 0;
+  options.red_zones = o.red_zones != 0;
+  options.clobber_free = o.clobber_free != 0;
+  options.efence = o.efence != 0;
+  options.sbrk = o.sbrk != 0;
   return options;
 }
 
@@ -104,6 +99,7 @@ void warpheap_options_init(warpheap_options* options) {
   options->backend = WARPHEAP_BACKEND_AUTOMATIC;
   options->refill_service = defaults.refill_service ? 1 : 0;
   options->report_leaks = defaults.report_leaks ? 1 : 0;
+  options->scavenge = defaults.scavenge ? 1 : 0;
 }
 
 warpheap_heap* warpheap_create(const warpheap_options* given) {
@@ -118,8 +114,12 @@ warpheap_heap* warpheap_create(const warpheap_options* given) {
         return nullptr;
       }
     }
-    return guarded<warpheap_heap*>(nullptr, ENOMEM,
-                                   [&] { return new warpheap_heap(std::move(*options)); });
+    auto* const made = guarded<warpheap_heap*>(
+        nullptr, ENOMEM, [&] { return new warpheap_heap(std::move(*options)); });
+    if (made == nullptr) {
+      if (const int reason = why_not_written(effective.trace_file); reason != 0) errno = reason;
+    }
+    return made;
   });
 }
 
@@ -164,36 +164,6 @@ size_t warpheap_usable_size(const warpheap_heap* heap, const void* p) {
   return no_heap(heap) ? 0 : heap->heap.usable_size(p);
 }
 
-int warpheap_get_stats(warpheap_heap* heap, warpheap_stats* stats) {
-  if (no_heap(heap)) return -1;
-  if (stats == nullptr || stats->struct_size < sizeof(std::size_t)) {
-    fail(EINVAL, "warpheap_stats is NULL or its struct_size was not set");
-    return -1;
-  }
-  return guarded(-1, EIO, [&] {
-    const heap_stats s = heap->heap.stats();
-    warpheap_stats all{};
-    all.struct_size = stats->struct_size;
-    all.reserve_bytes = s.reserve_bytes;
-    all.bytes_in_use = s.bytes_in_use;
-    all.page_bytes = s.page_bytes;
-    all.peak_bytes = s.peak_bytes;
-    all.host_live_objects = s.host.live_objects;
-    all.host_live_bytes = s.host.live_bytes;
-    all.host_mallocs = s.host_mallocs;
-    all.host_frees = s.host_frees;
-    all.device_live_objects = s.device.live_objects;
-    all.device_live_bytes = s.device.live_bytes;
-    for (unsigned kind = 0; kind < error_kinds; ++kind) {
-      (static_cast<error_kind>(kind) == error_kind::out_of_memory ? all.out_of_memory
-                                                                  : all.wrong_frees) +=
-          s.errors[kind];
-    }
-    std::memcpy(stats, &all, common_size<warpheap_stats>(stats->struct_size));
-    return 0;
-  });
-}
-
 int warpheap_synchronize(warpheap_heap* heap) {
   if (no_heap(heap)) return -1;
   return guarded(-1, EIO, [&] {
@@ -207,6 +177,12 @@ size_t warpheap_trim(warpheap_heap* heap) {
   return guarded(std::size_t{0}, EIO, [&] { return heap->heap.trim(); });
 }
 
+int warpheap_set_memory_limit(warpheap_heap* heap, size_t bytes) {
+  if (no_heap(heap)) return -1;
+  heap->heap.set_memory_limit(bytes);
+  return 0;
+}
+
 int warpheap_reset(warpheap_heap* heap) {
   if (no_heap(heap)) return -1;
   return guarded(-1, EIO, [&] {
@@ -215,6 +191,6 @@ int warpheap_reset(warpheap_heap* heap) {
   });
 }
 
-const char* warpheap_last_error(void) { return last_error; }
+const char* warpheap_last_error(void) { return c_api::last_error; }
 
 }  // extern "C"
