@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <fstream>
 #include <string>
@@ -13,11 +14,35 @@
 namespace warpheap {
 namespace {
 
-void* map_zero(std::size_t bytes) {
+void* map_zero(std::size_t bytes, void* at = nullptr) {
   // NORESERVE: metadata and pages are sized for the whole reservation, and used as it fills.
-  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p =
+      mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return p == MAP_FAILED ? nullptr : p;
+}
+
+// Where heaps are tried first, in turn: addresses that a reader of a dump knows for those of a
+// heap, that are no valid UTF-8, and that a heap does not take over from the one before it, so that
+// stale pointers are told. They are as far apart as a heap may be long. (Go: arenaHints.)
+constexpr unsigned hints = 0x80;
+std::uintptr_t hint(unsigned i) {
+  return std::uintptr_t{0xc0} << 32 | std::uintptr_t{i % hints} << 40;
+}
+static_assert(max_reserve_bytes <= std::size_t{1} << 40);
+std::atomic<unsigned> next_hint{0};
+
+/// At the first hint where nothing is. nullptr: at none; `full`: the system has no room at all.
+std::byte* map_at_hint(std::size_t bytes, bool& full) {
+  // Relaxed: a number to begin with. Who has the address is the system's business.
+  const unsigned first = next_hint.fetch_add(1, std::memory_order_relaxed);
+  for (unsigned i = first; i != first + hints; ++i) {
+    void* const wanted = reinterpret_cast<void*>(hint(i));
+    void* const p = map_zero(bytes, wanted);
+    full = p == nullptr;
+    if (full || p == wanted) return static_cast<std::byte*>(p);
+    munmap(p, bytes);
+  }
+  return nullptr;
 }
 
 std::string cpu_name() {
@@ -46,6 +71,8 @@ class mmap_memory final : public memory_backend {
   }
 
   std::byte* reserve(std::size_t bytes) override {
+    bool full = false;
+    if (std::byte* at_hint = map_at_hint(bytes, full); at_hint != nullptr || full) return at_hint;
     auto* p = static_cast<std::byte*>(map_zero(bytes + chunk_bytes));
     if (p == nullptr) return nullptr;
     const auto address = reinterpret_cast<std::uintptr_t>(p);
