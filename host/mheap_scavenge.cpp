@@ -1,6 +1,8 @@
-// Which pages hold memory: it comes with their first use, and goes back to the system when they
-// have been free for a while, when the heap grows all the same, and when the memory limit demands
-// it. (Go: mheap.grow, scavenge.)
+// Which pages hold memory: it comes with their first use, and goes back to the system, from the
+// highest address down: by trim; when the heap grows although it has free pages in other places, as
+// much as it grew by; before an allocation would exceed the memory limit; and when they have been
+// free for a while (scavenge_pacer.hpp). Spans and large objects that threads keep in their caches
+// count as in use. (Go: mheap.grow, scavenge.)
 #include <algorithm>
 
 #include "host/mheap.hpp"

@@ -1,5 +1,13 @@
 // Sweeping: what a bulk free left is put in order span by span, when it is needed or there is time.
 // (Go: mgcsweep.)
+//
+// A bulk free adds 2 to the heap's sweepgen, and looks at no span. Threads find that their caches
+// are of a heap that is gone, and take new ones. Figures count all objects as freed at once, and
+// unswept pages as free. A span is swept by one thread: one that allocates and finds it in an
+// unswept set of its class (100 tries); one that takes pages, which pays with as many swept pages
+// as bring the sweep to its end before the room does; the service when it is idle; an allocation
+// that finds no room, trim, or the next bulk free, all of them. It goes to the cache that asked, to
+// a swept set, or back to pages. A sweep that looks for marks is the same, to its end at once.
 
 #include <algorithm>
 

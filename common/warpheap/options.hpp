@@ -49,8 +49,10 @@ struct heap_options {
   /// heap::set_memory_limit.
   std::size_t memory_limit = 0;
 
-  /// The refill service gives the memory of free pages back to the system when it was not used for
-  /// some seconds, in 1 % of its time. CPU backend.
+  /// The refill service gives the memory of free pages back to the system that was not used for two
+  /// to four seconds, but for a tenth of what is in use and 4 MiB, in 1 % of its time. CPU backend:
+  /// CUDA's discard of managed pages is work in a stream, which must not meet a running kernel, and
+  /// leaves their contents indeterminate.
   bool scavenge = true;
 
   /// Start the thread that serves refill requests. Without it kernels live on the initial stock.
@@ -72,26 +74,32 @@ struct heap_options {
   /// heap::state_text() is written there when the heap is destroyed; "-": to standard error.
   std::string print_state_file = {};
 
-  // Profile and debug modes of host objects. With any of them, calls on objects go through layers
-  // that cost time and memory; with none, they cost nothing.
+  // Profile and debug modes of host objects; they can be combined. With any of them, calls on
+  // objects go through layers, in the order of host/layers/chain.hpp; with none, they cost nothing.
+  // What they find is reported as other errors are, and kept for heap::errors(). Red zones and
+  // efence keep their records when an object goes, so that a second free is told.
 
-  /// Mean bytes between the allocations that heap::profile() samples; 1 = all, 0 = none.
+  /// Mean bytes between the allocations that heap::profile() samples with their call stacks; 1 =
+  /// all, 0 = none. Costs some nanoseconds a call, and a stack a sample.
   std::size_t profile_rate = 0;
   /// The profile is written there when the heap is destroyed: as folded stacks if the name ends in
   /// ".folded", else for pprof. Without a rate, that of Go is taken (512 KiB).
   std::string profile_file = {};
-  /// Every allocation and free is logged there, a line each; see host/README.md.
+  /// Every allocation and free is logged there, a line each; host/layers/trace.hpp says which.
   std::string trace_file = {};
-  /// Tells AddressSanitizer, ThreadSanitizer and Valgrind, whichever runs, of each object.
+  /// Tells AddressSanitizer, ThreadSanitizer and Valgrind, whichever runs, of each object, of its
+  /// end and of its free, which to ThreadSanitizer is a write. 16 bytes and a record an object.
   bool annotate = false;
   /// Bytes of freed objects that are held back, and looked at for writes before they are used
-  /// again.
+  /// again. A second free meanwhile is told for certain.
   std::size_t quarantine_bytes = 0;
-  /// Bytes around each object are looked at for writes when it is freed.
+  /// Bytes around each object, 16 and more on both sides, are looked at for writes when it is
+  /// freed. 32 bytes and a record an object.
   bool red_zones = false;
   /// Freed objects are overwritten by 0xdeadbeef.
   bool clobber_free = false;
-  /// Each object lies between pages that cannot be touched, and freed ones cannot be. CPU backend.
+  /// Each object ends at a page that cannot be touched, and freed ones cannot be: SIGSEGV at the
+  /// instruction. 16 KiB an object. CPU backend.
   bool efence = false;
   /// Objects are never freed and their addresses rise.
   bool sbrk = false;

@@ -1,6 +1,13 @@
 #pragma once
 
-// The heap that is a process's malloc.
+// The heap that is a process's malloc: the host allocator alone, on the CPU, without a thread of
+// its own, so that no memory of free pages goes back in the background.
+//
+// Its reservation is 1 TiB, or what WARPHEAP=reserve=64G says, or half of what `ulimit -v` leaves;
+// where the system refuses that, the largest half, quarter, ... that it grants. Under
+// vm.overcommit_memory=2 pages are counted as they come into use. Objects of 9 bytes and more lie
+// at multiples of 16, smaller ones at multiples of 8. As everywhere, malloc in a signal handler is
+// not safe; one that interrupts a malloc beyond its fast path ends the process with a message.
 
 #include <atomic>
 #include <cstddef>
