@@ -38,7 +38,16 @@ namespace warpheap {
 /// kinds, those of the span's owner and those of all others, so that a thread allocates and frees
 /// in its own spans without lock and atomic read-modify-write. By these bits wrong frees are told,
 /// as long as the slot has no new owner; of two frees of one object that run at the same time, the
-/// second may be told later, when the owner collects (take_late_double_frees).
+/// second may be told later, when the owner collects (take_late_double_frees). Interior, foreign
+/// and unallocated pointers are told by geometry and by the page's owner: a page keeps the geometry
+/// of the span that it last had.
+///
+/// malloc and free take no lock unless a span changes hands. Locks, outermost first: the public
+/// heap's for bulk operations, the service's, the registry of heaps, this heap's of its caches,
+/// mcentral's, those of stack and region pools, mheap's. The page source is called under mheap's at
+/// times: it must not call the heap, nor wait for a kernel. A fork takes all of them, so a child
+/// may go on with the objects of its parent's heaps; kernels, and heaps made in the child, need
+/// threads that only the parent has.
 class host_heap {
  public:
   /// Page 0 is reserved: base is the address of all objects of size 0. base must be aligned to
@@ -109,6 +118,9 @@ class host_heap {
   std::vector<void*> take_late_double_frees() { return central_.take_late_double_frees(); }
   /// Bytes that may be used at p, at least those asked for; 0 if p is no live object.
   std::size_t usable_size(const void* p) const;
+
+  /// The kind of the live object at p, or around p; no_pointers if there is none.
+  contents contents_at(const void* p) const;
 
   /// A run of min_pages to want_pages pages for the device; count 0 if there is none.
   page_run take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages);

@@ -10,6 +10,11 @@ namespace {
 
 constexpr std::size_t max_dangling = 1000;
 
+/// Tiny objects cannot.
+bool may_hold_pointers(const mspan& s) {
+  return s.span_class() != tiny_span_class && !span_class_noscan(s.span_class());
+}
+
 /// Adds up what a sweep finds. Without malloc: it is called under the heap's locks.
 class report_builder final : public sweep_sink {
  public:
@@ -83,6 +88,12 @@ mark_status host_heap::lose_marks() {
   return mark_status::no_memory;
 }
 
+contents host_heap::contents_at(const void* p) const {
+  const live_object object = find_live(p, true);
+  return object.span != nullptr && may_hold_pointers(*object.span) ? contents::pointers
+                                                                   : contents::no_pointers;
+}
+
 mark_status host_heap::mark_reachable(const void* p) {
   const mark_status status = mark(p);
   if (status != mark_status::marked) return status;
@@ -92,10 +103,8 @@ mark_status host_heap::mark_reachable(const void* p) {
   };
   sys_vector<block> to_read;
   const auto add = [&](const live_object& object) {
-    // Objects without pointers are not read; neither are tiny ones, which cannot hold any.
-    const unsigned sc = object.span->span_class();
-    if (sc == tiny_span_class || (sc & 1) != 0) return true;
-    return to_read.push_back({object.start, object.bytes});
+    // Objects without pointers are not read.
+    return !may_hold_pointers(*object.span) || to_read.push_back({object.start, object.bytes});
   };
   if (!add(find_live(p, false))) return lose_marks();
   while (!to_read.empty()) {

@@ -4,12 +4,10 @@
 
 #include <cstdint>
 
+#include <warpheap/contents.hpp>
 #include <warpheap/size_classes.hpp>
 
 namespace warpheap {
-
-/// Whether an object may hold pointers. The two kinds never share a span.
-enum class contents : std::uint8_t { no_pointers, pointers };
 
 // Span classes of the host heap: those of the size classes, with and without pointers, and one more
 // for the 16-byte blocks of tiny objects, whose spans carry a mask for each block.

@@ -44,6 +44,7 @@ int c_api_no_cuda(void);
 int c_api_stacks(void);
 int c_api_regions(void);
 int c_api_sweep(void);
+int c_api_mark_reachable(void);
 int c_api_sweep_bad_input(void);
 
 int c_api_stats(void);

@@ -174,6 +174,47 @@ int c_api_sweep(void) {
   return 0;
 }
 
+int c_api_mark_reachable(void) {
+  struct lines lines = {0, ""};
+  warpheap_heap* heap = c_api_small_heap(&lines);
+  warpheap_sweep_report report;
+  void** list = NULL;
+  void** node;
+  void** unread;
+  void* lost;
+  int i;
+  CHECK(heap != NULL);
+  for (i = 0; i < 100; ++i) {
+    node = warpheap_malloc_pointers(heap, 2 * sizeof(void*));
+    CHECK(node != NULL);
+    node[0] = list;
+    node[1] = warpheap_malloc(heap, 50);
+    list = node;
+  }
+  unread = warpheap_malloc(heap, sizeof(void*) * 4);
+  lost = warpheap_malloc(heap, 300);
+  CHECK(unread != NULL && lost != NULL);
+  unread[0] = lost;
+  list = warpheap_realloc(heap, list, 10 * sizeof(void*)); /* of the same kind */
+  CHECK(list != NULL);
+  list[2] = unread;
+  for (i = 3; i < 10; ++i) list[i] = NULL;
+  CHECK(warpheap_mark_reachable(heap, list) == WARPHEAP_MARKED);
+  CHECK(warpheap_mark_reachable(heap, list) == WARPHEAP_MARK_AGAIN);
+  CHECK(warpheap_mark_reachable(heap, &lines) == WARPHEAP_MARK_FOREIGN);
+  CHECK_EINVAL(warpheap_mark_reachable(NULL, list) == -1);
+  CHECK_EINVAL(warpheap_malloc_pointers(NULL, 8) == NULL);
+  CHECK_ERRNO(ENOMEM, warpheap_malloc_pointers(heap, SIZE_MAX) == NULL);
+  memset(&report, 0, sizeof report);
+  report.struct_size = sizeof report;
+  CHECK(warpheap_sweep(heap, &report) == 0);
+  CHECK(report.kept_objects == 201 && report.leaked_objects == 1 && report.dangling == 0);
+  CHECK(warpheap_usable_size(heap, lost) == 0 && warpheap_usable_size(heap, unread) >= 32);
+  CHECK(warpheap_reset(heap) == 0);
+  warpheap_destroy(heap);
+  return 0;
+}
+
 int c_api_sweep_bad_input(void) {
   struct lines lines = {0, ""};
   warpheap_options options = c_api_small_options(&lines);

@@ -21,6 +21,7 @@ constexpr const char* regions_test = "the line of c_api_regions_test.c";
 TEST(c_api_test, stacks) { EXPECT_EQ(c_api_stacks(), 0) << regions_test; }
 TEST(c_api_test, regions) { EXPECT_EQ(c_api_regions(), 0) << regions_test; }
 TEST(c_api_test, mark_and_sweep) { EXPECT_EQ(c_api_sweep(), 0) << regions_test; }
+TEST(c_api_test, mark_reachable) { EXPECT_EQ(c_api_mark_reachable(), 0) << regions_test; }
 TEST(c_api_test, bad_input_of_sweep) { EXPECT_EQ(c_api_sweep_bad_input(), 0) << regions_test; }
 
 constexpr const char* figures_test = "the line of c_api_figures_test.c";

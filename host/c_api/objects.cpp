@@ -129,6 +129,10 @@ void* warpheap_malloc(warpheap_heap* heap, size_t size) {
   return no_heap(heap) ? nullptr : or_no_memory(heap->heap.malloc(size));
 }
 
+void* warpheap_malloc_pointers(warpheap_heap* heap, size_t size) {
+  return no_heap(heap) ? nullptr : or_no_memory(heap->heap.malloc(size, contents::pointers));
+}
+
 void* warpheap_calloc(warpheap_heap* heap, size_t count, size_t size) {
   return no_heap(heap) ? nullptr : or_no_memory(heap->heap.calloc(count, size));
 }

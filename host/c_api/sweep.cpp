@@ -26,6 +26,18 @@ bool read_lists(const warpheap_sweep_report* given, warpheap_sweep_report& lists
   return false;
 }
 
+/// mark() as C is told of it.
+template <class F>
+int marked(const warpheap_heap* heap, F&& mark) noexcept {
+  if (no_heap(heap)) return -1;
+  return guarded(-1, ENOTSUP, [&] {
+    const mark_status status = mark();
+    if (status != mark_status::no_memory) return static_cast<int>(status);
+    fail(ENOMEM, "there is no memory for the mark: the next sweep frees nothing");
+    return -1;
+  });
+}
+
 void fill(warpheap_sweep_report& to, const sweep_report& from) {
   to.leaks_listed = std::min(to.leaks_capacity, from.leaks.size());
   for (std::size_t i = 0; i < to.leaks_listed; ++i)
@@ -48,13 +60,11 @@ void fill(warpheap_sweep_report& to, const sweep_report& from) {
 extern "C" {
 
 int warpheap_mark(warpheap_heap* heap, const void* p) {
-  if (no_heap(heap)) return -1;
-  return guarded(-1, ENOTSUP, [&] {
-    const mark_status status = heap->heap.mark(p);
-    if (status != mark_status::no_memory) return static_cast<int>(status);
-    fail(ENOMEM, "there is no memory for the mark: the next sweep frees nothing");
-    return -1;
-  });
+  return marked(heap, [&] { return heap->heap.mark(p); });
+}
+
+int warpheap_mark_reachable(warpheap_heap* heap, const void* p) {
+  return marked(heap, [&] { return heap->heap.mark_reachable(p); });
 }
 
 int warpheap_sweep(warpheap_heap* heap, warpheap_sweep_report* report) {

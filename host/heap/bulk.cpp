@@ -78,10 +78,19 @@ void heap::impl::reset() {
   service->pages_came_free(held);
 }
 
-mark_status heap::impl::mark(const void* p) {
+void heap::impl::refuse_layers() const {
   if (top != nullptr)
     throw heap_error("warpheap: no marks in a heap with a profile or debug modes");
+}
+
+mark_status heap::impl::mark(const void* p) {
+  refuse_layers();
   return objects.mark(p);
+}
+
+mark_status heap::impl::mark_reachable(const void* p) {
+  refuse_layers();
+  return objects.mark_reachable(p);
 }
 
 sweep_report heap::impl::sweep(std::size_t listed) {

@@ -12,7 +12,7 @@ namespace warpheap {
 void* heap::malloc(std::size_t size) noexcept {
   impl& self = *impl_;
   void* p = host_heap::malloc_fast(size, contents::no_pointers, self.direct);
-  return p != nullptr ? p : self.malloc(size);
+  return p != nullptr ? p : self.malloc(size, contents::no_pointers);
 }
 
 void heap::free(void* p) noexcept {
@@ -25,11 +25,16 @@ void heap::free(void* p) noexcept {
   self.free(p);
 }
 
+void* heap::malloc(std::size_t size, contents kind) noexcept {
+  impl& self = *impl_;
+  void* p = host_heap::malloc_fast(size, kind, self.direct);
+  return p != nullptr ? p : self.malloc(size, kind);
+}
+
 /// Where the fast path found no slot.
-void* heap::impl::malloc(std::size_t size) noexcept {
-  return or_out_of_memory(top == nullptr ? objects.malloc_slow(size, contents::no_pointers)
-                                         : layer_malloc(*top, size, contents::no_pointers),
-                          size);
+void* heap::impl::malloc(std::size_t size, contents kind) noexcept {
+  return or_out_of_memory(
+      top == nullptr ? objects.malloc_slow(size, kind) : layer_malloc(*top, size, kind), size);
 }
 
 /// An allocation is answered with nullptr for want of memory.
@@ -45,9 +50,11 @@ void* heap::calloc(std::size_t count, std::size_t size) noexcept {
                                  bits::mul_overflows(count, size) ? ~std::size_t{0} : count * size);
 }
 void* heap::aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
-  void* p = impl_->top != nullptr
-                ? layer_aligned_alloc(*impl_->top, alignment, size, contents::no_pointers)
-                : impl_->objects.aligned_alloc(alignment, size);
+  return aligned_alloc(alignment, size, contents::no_pointers);
+}
+void* heap::aligned_alloc(std::size_t alignment, std::size_t size, contents kind) noexcept {
+  void* p = impl_->top != nullptr ? layer_aligned_alloc(*impl_->top, alignment, size, kind)
+                                  : impl_->objects.aligned_alloc(alignment, size, kind);
   // Another alignment is no question of memory.
   return bits::is_power_of_two(alignment) ? impl_->or_out_of_memory(p, size) : p;
 }
@@ -67,7 +74,7 @@ void* heap::realloc(void* p, std::size_t size) noexcept {
   // In place while the size stays in its class, or shrinks by less than half of it. A layer knows
   // of the bytes that were asked for.
   if (impl_->top == nullptr ? size <= old && size > old / 2 : size == old) return p;
-  void* moved = malloc(size);
+  void* moved = malloc(size, impl_->objects.contents_at(p));
   if (moved == nullptr) return nullptr;
   std::memcpy(moved, p, std::min(old, size));
   free(p);
@@ -101,6 +108,7 @@ std::size_t heap::trim() { return impl_->trim(); }
 
 void heap::reset() { impl_->reset(); }
 mark_status heap::mark(const void* p) { return impl_->mark(p); }
+mark_status heap::mark_reachable(const void* p) { return impl_->mark_reachable(p); }
 sweep_report heap::sweep(std::size_t listed) { return impl_->sweep(listed); }
 
 device_events heap::take_device_events() {

@@ -31,7 +31,7 @@ struct heap::impl {
   heap_profile profile();
 
   // heap.cpp. What fast paths end in is not inlined: it would make them save registers.
-  [[gnu::noinline]] void* malloc(std::size_t size) noexcept;
+  [[gnu::noinline]] void* malloc(std::size_t size, contents kind) noexcept;
   void* or_out_of_memory(void* p, std::size_t bytes) noexcept {
     if (p == nullptr) [[unlikely]]
       note_out_of_memory(bytes);
@@ -64,7 +64,9 @@ struct heap::impl {
   std::size_t trim();
   void reset();
   void reset_objects();
+  void refuse_layers() const;
   mark_status mark(const void* p);
+  mark_status mark_reachable(const void* p);
   sweep_report sweep(std::size_t listed);
 
   // stats.cpp

@@ -10,8 +10,11 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <new>
 #include <string>
+#include <utility>
 #include <vector>
+#include <warpheap/contents.hpp>
 #include <warpheap/error.hpp>
 #include <warpheap/heap_profile.hpp>
 #include <warpheap/heap_view.hpp>
@@ -111,12 +114,12 @@ inline constexpr int heap_stats_schema = 1;
 
 /// A heap for kernels and host code.
 ///
-/// malloc, calloc, realloc, aligned_alloc, free, usable_size, acquire_stack, release_stack, memory,
-/// set_memory_limit and profile are thread-safe and may be called while kernels run. synchronize,
-/// stats, trim, reset, errors, take_device_events, state_text, print_state and the destructor wait
-/// for all kernels of the backend and need that no other call and no kernel uses the heap
-/// meanwhile. They throw what a failed kernel throws that nobody has synchronised with yet, and can
-/// be called again.
+/// malloc, calloc, realloc, aligned_alloc, make, free, destroy, usable_size, acquire_stack,
+/// release_stack, memory, set_memory_limit and profile are thread-safe and may be called while
+/// kernels run. synchronize, stats, trim, reset, errors, take_device_events, state_text,
+/// print_state and the destructor wait for all kernels of the backend and need that no other call
+/// and no kernel uses the heap meanwhile. They throw what a failed kernel throws that nobody has
+/// synchronised with yet, and can be called again.
 class heap {
  public:
   /// Options from the environment variable WARPHEAP and the defaults.
@@ -136,6 +139,22 @@ class heap {
   void* calloc(std::size_t count, std::size_t size) noexcept;
   /// nullptr for an alignment that is no power of two.
   void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept;
+  /// The same for an object that may hold pointers to others, or may not; the calls above are for
+  /// those that hold none. realloc keeps the kind.
+  void* malloc(std::size_t size, contents kind) noexcept;
+  void* aligned_alloc(std::size_t alignment, std::size_t size, contents kind) noexcept;
+  /// A T made of the arguments, of the kind contents_of<T>; nullptr when there is no memory. What
+  /// its constructor throws is thrown, and nothing is lost. T() is zeroed where it has no
+  /// constructor. (Go: newobject.)
+  template <class T, class... Args>
+  T* make(Args&&... args);
+  /// Destroys and frees what make gave; nullptr is ignored.
+  template <class T>
+  void destroy(T* p) noexcept {
+    if (p == nullptr) return;
+    p->~T();
+    free(p);
+  }
   /// Host objects only: for an object made by a kernel, whose size only the device knows, it
   /// reports, answers nullptr and leaves the object as it is.
   void* realloc(void* p, std::size_t size) noexcept;
@@ -177,10 +196,15 @@ class heap {
   std::size_t trim();
   /// Frees every object of both sides at once. On the host's side in a time that does not depend on
   /// their number: its spans are put in order later, when they are needed again or the service has
-  /// time. Frees of pointers from before are told as double frees from the start.
+  /// time. From the start, a free of a pointer from before is told as a double free, or as one of
+  /// what is not allocated where no object began, as long as the slot has no new owner.
   void reset();
   /// Marks a host object, so that it outlives the next sweep. Thread-safe beside malloc and free.
   mark_status mark(const void* p);
+  /// Marks the object at p and all that can be reached from it: every word of an object that may
+  /// hold pointers is taken for one, also into the middle of another. Nothing may write to these
+  /// objects meanwhile. What became of the first mark; no_memory when any had no room.
+  mark_status mark_reachable(const void* p);
   /// Frees every host object without a mark, takes all marks off, and says what it found, with at
   /// most `listed` objects one by one. What is made between marks and sweep needs a mark too.
   /// Objects of kernels stay. Needs the heap at rest, as reset does. Throws heap_error in a heap
@@ -224,5 +248,24 @@ class heap {
   struct impl;
   std::unique_ptr<impl> impl_;
 };
+
+template <class T, class... Args>
+T* heap::make(Args&&... args) {
+  static_assert(!std::is_array_v<T>, "an array has no constructor: use malloc");
+  // Slots are aligned to the largest power of two up to 16 that divides their size.
+  void* p = alignof(T) <= 16 ? malloc(sizeof(T), contents_of<T>)
+                             : aligned_alloc(alignof(T), sizeof(T), contents_of<T>);
+  if (p == nullptr) return nullptr;
+  struct freed_on_throw {
+    heap* self;
+    void* p;
+    ~freed_on_throw() {
+      if (p != nullptr) self->free(p);
+    }
+  } guard{this, p};
+  T* const made = ::new (p) T(std::forward<Args>(args)...);
+  guard.p = nullptr;
+  return made;
+}
 
 }  // namespace warpheap

@@ -77,6 +77,9 @@ void warpheap_destroy(warpheap_heap* heap);
  * size overflows. malloc(0) gives one address, of which nothing may be used and which may be freed
  * any number of times. */
 void* warpheap_malloc(warpheap_heap* heap, size_t size);
+/* As malloc, for an object that may hold pointers to others, which mark_reachable follows; those of
+ * the other calls hold none. realloc keeps the kind. */
+void* warpheap_malloc_pointers(warpheap_heap* heap, size_t size);
 void* warpheap_calloc(warpheap_heap* heap, size_t count, size_t size);
 /* NULL with EINVAL for an alignment that is no power of two. The size need not be a multiple. */
 void* warpheap_aligned_alloc(warpheap_heap* heap, size_t alignment, size_t size);
@@ -267,6 +270,10 @@ enum {
  * a heap with a profile or debug modes, ENOMEM when there is no room for marks: then the next sweep
  * frees nothing. */
 int warpheap_mark(warpheap_heap* heap, const void* p);
+
+/* Marks the object at p and all that can be reached from it through objects of malloc_pointers;
+ * nothing may write to these meanwhile. Answers as mark does. */
+int warpheap_mark_reachable(warpheap_heap* heap, const void* p);
 
 typedef struct warpheap_leak {
   void* address;
