@@ -279,6 +279,16 @@ TEST(malloc_test, DISABLED_reserve) {
   free(p);
 }
 
+// 64 GiB, 32, ... are refused until one is granted.
+TEST(malloc_test, reservation_that_is_refused_is_halved) {
+  const ended e = run_disabled_test("under_a_limit", [] {
+    const rlimit limit{std::size_t{600} << 20, std::size_t{600} << 20};
+    setrlimit(RLIMIT_AS, &limit);
+    setenv("WARPHEAP", "reserve=64G", 1);
+  });
+  EXPECT_EQ(e.code, 0) << e.errors;
+}
+
 TEST(malloc_test, memory_limit_of_the_environment) {
   const ended e =
       run_disabled_test("memory_limit", [] { setenv("WARPHEAP", "memory_limit=96M", 1); });
