@@ -92,6 +92,7 @@ struct heap::impl {
   /// For the fast calls of `objects`: its number, or one that leads past them to the layers.
   std::uint64_t direct = host_heap::no_id;
 
+  std::mutex events_mutex;  ///< from taking events to writing them down; before device_mutex
   std::mutex device_mutex;  ///< guards `operations`
   std::unique_ptr<device_operations> operations;
   std::unique_ptr<refill_service> service;
