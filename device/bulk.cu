@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -32,7 +33,8 @@ struct shared_deleter {
 template <class T>
 std::unique_ptr<T[], shared_deleter<T>> make_shared_array(std::size_t n) {
   void* p = nullptr;
-  check("cudaHostAlloc", cudaHostAlloc(&p, n * sizeof(T), cudaHostAllocMapped));
+  check("cudaHostAlloc",
+        cudaHostAlloc(&p, n * sizeof(T), cudaHostAllocMapped | cudaHostAllocPortable));
   return std::unique_ptr<T[], shared_deleter<T>>(static_cast<T*>(p));
 }
 
@@ -321,13 +323,17 @@ class bulk_operations final : public device_operations {
       b.done = make_shared_array<std::uint32_t>(1);
       b.done[0] = 1;
     }
-    // Everything is loaded before a user's kernel runs: a first launch may wait for the device.
-    launch_batch(batches_[0], 0);
+    // The first launch of a kernel loads it, for which it may wait until the device is idle. These
+    // two are launched beside users' kernels, all others at rest.
+    launch_frees(batches_[0], 0);
+    launch_mark(batches_[0]);
     frees_.synchronize();
   }
 
   void synchronize() override {
     frees_.synchronize();
+    // Also a buffer is free again whose mark could not be launched.
+    for (batch& b : batches_) b.done[0] = 1;
     warpheap::synchronize();
   }
 
@@ -342,8 +348,10 @@ class bulk_operations final : public device_operations {
           static_cast<std::uint32_t>(std::min<std::size_t>(pointers.size(), batch_capacity));
       std::copy(pointers.end() - n, pointers.end(), b->pointers.get());
       std::sort(b->pointers.get(), b->pointers.get() + n);
-      launch_batch(*b, n);
+      launch_frees(*b, n);
+      // From here on the pointers are the kernel's: freed once more, they would be double frees.
       pointers.resize(pointers.size() - n);
+      launch_mark(*b);
     }
     return true;
   }
@@ -456,7 +464,7 @@ class bulk_operations final : public device_operations {
     shared_array<std::uint32_t> done;
   };
 
-  void launch_batch(batch& b, std::uint32_t n) {
+  void launch_frees(batch& b, std::uint32_t n) {
     constexpr unsigned block = 128;
     b.done[0] = 0;
     try {
@@ -465,7 +473,14 @@ class bulk_operations final : public device_operations {
       b.done[0] = 1;
       throw;
     }
-    launch(frees_, 1, 1, mark_done, b.done.get());
+  }
+  /// Without the mark the buffer stays in use until the next synchronize().
+  void launch_mark(batch& b) noexcept {
+    try {
+      launch(frees_, 1, 1, mark_done, b.done.get());
+    } catch (const std::exception&) {
+      // Nothing is lost. An error that lasts is met by the next launch.
+    }
   }
 
   static constexpr std::size_t batch_capacity = 4096;
