@@ -64,8 +64,11 @@ struct heap_options {
 
   /// Called with one line of text for each report (leaks, detected errors, warnings); empty = the
   /// line goes to standard error. May be called from any thread that uses the host API and from the
-  /// refill service's; it may call the heap, but should not be slow. Exceptions from it are
-  /// dropped.
+  /// refill service's. It may call the heap, but should not be slow. On the service's thread, what
+  /// waits for kernels (synchronize, stats, trim, reset, sweep, errors, take_device_events,
+  /// state_text, print_state) and stop_refill_service throw heap_error: a kernel may be waiting
+  /// for that thread. The heap must not be destroyed in it. Exceptions from it are dropped, with a
+  /// line on standard error.
   std::function<void(const std::string&)> on_report = {};
 
   /// Events of observed kernels (device_heap.cuh) that are kept until the host takes them, by

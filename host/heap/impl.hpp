@@ -58,6 +58,7 @@ struct heap::impl {
   void report(const wrong_frees& wrong);
 
   // bulk.cpp
+  void refuse_on_service_thread(const char* call) const;
   void synchronize();
   void surface_errors();
   std::unique_lock<std::mutex> settle_requests();
