@@ -25,6 +25,10 @@ using core::block_index;
 #ifdef __CUDACC__
 void check(const char* call, cudaError_t code) { launch_detail::check_launch(call, code); }
 
+/// The heap's device is current wherever operations are carried out, whatever the caller's is.
+using device_scope = cuda_device_scope;
+int current_device() { return current_cuda_device(); }
+
 /// Host memory that kernels read and write, for pointers on their way.
 template <class T>
 struct shared_deleter {
@@ -55,6 +59,11 @@ class device_record {
   void* p_ = nullptr;
 };
 #else
+struct device_scope {
+  explicit device_scope(int) {}
+};
+int current_device() { return 0; }
+
 template <class T>
 using shared_deleter = std::default_delete<T[]>;
 template <class T>
@@ -331,6 +340,7 @@ class bulk_operations final : public device_operations {
   }
 
   void synchronize() override {
+    const device_scope here(device_);
     frees_.synchronize();
     // Also a buffer is free again whose mark could not be launched.
     for (batch& b : batches_) b.done[0] = 1;
@@ -338,6 +348,7 @@ class bulk_operations final : public device_operations {
   }
 
   bool free_batch(std::vector<void*>& pointers) override {
+    const device_scope here(device_);
     // Each pass takes as many as one buffer holds, from the end.
     while (!pointers.empty()) {
       const auto b = std::find_if(batches_.begin(), batches_.end(), [](const batch& candidate) {
@@ -357,6 +368,7 @@ class bulk_operations final : public device_operations {
   }
 
   std::vector<void*> take_host_frees() override {
+    const device_scope here(device_);
     std::vector<void*> pointers;
     collected found{};
     do {
@@ -374,6 +386,7 @@ class bulk_operations final : public device_operations {
   }
 
   device_counts recount() override {
+    const device_scope here(device_);
     counts_.zero();
     for_each_index(0, high_page(), count_page{h_, counts_.get()});
     for_each_index(0, h_.warp_slots, discount_open_block{h_, counts_.get()});
@@ -381,11 +394,13 @@ class bulk_operations final : public device_operations {
   }
 
   void retire_empty_spans() override {
+    const device_scope here(device_);
     for_each_index(0, h_.warp_slots, close_tiny_block{h_});
     for_each_index(0, high_page(), retire_page{h_});
   }
 
   std::vector<page_run> take_stock() override {
+    const device_scope here(device_);
     const std::uint32_t high = high_page();
     if (high == 0) return {};
     std::vector<std::uint64_t> words(level_words(high, 0));
@@ -407,9 +422,13 @@ class bulk_operations final : public device_operations {
     return runs;
   }
 
-  void give_stock(page_run run) override { for_each_index(0, 1, give_run{h_, run}); }
+  void give_stock(page_run run) override {
+    const device_scope here(device_);
+    for_each_index(0, 1, give_run{h_, run});
+  }
 
   void reset() override {
+    const device_scope here(device_);
     const std::size_t high = high_page();
     clear(h_.word, high * words_per_page);
     clear(h_.rec, high);
@@ -431,12 +450,14 @@ class bulk_operations final : public device_operations {
   }
 
   device_state read_state() override {
+    const device_scope here(device_);
     device_state state;
     copy_from_device(&state, h_.state, sizeof state);
     return state;
   }
 
   device_events take_events() override {
+    const device_scope here(device_);
     device_observation o;
     copy_from_device(&o, &h_.state->observed, sizeof o);
     device_events taken;
@@ -449,7 +470,10 @@ class bulk_operations final : public device_operations {
     return taken;
   }
 
-  void repair_refill() override { for_each_index(0, mailboxes, repair{h_}); }
+  void repair_refill() override {
+    const device_scope here(device_);
+    for_each_index(0, mailboxes, repair{h_});
+  }
 
  private:
   std::uint32_t high_page() {
@@ -485,6 +509,7 @@ class bulk_operations final : public device_operations {
 
   static constexpr std::size_t batch_capacity = 4096;
 
+  const int device_ = current_device();
   heap_view h_;
   device_record<device_counts> counts_;
   device_record<collected> collected_;
