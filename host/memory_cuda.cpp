@@ -94,6 +94,20 @@ class cuda_memory final : public memory_backend {
   bool can_discard() const override { return false; }
   bool discard(std::byte*, std::size_t) noexcept override { return false; }
   bool forbid(std::byte*, std::size_t, bool) noexcept override { return false; }
+
+  // Kernels' pages go to the device when a kernel touches them and stay there, until a host that
+  // cannot reach into the device's memory touches them; a page that both sides use in turn then
+  // moves at each turn, which the preferred location keeps the driver from giving up. The host's
+  // pages stay on the host and are mapped for kernels, which else would take away what they look
+  // at. Advice moves nothing by itself. By CUDA's documentation this call is asynchronous in most
+  // cases, but any call may block: hence it is never made in a malloc or by the service's thread,
+  // for which a kernel may be waiting.
+  void advise(std::byte* address, std::size_t bytes, memory_side side) noexcept override {
+    const bool kernels = side == memory_side::kernels;
+    give_advice(address, bytes, cudaMemAdviseSetPreferredLocation, kernels);
+    give_advice(address, bytes, kernels ? cudaMemAdviseUnsetAccessedBy : cudaMemAdviseSetAccessedBy,
+                true);
+  }
   bool dirty_after_discard() const override { return true; }
 
   void* allocate_device(std::size_t bytes) override {
@@ -153,6 +167,19 @@ class cuda_memory final : public memory_backend {
     if (code == cudaSuccess) code = wait_for_legacy_stream();
     if (code != cudaSuccess)
       throw heap_error("cudaMemcpy of " + format_bytes(bytes) + " failed: " + describe(code));
+  }
+
+  void give_advice(std::byte* address, std::size_t bytes, cudaMemoryAdvise advice,
+                   bool device) const noexcept {
+#if CUDART_VERSION >= 13000
+    cudaMemLocation where{};
+    where.type = device ? cudaMemLocationTypeDevice : cudaMemLocationTypeHost;
+    where.id = device ? device_ : 0;
+#else
+    const int where = device ? device_ : cudaCpuDeviceId;
+#endif
+    // Without it the heap is slower, not wrong.
+    if (cudaMemAdvise(address, bytes, advice, where) != cudaSuccess) (void)cudaGetLastError();
   }
 
   const int device_;

@@ -28,6 +28,7 @@ class failing_memory final : public memory_backend {
   bool can_discard() const override { return false; }
   bool discard(std::byte*, std::size_t) noexcept override { return false; }
   bool forbid(std::byte*, std::size_t, bool) noexcept override { return false; }
+  void advise(std::byte*, std::size_t, memory_side) noexcept override {}
   bool dirty_after_discard() const override { return true; }
   void* allocate_device(std::size_t bytes) override {
     return fails() ? nullptr : counted(memory_->allocate_device(bytes));

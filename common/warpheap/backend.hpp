@@ -12,6 +12,9 @@
 
 namespace warpheap {
 
+/// Who uses memory more than the other.
+enum class memory_side { kernels, host };
+
 /// Memory of one backend. Calls may be made from any host thread but the refill service's.
 class memory_backend {
  public:
@@ -33,6 +36,8 @@ class memory_backend {
   /// Has every touch of whole pages end in a signal, or ends that; false when the system refuses or
   /// the backend cannot.
   virtual bool forbid(std::byte* address, std::size_t bytes, bool touch) noexcept = 0;
+  /// Says who is going to use whole pages. A hint, given while no kernel uses the heap.
+  virtual void advise(std::byte* address, std::size_t bytes, memory_side side) noexcept = 0;
   /// True when discarded pages do not read as zero afterwards.
   virtual bool dirty_after_discard() const = 0;
 

@@ -35,6 +35,7 @@ void heap::impl::synchronize() {
       all = start_device_frees();
       operations->synchronize();
     } while (!all);
+    advise_arenas();
     wrong = collect_host_frees();
   }
   report(wrong);

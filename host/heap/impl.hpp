@@ -74,6 +74,7 @@ struct heap::impl {
 
   // memory.cpp
   memory_stats memory() const;
+  void advise_arenas();
 
   // observe.cpp
   device_events take_events();

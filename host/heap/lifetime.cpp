@@ -43,6 +43,7 @@ heap::impl::impl(heap_options o)
   if (const auto pages = static_cast<std::uint32_t>(arrays.stock_pages(options)); pages != 0)
     if (const page_run run = objects.take_device_pages(1, pages); run.count != 0)
       operations->give_stock(run);
+  advise_arenas();
 
   std::function<void()> idle_work;
   // The executor's device data is in this process's memory; a GPU's is out of reach while
