@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -24,6 +25,10 @@ using core::block_index;
 #ifdef __CUDACC__
 void check(const char* call, cudaError_t code) { launch_detail::check_launch(call, code); }
 
+/// The heap's device is current wherever operations are carried out, whatever the caller's is.
+using device_scope = cuda_device_scope;
+int current_device() { return current_cuda_device(); }
+
 /// Host memory that kernels read and write, for pointers on their way.
 template <class T>
 struct shared_deleter {
@@ -32,7 +37,8 @@ struct shared_deleter {
 template <class T>
 std::unique_ptr<T[], shared_deleter<T>> make_shared_array(std::size_t n) {
   void* p = nullptr;
-  check("cudaHostAlloc", cudaHostAlloc(&p, n * sizeof(T), cudaHostAllocMapped));
+  check("cudaHostAlloc",
+        cudaHostAlloc(&p, n * sizeof(T), cudaHostAllocMapped | cudaHostAllocPortable));
   return std::unique_ptr<T[], shared_deleter<T>>(static_cast<T*>(p));
 }
 
@@ -53,6 +59,11 @@ class device_record {
   void* p_ = nullptr;
 };
 #else
+struct device_scope {
+  explicit device_scope(int) {}
+};
+int current_device() { return 0; }
+
 template <class T>
 using shared_deleter = std::default_delete<T[]>;
 template <class T>
@@ -321,17 +332,23 @@ class bulk_operations final : public device_operations {
       b.done = make_shared_array<std::uint32_t>(1);
       b.done[0] = 1;
     }
-    // Everything is loaded before a user's kernel runs: a first launch may wait for the device.
-    launch_batch(batches_[0], 0);
+    // The first launch of a kernel loads it, for which it may wait until the device is idle. These
+    // two are launched beside users' kernels, all others at rest.
+    launch_frees(batches_[0], 0);
+    launch_mark(batches_[0]);
     frees_.synchronize();
   }
 
   void synchronize() override {
+    const device_scope here(device_);
     frees_.synchronize();
+    // Also a buffer is free again whose mark could not be launched.
+    for (batch& b : batches_) b.done[0] = 1;
     warpheap::synchronize();
   }
 
   bool free_batch(std::vector<void*>& pointers) override {
+    const device_scope here(device_);
     // Each pass takes as many as one buffer holds, from the end.
     while (!pointers.empty()) {
       const auto b = std::find_if(batches_.begin(), batches_.end(), [](const batch& candidate) {
@@ -342,13 +359,16 @@ class bulk_operations final : public device_operations {
           static_cast<std::uint32_t>(std::min<std::size_t>(pointers.size(), batch_capacity));
       std::copy(pointers.end() - n, pointers.end(), b->pointers.get());
       std::sort(b->pointers.get(), b->pointers.get() + n);
-      launch_batch(*b, n);
+      launch_frees(*b, n);
+      // From here on the pointers are the kernel's: freed once more, they would be double frees.
       pointers.resize(pointers.size() - n);
+      launch_mark(*b);
     }
     return true;
   }
 
   std::vector<void*> take_host_frees() override {
+    const device_scope here(device_);
     std::vector<void*> pointers;
     collected found{};
     do {
@@ -366,6 +386,7 @@ class bulk_operations final : public device_operations {
   }
 
   device_counts recount() override {
+    const device_scope here(device_);
     counts_.zero();
     for_each_index(0, high_page(), count_page{h_, counts_.get()});
     for_each_index(0, h_.warp_slots, discount_open_block{h_, counts_.get()});
@@ -373,11 +394,13 @@ class bulk_operations final : public device_operations {
   }
 
   void retire_empty_spans() override {
+    const device_scope here(device_);
     for_each_index(0, h_.warp_slots, close_tiny_block{h_});
     for_each_index(0, high_page(), retire_page{h_});
   }
 
   std::vector<page_run> take_stock() override {
+    const device_scope here(device_);
     const std::uint32_t high = high_page();
     if (high == 0) return {};
     std::vector<std::uint64_t> words(level_words(high, 0));
@@ -399,9 +422,13 @@ class bulk_operations final : public device_operations {
     return runs;
   }
 
-  void give_stock(page_run run) override { for_each_index(0, 1, give_run{h_, run}); }
+  void give_stock(page_run run) override {
+    const device_scope here(device_);
+    for_each_index(0, 1, give_run{h_, run});
+  }
 
   void reset() override {
+    const device_scope here(device_);
     const std::size_t high = high_page();
     clear(h_.word, high * words_per_page);
     clear(h_.rec, high);
@@ -423,12 +450,14 @@ class bulk_operations final : public device_operations {
   }
 
   device_state read_state() override {
+    const device_scope here(device_);
     device_state state;
     copy_from_device(&state, h_.state, sizeof state);
     return state;
   }
 
   device_events take_events() override {
+    const device_scope here(device_);
     device_observation o;
     copy_from_device(&o, &h_.state->observed, sizeof o);
     device_events taken;
@@ -441,7 +470,10 @@ class bulk_operations final : public device_operations {
     return taken;
   }
 
-  void repair_refill() override { for_each_index(0, mailboxes, repair{h_}); }
+  void repair_refill() override {
+    const device_scope here(device_);
+    for_each_index(0, mailboxes, repair{h_});
+  }
 
  private:
   std::uint32_t high_page() {
@@ -456,7 +488,7 @@ class bulk_operations final : public device_operations {
     shared_array<std::uint32_t> done;
   };
 
-  void launch_batch(batch& b, std::uint32_t n) {
+  void launch_frees(batch& b, std::uint32_t n) {
     constexpr unsigned block = 128;
     b.done[0] = 0;
     try {
@@ -465,11 +497,19 @@ class bulk_operations final : public device_operations {
       b.done[0] = 1;
       throw;
     }
-    launch(frees_, 1, 1, mark_done, b.done.get());
+  }
+  /// Without the mark the buffer stays in use until the next synchronize().
+  void launch_mark(batch& b) noexcept {
+    try {
+      launch(frees_, 1, 1, mark_done, b.done.get());
+    } catch (const std::exception&) {
+      // Nothing is lost. An error that lasts is met by the next launch.
+    }
   }
 
   static constexpr std::size_t batch_capacity = 4096;
 
+  const int device_ = current_device();
   heap_view h_;
   device_record<device_counts> counts_;
   device_record<collected> collected_;

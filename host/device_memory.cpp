@@ -1,28 +1,40 @@
 #include "host/device_memory.hpp"
 
+#include <algorithm>
+#include <limits>
+
 namespace warpheap {
 
 namespace {
 
-/// Lays arrays out one behind the other, each on a boundary of 128 bytes, an L2 cache line.
+/// Lays arrays out one behind the other, each on a boundary of 128 bytes, an L2 cache line. Throws
+/// heap_error when their bytes have no number.
 class layout {
  public:
   template <class T>
   std::size_t add(std::size_t n) {
+    constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+    if (end_ > most - 127) throw too_large();
     const std::size_t at = bits::align_up(end_, 128);
+    if (n > (most - at) / sizeof(T)) throw too_large();
     end_ = at + n * sizeof(T);
     return at;
   }
   std::size_t bytes() const { return end_; }
 
  private:
+  static heap_error too_large() {
+    return heap_error("the metadata of the heap that was asked for is larger than any memory");
+  }
+
   std::size_t end_ = 0;
 };
 
 }  // namespace
 
+// What a constructor throws that has called another is followed by the destructor.
 device_memory::device_memory(memory_backend& memory, const heap_options& options, bool kernels)
-    : memory_(memory) {
+    : device_memory(memory) {
   const std::size_t bytes = options.reserve_bytes / chunk_bytes * chunk_bytes;
   const std::size_t most = memory.max_reserve();
   if (bytes > most)
@@ -42,8 +54,8 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   view_.warp_slots = memory.warp_slots();
   view_.refill_timeout_ns = options.refill_timeout_ns != 0 ? options.refill_timeout_ns
                                                            : memory.default_refill_timeout_ns();
-  view_.stock_floor = static_cast<std::uint32_t>(
-      std::max<std::size_t>(options.initial_stock_bytes / page_size, chunk_pages));
+  view_.stock_floor =
+      static_cast<std::uint32_t>(std::max<std::size_t>(stock_pages(options), chunk_pages));
   const std::size_t pages = view_.pages;
   layout l;
   const std::size_t self = l.add<heap_view>(1);
@@ -63,11 +75,9 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   array_bytes_ = l.bytes();
   arrays_ = static_cast<std::byte*>(memory.allocate_device(array_bytes_));
   view_.queue = static_cast<refill_queue*>(memory.allocate_pinned(sizeof(refill_queue)));
-  if (arrays_ == nullptr || view_.queue == nullptr) {
-    free_all();
+  if (arrays_ == nullptr || view_.queue == nullptr)
     throw heap_error("no memory for " + format_bytes(array_bytes_) + " of metadata of a heap of "
                      + format_bytes(bytes));
-  }
   view_.self = reinterpret_cast<const heap_view*>(arrays_ + self);
   view_.state = reinterpret_cast<device_state*>(arrays_ + state);
   view_.entry = reinterpret_cast<std::uint32_t*>(arrays_ + entry);
@@ -91,12 +101,14 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   memory.copy_to_device(&o.event_slots, &slots, sizeof slots);
 }
 
-device_memory::~device_memory() { free_all(); }
+std::size_t device_memory::stock_pages(const heap_options& options) const {
+  return std::min<std::size_t>(options.initial_stock_bytes, view_.bytes / 4) / page_size;
+}
 
-void device_memory::free_all() noexcept {
+device_memory::~device_memory() {
   if (view_.queue != nullptr) memory_.free_pinned(view_.queue, sizeof(refill_queue));
   if (arrays_ != nullptr) memory_.free_device(arrays_, array_bytes_);
-  memory_.release(view_.base, view_.bytes);
+  if (view_.base != nullptr) memory_.release(view_.base, view_.bytes);
 }
 
 }  // namespace warpheap

@@ -18,9 +18,11 @@ class device_memory {
   /// Bytes of the arrays.
   std::size_t bytes() const { return array_bytes_; }
   const heap_view& view() const { return view_; }
+  /// Pages that the stock holds from the start: initial_stock_bytes, capped.
+  std::size_t stock_pages(const heap_options& options) const;
 
  private:
-  void free_all() noexcept;
+  explicit device_memory(memory_backend& memory) : memory_(memory) {}
 
   memory_backend& memory_;
   heap_view view_;

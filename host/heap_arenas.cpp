@@ -11,6 +11,7 @@ heap_arenas::heap_arenas(std::size_t pages)
       arena_chunks_(warpheap::arena_chunks(chunks_)),
       allocators_{page_allocator(chunks_), page_allocator(chunks_)},
       owner_(bits::ceil_div(chunks_, arena_chunks_)),
+      told_(owner_.size()),
       high_(owner_.size()) {}
 
 page_allocator& heap_arenas::owner_of_page(std::size_t page) {
@@ -76,6 +77,20 @@ bool heap_arenas::all_free(std::size_t arena) const {
   return true;
 }
 
+heap_arenas::arena_run heap_arenas::take_new_arenas() {
+  if (!untold_) return {};
+  std::size_t first = 0;
+  while (first < owner_.size() && told_[first] == owner_[first]) ++first;
+  std::size_t end = first;
+  for (; end < owner_.size() && told_[end] != owner_[end] && owner_[end] == owner_[first]; ++end)
+    told_[end] = owner_[end];
+  untold_ = end < owner_.size();
+  if (first == end) return {};
+  const std::size_t page = first * arena_pages();
+  return {page, std::min(end * arena_pages(), pages_) - page,
+          owner_[first] == code(page_user::device) ? page_user::device : page_user::host};
+}
+
 void heap_arenas::grow_chunks(page_user user, std::size_t first, std::size_t n) {
   if (n == 0) return;
   const std::size_t page = first * chunk_pages;
@@ -98,6 +113,7 @@ void heap_arenas::grow_rest(page_user user) {
 /// Takes arenas at either end of those that nobody has.
 void heap_arenas::claim(page_user user, std::size_t first_arena, std::size_t n) {
   std::fill_n(owner_.data() + first_arena, n, code(user));
+  untold_ = true;
   if (first_arena == low_)
     low_ += n;
   else
@@ -168,6 +184,7 @@ bool heap_arenas::gather(page_user user, std::size_t n) {
     } else if (owner_[arena] != mine) {
       of(other(user)).hand_over(chunk, count, of(user));
       owner_[arena] = mine;
+      untold_ = true;
     }
   }
   return last != 0;

@@ -75,6 +75,16 @@ class heap_arenas {
     return owner_[page / arena_pages()] == code(user);
   }
 
+  /// Arenas in a row of one user.
+  struct arena_run {
+    std::size_t first = 0;  ///< page
+    std::size_t pages = 0;
+    page_user user = page_user::device;
+  };
+  /// The lowest arenas that have come to a user since calls of this told of them; no pages when
+  /// there are none any more. O(1) then, else O(arenas).
+  arena_run take_new_arenas();
+
  private:
   // An arena of nobody's is 0, as are the bytes of a new table.
   static constexpr std::uint8_t nobody = 0;
@@ -106,6 +116,8 @@ class heap_arenas {
   const std::size_t arena_chunks_;
   std::array<page_allocator, 2> allocators_;
   lazy_table<std::uint8_t> owner_;  // by arena
+  lazy_table<std::uint8_t> told_;   // the owner that take_new_arenas told of
+  bool untold_ = false;             // they may differ
   // Arenas of nobody: [low_, high_).
   std::size_t low_ = 0;
   std::size_t high_;

@@ -127,6 +127,8 @@ class host_heap {
   /// Takes pages back; the whole run must be lent to the device (else aborts).
   void give_back_device_pages(page_run run);
   bool is_device_page(std::uint32_t page) const { return pages_.is_device_page(page); }
+  /// heap_arenas::take_new_arenas
+  heap_arenas::arena_run take_new_arenas() { return pages_.take_new_arenas(); }
 
   // Memory that is no object, see host_heap_manual.cpp. free does not know it, reset leaves it.
 

@@ -6,8 +6,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <bit>
-#include <cstdlib>
+#include <cstdint>
 #include <string>
 
 namespace warpheap {
@@ -15,6 +16,13 @@ namespace {
 
 std::string describe(cudaError_t code) {
   return std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code);
+}
+
+void check(const char* call, cudaError_t code) {
+  if (code == cudaSuccess) return;
+  // An error that is not sticky would otherwise be found by the next check of somebody else.
+  (void)cudaGetLastError();
+  throw heap_error(std::string(call) + " failed: " + describe(code));
 }
 
 int attribute(cudaDeviceAttr which) {
@@ -25,13 +33,33 @@ int attribute(cudaDeviceAttr which) {
   return value;
 }
 
+void set_device(int device) { check("cudaSetDevice", cudaSetDevice(device)); }
+
+}  // namespace
+
+int current_cuda_device() {
+  int device = 0;
+  check("cudaGetDevice", cudaGetDevice(&device));
+  return device;
+}
+
+cuda_device_scope::cuda_device_scope(int device)
+    : before_(current_cuda_device()), changed_(before_ != device) {
+  if (changed_) set_device(device);
+}
+cuda_device_scope::~cuda_device_scope() {
+  if (changed_) (void)cudaSetDevice(before_);
+}
+
+namespace {
+
+/// Every call that allocates, copies or asks makes the heap's device current for its time. What
+/// frees needs not: CUDA knows by the address whose the memory is.
 class cuda_memory final : public memory_backend {
  public:
-  cuda_memory() {
-    int device = 0;
-    cudaError_t code = cudaGetDevice(&device);
-    if (code == cudaSuccess) code = cudaGetDeviceProperties(&properties_, device);
-    if (code != cudaSuccess)
+  cuda_memory() : device_(current_cuda_device()) {
+    if (const cudaError_t code = cudaGetDeviceProperties(&properties_, device_);
+        code != cudaSuccess)
       throw heap_error("cannot read the CUDA device's properties: " + describe(code));
     make_room_on_stacks();
   }
@@ -42,6 +70,7 @@ class cuda_memory final : public memory_backend {
   std::size_t max_reserve() const override {
     // A managed reservation beyond the free memory can hang the GPU. For each page of 8 KiB there
     // are 1.2 KiB of metadata, and other programs' contexts need room too.
+    const cuda_device_scope here(device_);
     std::size_t free = 0, total = 0;
     if (cudaMemGetInfo(&free, &total) != cudaSuccess) return 0;
     constexpr std::size_t margin = std::size_t{256} << 20;
@@ -49,6 +78,7 @@ class cuda_memory final : public memory_backend {
   }
 
   std::byte* reserve(std::size_t bytes) override {
+    const cuda_device_scope here(device_);
     void* p = nullptr;
     if (cudaMallocManaged(&p, bytes + chunk_bytes) != cudaSuccess) return nullptr;
     const auto address = reinterpret_cast<std::uintptr_t>(p);
@@ -64,18 +94,34 @@ class cuda_memory final : public memory_backend {
   bool can_discard() const override { return false; }
   bool discard(std::byte*, std::size_t) noexcept override { return false; }
   bool forbid(std::byte*, std::size_t, bool) noexcept override { return false; }
+
+  // Kernels' pages go to the device when a kernel touches them and stay there, until a host that
+  // cannot reach into the device's memory touches them; a page that both sides use in turn then
+  // moves at each turn, which the preferred location keeps the driver from giving up. The host's
+  // pages stay on the host and are mapped for kernels, which else would take away what they look
+  // at. Advice moves nothing by itself. By CUDA's documentation this call is asynchronous in most
+  // cases, but any call may block: hence it is never made in a malloc or by the service's thread,
+  // for which a kernel may be waiting.
+  void advise(std::byte* address, std::size_t bytes, memory_side side) noexcept override {
+    const bool kernels = side == memory_side::kernels;
+    give_advice(address, bytes, cudaMemAdviseSetPreferredLocation, kernels);
+    give_advice(address, bytes, kernels ? cudaMemAdviseUnsetAccessedBy : cudaMemAdviseSetAccessedBy,
+                true);
+  }
   bool dirty_after_discard() const override { return true; }
 
   void* allocate_device(std::size_t bytes) override {
+    const cuda_device_scope here(device_);
     void* p = nullptr;
     if (cudaMalloc(&p, bytes) != cudaSuccess) return nullptr;
-    if (cudaMemset(p, 0, bytes) == cudaSuccess) return p;
+    if (cudaMemset(p, 0, bytes) == cudaSuccess && wait_for_legacy_stream() == cudaSuccess) return p;
     (void)cudaFree(p);
     return nullptr;
   }
   void free_device(void* p, std::size_t) noexcept override { (void)cudaFree(p); }
 
   void* allocate_pinned(std::size_t bytes) override {
+    const cuda_device_scope here(device_);
     void* p = nullptr;
     if (cudaHostAlloc(&p, bytes, cudaHostAllocMapped | cudaHostAllocPortable) != cudaSuccess)
       return nullptr;
@@ -111,11 +157,32 @@ class cuda_memory final : public memory_backend {
     if (code != cudaSuccess) throw heap_error("cannot set the stack of kernels: " + describe(code));
   }
 
-  static void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-    if (const cudaError_t code = cudaMemcpy(to, from, bytes, kind); code != cudaSuccess)
+  /// A memset returns before it is done, and a copy from pageable memory may; streams that do not
+  /// block, as the heap's own and users', would not wait for them.
+  static cudaError_t wait_for_legacy_stream() { return cudaStreamSynchronize(cudaStreamLegacy); }
+
+  void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) const {
+    const cuda_device_scope here(device_);
+    cudaError_t code = cudaMemcpy(to, from, bytes, kind);
+    if (code == cudaSuccess) code = wait_for_legacy_stream();
+    if (code != cudaSuccess)
       throw heap_error("cudaMemcpy of " + format_bytes(bytes) + " failed: " + describe(code));
   }
 
+  void give_advice(std::byte* address, std::size_t bytes, cudaMemoryAdvise advice,
+                   bool device) const noexcept {
+#if CUDART_VERSION >= 13000
+    cudaMemLocation where{};
+    where.type = device ? cudaMemLocationTypeDevice : cudaMemLocationTypeHost;
+    where.id = device ? device_ : 0;
+#else
+    const int where = device ? device_ : cudaCpuDeviceId;
+#endif
+    // Without it the heap is slower, not wrong.
+    if (cudaMemAdvise(address, bytes, advice, where) != cudaSuccess) (void)cudaGetLastError();
+  }
+
+  const int device_;
   cudaDeviceProp properties_{};
   void* allocated_ = nullptr;
 };
@@ -123,9 +190,6 @@ class cuda_memory final : public memory_backend {
 }  // namespace
 
 std::string why_no_cuda() {
-  // A kernel that is loaded at its first launch would wait for the kernels that run, and these may
-  // wait for pages: load everything at once. Has to be said before the first CUDA call.
-  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   int devices = 0;
   const cudaError_t code = cudaGetDeviceCount(&devices);
   if (code != cudaSuccess) {

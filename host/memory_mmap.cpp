@@ -90,6 +90,7 @@ class mmap_memory final : public memory_backend {
   bool forbid(std::byte* address, std::size_t bytes, bool touch) noexcept override {
     return mprotect(address, bytes, touch ? PROT_NONE : PROT_READ | PROT_WRITE) == 0;
   }
+  void advise(std::byte*, std::size_t, memory_side) noexcept override {}
   bool dirty_after_discard() const override { return false; }
 
   void* allocate_device(std::size_t bytes) override { return map_zero(bytes); }

@@ -176,6 +176,12 @@ class mheap {
   page_run take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages);
   void give_back_device_pages(page_run run);
 
+  /// heap_arenas::take_new_arenas
+  heap_arenas::arena_run take_new_arenas() {
+    const std::scoped_lock lock(mutex_);
+    return arenas_.take_new_arenas();
+  }
+
   /// Gives the memory of free pages back to the source, of those at the highest addresses first,
   /// and of `most` at most. Returns their number.
   std::size_t scavenge(scavenge_cause cause, std::size_t most = page_allocation::npos);

@@ -52,12 +52,20 @@ std::size_t parse_size(const std::string& text) {
 }
 
 void heap_options::validate() const {
+  if (backend != backend_kind::automatic && backend != backend_kind::cuda
+      && backend != backend_kind::simt)
+    throw heap_error("backend number " + std::to_string(static_cast<int>(backend))
+                     + " was asked for; there is none of that number");
   if (reserve_bytes < min_reserve_bytes)
     throw heap_error("a heap of " + format_bytes(reserve_bytes) + " was asked for; the least is "
                      + format_bytes(min_reserve_bytes));
   if (reserve_bytes > max_reserve_bytes)
     throw heap_error("a heap of " + format_bytes(reserve_bytes) + " was asked for; the most is "
                      + format_bytes(max_reserve_bytes));
+  if (device_events > max_device_events)
+    throw heap_error("a ring of " + std::to_string(device_events)
+                     + " device events was asked for; the most is "
+                     + std::to_string(max_device_events));
 }
 
 namespace {

@@ -115,6 +115,7 @@ bool refill_service::sweep_a_little() {
 
 void refill_service::run() {
   using namespace std::chrono;
+  served_here = this;
   constexpr int spins = 200;
   constexpr auto interval = milliseconds(1);
   auto next = steady_clock::now();

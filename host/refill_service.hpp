@@ -33,6 +33,10 @@ class refill_service {
   /// Ends the thread after telling kernels not to wait any more.
   void stop();
 
+  /// Whether the caller is the service's thread, which must not wait for kernels: they may be
+  /// waiting for it.
+  bool on_own_thread() const { return served_here == this; }
+
   /// Looks at every mailbox once; true when something was done. The thread calls it, and tests
   /// that schedule the service themselves.
   bool poll_once();
@@ -54,6 +58,8 @@ class refill_service {
   bool sweep_a_little();
   bool take_pages_home();
   void move_epoch();
+
+  static inline thread_local const refill_service* served_here = nullptr;
 
   refill_queue& queue_;
   host_heap& pages_;

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "observed.cuh"
 
@@ -189,6 +190,30 @@ TEST_F(DeviceEvents, FreesComeBeforeTheNextMallocInTheirPlace) {
   }
   const replay r(file);
   EXPECT_EQ(r.lost, 0u);
+  EXPECT_TRUE(r.kernels.empty());
+  std::filesystem::remove(file);
+}
+
+TEST_F(DeviceEvents, TwoThreadsThatSynchronizeWriteEachEventOnce) {
+  const std::string file = testing::temporary_file("two_threads");
+  constexpr std::uint32_t n = 128;
+  shared_array<void*> p(n);
+  {
+    heap_options o = options(64_MiB);
+    o.trace_file = file;
+    heap h(o);
+    for (long round = 0; round < testing::scaled(50); ++round) {
+      launch(2, 64, malloc_all, device_heap(h.device()), p.data(), n, std::size_t{64});
+      launch(2, 64, free_all, device_heap(h.device()), p.data(), n);
+      synchronize();
+      std::thread other([&] { h.synchronize(); });
+      h.synchronize();
+      other.join();
+    }
+  }
+  const replay r(file);
+  EXPECT_EQ(r.lost, 0u);
+  EXPECT_EQ(r.lines, 2 * n * static_cast<std::size_t>(testing::scaled(50)));
   EXPECT_TRUE(r.kernels.empty());
   std::filesystem::remove(file);
 }

@@ -36,6 +36,36 @@ TEST(heap_arenas, users_take_from_opposite_ends_and_never_share_an_arena_with_ro
   EXPECT_LE(arenas.arenas(host), needed + 1);
 }
 
+TEST(heap_arenas, tells_once_whose_arenas_are_new) {
+  heap_arenas arenas(gib_pages);
+  EXPECT_EQ(arenas.take_new_arenas().pages, 0u);
+  const auto expect_next = [&](page_user user, std::size_t first_arena, std::size_t n) {
+    const heap_arenas::arena_run run = arenas.take_new_arenas();
+    EXPECT_EQ(run.first, first_arena * arenas.arena_pages());
+    EXPECT_EQ(run.pages, n * arenas.arena_pages());
+    EXPECT_EQ(run.user, user);
+  };
+  ASSERT_TRUE(arenas.alloc(host, 1));
+  const page_allocation first = arenas.alloc(device, 1);
+  ASSERT_TRUE(first);
+  expect_next(device, 0, 1);
+  expect_next(host, 15, 1);
+  EXPECT_EQ(arenas.take_new_arenas().pages, 0u);
+  ASSERT_TRUE(arenas.alloc(device, 1));
+  EXPECT_EQ(arenas.take_new_arenas().pages, 0u) << "the arena is known";
+  const page_allocation most = arenas.alloc(device, 14 * arenas.arena_pages());
+  ASSERT_TRUE(most);
+  expect_next(device, 1, 14);
+  EXPECT_EQ(arenas.take_new_arenas().pages, 0u);
+  // All change hands but the first, where a page is in use.
+  arenas.free(most.first, 14 * arenas.arena_pages());
+  ASSERT_TRUE(arenas.alloc(host, 14 * arenas.arena_pages()));
+  const heap_arenas::arena_run run = arenas.take_new_arenas();
+  EXPECT_EQ(run.user, host);
+  EXPECT_GE(run.pages, 13 * arenas.arena_pages());
+  EXPECT_EQ(arenas.take_new_arenas().pages, 0u);
+}
+
 TEST(heap_arenas, grows_chunk_by_chunk_within_an_arena) {
   heap_arenas arenas(gib_pages);
   EXPECT_EQ(arenas.grown_pages(), 0u);

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <vector>
 #include <warpheap/heap.hpp>
@@ -68,6 +69,82 @@ TEST(Options, BytesAreWrittenForPeople) {
   EXPECT_EQ(format_bytes(0), "0 B");
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
   EXPECT_EQ(format_bytes(8_GiB), "8 GiB");
+}
+
+/// A heap of these options can be used, or is refused with a reason.
+void make_and_use(const heap_options& o, const std::string& what) {
+  SCOPED_TRACE(what);
+  try {
+    heap h(o);
+    for (const std::size_t size : {5, 100, 40'000})
+      for (int i = 0; i < 3; ++i) h.free(h.malloc(size));
+    const heap_stats s = h.stats();
+    // What is held back counts as live.
+    const bool holds_back = o.quarantine_bytes != 0 || o.annotate || o.efence || o.sbrk;
+    EXPECT_LE(s.host.live_objects, holds_back ? 9u : 0u);
+    EXPECT_LE(s.stock_bytes, s.reserve_bytes / 4);
+    EXPECT_LE(h.device().stock_floor, std::max(h.device().pages / 4, chunk_pages));
+    EXPECT_EQ(h.device().state->observed.event_slots, h.options().device_events);
+    (void)h.trim();
+    h.reset();
+    (void)h.state_text();
+  } catch (const heap_error& error) {
+    EXPECT_NE(std::string(error.what()).find(" was asked for"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Options, HostileNumbersAreRefusedOrHarmless) {
+  constexpr std::size_t numbers[] = {0,
+                                     1,
+                                     (std::size_t{1} << 32) - 1,
+                                     std::size_t{1} << 32,
+                                     (std::size_t{1} << 45) + 1,
+                                     (std::size_t{1} << 59) + 16,
+                                     std::size_t{1} << 63,
+                                     ~std::size_t{0}};
+  struct {
+    const char* name;
+    std::size_t heap_options::*option;
+  } const sizes[] = {{"reserve_bytes", &heap_options::reserve_bytes},
+                     {"initial_stock_bytes", &heap_options::initial_stock_bytes},
+                     {"refill_timeout_ns", &heap_options::refill_timeout_ns},
+                     {"memory_limit", &heap_options::memory_limit},
+                     {"device_events", &heap_options::device_events},
+                     {"profile_rate", &heap_options::profile_rate},
+                     {"quarantine_bytes", &heap_options::quarantine_bytes}};
+  heap_options small;
+  small.reserve_bytes = 16_MiB;
+  small.backend = backend_kind::simt;
+  small.report_leaks = false;
+  small.on_report = [](const std::string&) {};
+  for (const auto& [name, option] : sizes) {
+    for (const std::size_t number : numbers) {
+      heap_options o = small;
+      o.*option = number;
+      make_and_use(o, std::string(name) + " = " + std::to_string(number));
+    }
+  }
+  for (const int number : {-1, 3, 1 << 30}) {
+    heap_options o = small;
+    o.backend = static_cast<backend_kind>(number);
+    EXPECT_THROW(o.validate(), heap_error) << number;
+  }
+  for (bool heap_options::*flag :
+       {&heap_options::scavenge, &heap_options::refill_service, &heap_options::report_leaks,
+        &heap_options::annotate, &heap_options::red_zones, &heap_options::clobber_free,
+        &heap_options::efence, &heap_options::sbrk}) {
+    heap_options o = small;
+    o.*flag = !(o.*flag);
+    make_and_use(o, "a flag");
+  }
+}
+
+TEST(Options, ARingOfEventsHasALargestSize) {
+  heap_options o;
+  o.device_events = max_device_events;
+  EXPECT_NO_THROW(o.validate());
+  o.device_events = max_device_events + 1;
+  EXPECT_THROW(o.validate(), heap_error);
 }
 
 /// Ends with 7 when two heaps have taken WARPHEAP's size in place of their own.

@@ -3,7 +3,8 @@
 // system has memory again the heap can be used to its last page.
 //
 // The linker lets this file stand between the library and mmap, munmap and madvise
-// (CMakeLists.txt: --wrap).
+// (CMakeLists.txt: --wrap). The same for the n-th allocation by operator new while frees of
+// kernels' objects are on their way.
 #ifndef __CUDACC__
 
 #include <sys/mman.h>
@@ -32,9 +33,18 @@ system_calls& calls() {
   return the;
 }
 
+/// Allocations of this thread that still succeed; negative: all do.
+thread_local long allocations_until_fault = -1;
+
 }  // namespace
 
 extern "C" {
+void* __real__Znwm(std::size_t bytes);
+void* __wrap__Znwm(std::size_t bytes) {
+  if (allocations_until_fault >= 0 && allocations_until_fault-- == 0) throw std::bad_alloc();
+  return __real__Znwm(bytes);
+}
+
 void* __real_mmap(void* at, std::size_t bytes, int protection, int flags, int file, off_t offset);
 int __real_munmap(void* at, std::size_t bytes);
 int __real_madvise(void* at, std::size_t bytes, int advice);
@@ -120,6 +130,35 @@ class SystemFaults : public DeviceTest {
     return {host, device};
   }
 };
+
+TEST_F(SystemFaults, TheNthAllocationOfASynchronizeFails) {
+  heap h(small());
+  shared_array<void*> p(lanes);
+  long faults = 0;
+  // More rounds than there are buffers for frees on their way.
+  for (int round = 0; round < 12; ++round) {
+    bool met = true;
+    for (long n = 0; met; ++n) {
+      ASSERT_LT(n, 200) << "there is always one more allocation";
+      launch(1, lanes, malloc_all, device_heap(h.device()), p.data(), lanes, std::size_t{100});
+      synchronize();
+      for (void* object : p) h.free(object);
+      allocations_until_fault = n;
+      try {
+        h.synchronize();
+      } catch (const std::bad_alloc&) {
+        ++faults;
+      }
+      met = allocations_until_fault < 0;
+      allocations_until_fault = -1;
+      h.synchronize();
+      const heap_stats s = h.stats();
+      ASSERT_EQ(s.errors[static_cast<unsigned>(error_kind::double_free)], 0u) << "fault " << n;
+      ASSERT_EQ(s.device.live_objects, 0u) << "fault " << n;
+    }
+  }
+  EXPECT_GE(faults, 24);
+}
 
 TEST_F(SystemFaults, TheNthCallFails) {
   // Threads, the executor and their stacks come first: they are not the heap's.

@@ -12,6 +12,9 @@
 
 namespace warpheap {
 
+/// Who uses memory more than the other.
+enum class memory_side { kernels, host };
+
 /// Memory of one backend. Calls may be made from any host thread but the refill service's.
 class memory_backend {
  public:
@@ -33,6 +36,8 @@ class memory_backend {
   /// Has every touch of whole pages end in a signal, or ends that; false when the system refuses or
   /// the backend cannot.
   virtual bool forbid(std::byte* address, std::size_t bytes, bool touch) noexcept = 0;
+  /// Says who is going to use whole pages. A hint, given while no kernel uses the heap.
+  virtual void advise(std::byte* address, std::size_t bytes, memory_side side) noexcept = 0;
   /// True when discarded pages do not read as zero afterwards.
   virtual bool dirty_after_discard() const = 0;
 
@@ -53,10 +58,28 @@ class memory_backend {
 
 /// Plain mmap, always there.
 std::unique_ptr<memory_backend> make_mmap_memory();
-/// CUDA managed memory. Throws heap_error that says why when no device can be used.
+/// CUDA managed memory of the calling thread's current device, which need not be current in later
+/// calls. Throws heap_error that says why when no device can be used.
 std::unique_ptr<memory_backend> make_cuda_memory();
 /// Empty when a CUDA device can be used, else the reason why not.
 std::string why_no_cuda();
+
+/// The calling thread's current CUDA device. Throws heap_error when there is none.
+int current_cuda_device();
+
+/// Makes a CUDA device the calling thread's current one, and in the end again the one that was.
+/// Throws heap_error when CUDA refuses.
+class cuda_device_scope {
+ public:
+  explicit cuda_device_scope(int device);
+  ~cuda_device_scope();
+  cuda_device_scope(const cuda_device_scope&) = delete;
+  cuda_device_scope& operator=(const cuda_device_scope&) = delete;
+
+ private:
+  const int before_;
+  const bool changed_;
+};
 
 /// What a slow recount of a heap's device side finds.
 struct device_counts {
@@ -105,6 +128,7 @@ class device_operations {
 };
 
 std::unique_ptr<device_operations> make_simt_operations(const heap_view& view);
+/// On the calling thread's current device, which need not be current in later calls.
 std::unique_ptr<device_operations> make_cuda_operations(const heap_view& view);
 
 }  // namespace warpheap

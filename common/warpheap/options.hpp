@@ -24,6 +24,9 @@ enum class backend_kind {
 
 const char* to_string(backend_kind kind);
 
+/// The largest heap_options::device_events: a ring of 32 GiB.
+inline constexpr std::size_t max_device_events = std::size_t{1} << 30;
+
 /// Options of a heap. `validate()` is called by the constructor of `heap`.
 struct heap_options {
   /// Address space of the heap in bytes, rounded down to whole 4 MiB chunks. Memory is taken from
@@ -63,13 +66,16 @@ struct heap_options {
 
   /// Called with one line of text for each report (leaks, detected errors, warnings); empty = the
   /// line goes to standard error. May be called from any thread that uses the host API and from the
-  /// refill service's; it may call the heap, but should not be slow. Exceptions from it are
-  /// dropped.
+  /// refill service's. It may call the heap, but should not be slow. On the service's thread, what
+  /// waits for kernels (synchronize, stats, trim, reset, sweep, errors, take_device_events,
+  /// state_text, print_state) and stop_refill_service throw heap_error: a kernel may be waiting
+  /// for that thread. The heap must not be destroyed in it. Exceptions from it are dropped, with a
+  /// line on standard error.
   std::function<void(const std::string&)> on_report = {};
 
   /// Events of observed kernels (device_heap.cuh) that are kept until the host takes them, by
-  /// heap::device_events() or into the trace; later ones are counted and lost. 32 bytes each.
-  /// With a trace_file or a profile_rate and none asked for, a million.
+  /// heap::take_device_events() or into the trace; later ones are counted and lost. 32 bytes each,
+  /// at most max_device_events. With a trace_file or a profile_rate and none asked for, a million.
   std::size_t device_events = 0;
   /// heap::state_text() is written there when the heap is destroyed; "-": to standard error.
   std::string print_state_file = {};

@@ -139,17 +139,21 @@ void pool::submit(stream_handle stream, const launch_shape& shape, std::function
   const std::lock_guard lock(mutex_);
   launch->stream = stream != nullptr ? std::move(stream) : default_stream_;
   stream_state& queue = *launch->stream;
+  // Whatever can fail comes first: a launch that throws is not in. No stream is active that is not
+  // busy, so that finish() finds room as well.
+  start_threads();
+  busy_.reserve(busy_.size() + 1);
+  active_.reserve(busy_.size() + 1);
+  queue.queue.push_back(launch);
   launch->begin = std::exchange(queue.tail, launch->end);
   give(launch->begin.get());
   ++queue.submitted;
   ++unfinished_;
-  queue.queue.push_back(launch);
   if (queue.queue.size() == 1) {
     busy_.push_back(launch->stream);
     active_.push_back(launch);
     several_ = active_.size() > 1;
   }
-  start_threads();
   work_.notify_all();
 }
 
@@ -157,7 +161,14 @@ void pool::start_threads() {
   while (states_.size() < limit_) {
     const auto worker = static_cast<unsigned>(states_.size());
     states_.push_back(nullptr);
-    std::thread([this, worker] { work(worker); }).detach();
+    try {
+      std::thread([this, worker] { work(worker); }).detach();
+    } catch (...) {
+      states_.pop_back();
+      // With fewer threads launches take longer.
+      if (worker == 0) throw;
+      return;
+    }
   }
 }
 

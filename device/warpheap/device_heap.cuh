@@ -51,7 +51,7 @@ struct device_heap {
   /// `size` bytes, aligned to the largest power of two that divides the size class (at least 8
   /// from 8 bytes on; page-aligned above 32 KiB; 1..15 bytes as Go aligns tiny objects). nullptr
   /// when there is no memory, within a bound on the time. 0 bytes: one address for all, which free
-  /// ignores. The contents are undefined.
+  /// ignores. The contents are undefined. The largest object has 128 GiB less a page.
   __device__ void* malloc(std::size_t size) const { return WARPHEAP_CALLS::malloc(view, size); }
 
   /// Frees an object of this heap, from a kernel or from the host, and reports everything else:

@@ -1,4 +1,6 @@
 // Operations on the heap at rest, on both sides together: synchronize, trim, reset.
+#include <string>
+
 #include "host/heap/impl.hpp"
 
 namespace warpheap {
@@ -13,8 +15,17 @@ void heap::impl::surface_errors() {
   errors.note_device(state);
 }
 
+/// For what on_report may not call from the service's thread.
+void heap::impl::refuse_on_service_thread(const char* call) const {
+  if (service != nullptr && service->on_own_thread())
+    throw heap_error(std::string("warpheap: ") + call
+                     + " was called by on_report on the refill service's thread, for which kernels "
+                       "may be waiting");
+}
+
 /// Waits for kernels and applies the frees of both sides.
 void heap::impl::synchronize() {
+  refuse_on_service_thread("a call that waits for kernels");
   if (operations == nullptr) return surface_errors();
   wrong_frees wrong;
   {
@@ -24,6 +35,7 @@ void heap::impl::synchronize() {
       all = start_device_frees();
       operations->synchronize();
     } while (!all);
+    advise_arenas();
     wrong = collect_host_frees();
   }
   report(wrong);

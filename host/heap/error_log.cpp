@@ -12,10 +12,13 @@ void error_log::say(const std::string& line) const {
     std::fprintf(stderr, "%s\n", line.c_str());
     return;
   }
+  // Reports come out of free() and out of destructors, which must not throw.
   try {
     options_.on_report(line);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\nwarpheap: on_report threw an exception: %s\n", line.c_str(),
+                 error.what());
   } catch (...) {
-    // Reports come out of free() and out of destructors, which must not throw.
     std::fprintf(stderr, "%s\nwarpheap: on_report threw an exception\n", line.c_str());
   }
 }

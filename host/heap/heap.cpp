@@ -137,6 +137,7 @@ std::string heap::device_name() const { return impl_->chosen.memory->device_name
 const heap_options& heap::options() const noexcept { return impl_->options; }
 
 void heap::stop_refill_service() {
+  impl_->refuse_on_service_thread("stop_refill_service");
   if (impl_->service != nullptr) impl_->service->stop();
 }
 void heap::start_refill_service() {

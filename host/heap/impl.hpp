@@ -58,6 +58,7 @@ struct heap::impl {
   void report(const wrong_frees& wrong);
 
   // bulk.cpp
+  void refuse_on_service_thread(const char* call) const;
   void synchronize();
   void surface_errors();
   std::unique_lock<std::mutex> settle_requests();
@@ -75,6 +76,7 @@ struct heap::impl {
 
   // memory.cpp
   memory_stats memory() const;
+  void advise_arenas();
 
   // observe.cpp
   device_events take_events();
@@ -94,6 +96,7 @@ struct heap::impl {
   /// For the fast calls of `objects`: its number, or one that leads past them to the layers.
   std::uint64_t direct = host_heap::no_id;
 
+  std::mutex events_mutex;  ///< from taking events to writing them down; before device_mutex
   std::mutex device_mutex;  ///< guards `operations`
   std::unique_ptr<device_operations> operations;
   std::unique_ptr<refill_service> service;

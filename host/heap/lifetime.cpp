@@ -40,10 +40,10 @@ heap::impl::impl(heap_options o)
   make_layers();
   if (top == nullptr) direct = objects.id();
   if (operations == nullptr) return;
-  const std::size_t stock = std::min(options.initial_stock_bytes, arrays.view().bytes / 4);
-  if (const auto pages = static_cast<std::uint32_t>(stock / page_size); pages != 0)
+  if (const auto pages = static_cast<std::uint32_t>(arrays.stock_pages(options)); pages != 0)
     if (const page_run run = objects.take_device_pages(1, pages); run.count != 0)
       operations->give_stock(run);
+  advise_arenas();
 
   std::function<void()> idle_work;
   // The executor's device data is in this process's memory; a GPU's is out of reach while

@@ -34,6 +34,17 @@ void heap::give_region_chunk(std::byte* start) noexcept {
   impl_->after_pages();
 }
 
+/// Tells the backend of the arenas that have come to a side: when the heap is made, and from then
+/// on at rest. The service and a malloc, which take them, may not wait for what a backend does.
+void heap::impl::advise_arenas() {
+  for (;;) {
+    const heap_arenas::arena_run run = objects.take_new_arenas();
+    if (run.pages == 0) return;
+    chosen.memory->advise(arrays.view().base + run.first * page_size, run.pages * page_size,
+                          run.user == page_user::device ? memory_side::kernels : memory_side::host);
+  }
+}
+
 memory_stats heap::impl::memory() const {
   const profile_layer* const sampler = layers ? layers->profile() : nullptr;
   return objects.memory(sampler == nullptr ? 0 : sampler->bucket_bytes(), arrays.bytes());

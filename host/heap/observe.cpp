@@ -14,6 +14,8 @@ void heap::impl::log_events() {
   trace_layer* const trace = layers ? layers->trace() : nullptr;
   profile_layer* const sampler = layers ? layers->profile() : nullptr;
   if (trace == nullptr && sampler == nullptr) return;
+  // Of two threads, the one that takes first also writes first: batches stay in order.
+  const std::lock_guard in_order(events_mutex);
   const device_events taken = take_events();
   if (trace != nullptr) trace->log(taken);
   if (sampler != nullptr) sampler->log(taken);

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <warpheap/atomic.hpp>
 
 #include "host/heap/impl.hpp"
 
@@ -89,32 +90,39 @@ void add_latency(text& t, const char* what, const latency_histogram& h, const ch
   }
 }
 
+/// A word of the queue, which the service may change at any time. Relaxed: a figure.
+template <class T>
+T seen(const T& word) {
+  return atomic::load<order::relaxed, scope::system>(&word);
+}
+
 /// Where each mailbox's round stands; see mailbox.hpp.
 void add_queue(text& t, const refill_queue& q, const device_state& s) {
   unsigned asked = 0, answered = 0, acked = 0;
   for (unsigned box = 0; box < mailboxes; ++box) {
-    const std::uint32_t seq = q.request[box].seq;
-    if (q.closed[box] == seq) continue;
-    if (q.reply[box].seq != seq)
+    const std::uint32_t seq = seen(q.request[box].seq);
+    if (seen(q.closed[box]) == seq) continue;
+    if (seen(q.reply[box].seq) != seq)
       ++asked;
-    else if (refill_ack::seq_of(q.ack[box].bits) != seq)
+    else if (refill_ack::seq_of(seen(q.ack[box].bits)) != seq)
       ++answered;
     else
       ++acked;
   }
   t.add("queue: service %s; mailboxes: %d free, %u asked, %u answered, %u to be closed\n",
-        q.service_alive != 0 ? "runs" : "does not run", bits::popcount(s.free_mailboxes.value),
-        asked, answered, acked);
+        seen(q.service_alive) != 0 ? "runs" : "does not run",
+        bits::popcount(s.free_mailboxes.value), asked, answered, acked);
+  const std::uint32_t messages = seen(q.home.seq);
   t.add("       %" PRIu64 " requests so far, %" PRIu64
         " waits, the longest %.3f ms; pages sent "
         "home: %" PRIu64 " in %" PRIu32 " messages%s\n",
         s.host_requests.value, s.host_waits.value,
-        static_cast<double>(s.longest_wait_ns.value) / 1e6, s.home_pages.value, q.home.seq,
-        q.home.seq != q.home_closed ? ", the last not yet taken" : "");
+        static_cast<double>(s.longest_wait_ns.value) / 1e6, s.home_pages.value, messages,
+        messages != seen(q.home_closed) ? ", the last not yet taken" : "");
   const auto denied = static_cast<std::uint32_t>(s.denied.value);
   if (denied != 0)
     t.add("       the host could not give a run of %" PRIu32 " pages%s\n", denied,
-          s.denied.value >> 32 == q.host_epoch ? ", and none came free since" : " once");
+          s.denied.value >> 32 == seen(q.host_epoch) ? ", and none came free since" : " once");
 }
 
 /// `bits`: the stock's level 0, a bit for each free page.

@@ -112,7 +112,9 @@ std::string to_string(const heap_stats& stats);
 std::string to_json(const heap_stats& stats);
 inline constexpr int heap_stats_schema = 1;
 
-/// A heap for kernels and host code.
+/// A heap for kernels and host code. On CUDA it belongs to the device that is current for the
+/// thread that makes it, and kernels that use it run on that device; its calls may be made from
+/// threads with any current device, which they leave as it was.
 ///
 /// malloc, calloc, realloc, aligned_alloc, make, free, destroy, usable_size, acquire_stack,
 /// release_stack, memory, set_memory_limit and profile are thread-safe and may be called while
@@ -183,6 +185,7 @@ class heap {
   heap_view device() const;
 
   /// Waits for kernels, and applies all frees that are on their way from one side to the other.
+  /// Several threads may do so at once.
   void synchronize();
   /// Counts everything. O(pages in use).
   heap_stats stats();
@@ -235,7 +238,8 @@ class heap {
   const heap_options& options() const noexcept;
 
   /// The thread that serves kernels' requests for pages. Stopped, kernels get nullptr instead of
-  /// more pages, at once; the heap works on with what the device has.
+  /// more pages, at once; the heap works on with what the device has. stop_refill_service throws
+  /// heap_error when that thread itself calls it, from heap_options::on_report.
   void stop_refill_service();
   void start_refill_service();
 
