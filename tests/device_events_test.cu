@@ -62,6 +62,65 @@ TEST_F(DeviceEvents, EventsSayWhatHappened) {
   h.reset();
 }
 
+__global__ void fail_in_every_way(device_heap heap, void** p) {
+  void* out[1];
+  (void)heap.malloc(7);
+  (void)heap.malloc(100);
+  (void)heap.malloc(32768);
+  (void)heap.malloc(32769);
+  (void)heap.malloc<48, 64>();
+  (void)heap.malloc_n(200, 1, out);
+  (void)heap.calloc(~std::size_t{0}, 2);
+  (void)heap.aligned_alloc(512, 300);
+  (void)heap.aligned_alloc(3, 300);
+  (void)heap.realloc(p[0], 2000);
+}
+
+TEST_F(DeviceEvents, FailuresHaveTheSizeAndTheClassThatWereAskedFor) {
+  heap_options o = quiet_options(8_MiB);
+  o.device_events = 100;
+  heap h(o);
+  // All pages go to objects of 64 bytes, whose spans have one page.
+  const std::uint32_t n = 8_MiB / 64;
+  shared_array<void*> pointers(n);
+  launch(blocks_for(n, 128), 128, malloc_all, device_heap(h.device()), pointers.data(), n,
+         std::size_t{64});
+  synchronize();
+  ASSERT_NE(std::count(pointers.begin(), pointers.end(), nullptr), 0) << "the heap is not full";
+  (void)h.take_device_events();
+  const heap_stats before = h.stats();
+  launch(1, 1, fail_in_every_way, device_heap(h.device()),
+         std::find_if(pointers.begin(), pointers.end(), [](void* p) { return p != nullptr; }));
+  synchronize();
+
+  using asked = std::pair<std::uint64_t, unsigned>;
+  const std::vector<asked> want = {{7, tiny_blocks},
+                                   {100, size_to_class(100)},
+                                   {32768, size_to_class(32768)},
+                                   {32769, large_class},
+                                   {48, size_to_class(64)},
+                                   {200, size_to_class(200)},
+                                   {~std::uint64_t{0}, large_class},
+                                   {300, size_to_class(512)},
+                                   {300, large_class},
+                                   {2000, size_to_class(2000)}};
+  std::vector<asked> got;
+  std::map<unsigned, std::uint64_t> failures;
+  for (const device_event& e : h.take_device_events().events) {
+    if (e.op == device_op::malloc) ADD_FAILURE() << e.bytes << " bytes from a full heap";
+    if (e.op != device_op::failure) continue;
+    got.emplace_back(e.bytes, e.cls);
+    ++failures[e.cls];
+  }
+  EXPECT_EQ(got, want);
+  const heap_stats after = h.stats();
+  for (unsigned cls = 0; cls < counted_classes; ++cls)
+    EXPECT_EQ(after.device_classes[cls].failures - before.device_classes[cls].failures,
+              failures[cls])
+        << "class " << cls;
+  h.reset();
+}
+
 TEST_F(DeviceEvents, FullRingLosesLaterEventsAndCountsThem) {
   heap_options o = options(64_MiB);
   o.device_events = 100;

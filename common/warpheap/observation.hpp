@@ -53,7 +53,8 @@ struct device_event {
   std::uint64_t clock_ns;  ///< of the clock that all warps share
   std::uint32_t warp;      ///< number of the warp in its launch
   device_op op;
-  std::uint8_t cls;  ///< index as in the counters; of a wrong pointer, that of its page
+  std::uint8_t cls;  ///< index as in the counters: of a failure, what was asked for; of a wrong
+                     ///< pointer, what its page is
   std::uint8_t log2_align;
   std::uint8_t unused;
 };

@@ -3,6 +3,8 @@
 // happens, nothing is lost, and when the fault is over the heap can be used to its last page.
 #define WARPHEAP_SLOTS_PER_WORD 2
 
+#include <warpheap/backend.hpp>
+
 #include "explore.cuh"
 
 namespace warpheap {
@@ -90,6 +92,57 @@ TEST(Faults, TheServiceDiesAtItsNthLookAndComesBack) {
       use_under_fault(o, h, [&] { return looks > 0 && (--looks, h.service().poll_once()); });
       if (o.seed % 100 == 1) use_all_of_it(h);
     });
+}
+
+/// Small and large objects in turn, after a rest: longer than the pause after an answer that did
+/// not come.
+__global__ void take_some(device_heap heap, unsigned* taken, unsigned n, unsigned rest_ns) {
+  for (unsigned slept = 0; slept < rest_ns; slept += 100'000) __nanosleep(100'000);
+  for (unsigned i = 0; i < n; ++i) *taken += heap.malloc(i % 2 == 0 ? 128 : 40'000) != nullptr;
+}
+
+TEST(Faults, TheKernelsAreAbortedAtTheirNthStep) {
+  // Wherever they are: as the holder of a mailbox, while pages go home or come, in a retirement.
+  constexpr std::uint64_t limit_ns = 3'000;
+  std::unique_ptr<device_operations> operations;
+  unsigned aborted = 0;
+  explore_seeds(800, [&](const simt::explore_options& o) {
+    small_heap h(24, limit_ns);
+    if (operations == nullptr) operations = make_simt_operations(h.view());
+    h.serve();
+    h.keep_in_stock(1 + static_cast<std::uint32_t>(o.seed % 5));
+    const std::vector<simt::actor> service = {{[&] { return h.service().poll_once(); }}};
+    simt::explore_options cut = o;
+    cut.max_steps = 1 + o.seed * 7919 % 1500;
+    try {
+      run_schedule(
+          cut,
+          {churning(h, 2, 50'000, 2, 1), churning(h, 1, 40'000, 3, 2), churning(h, 2, 128, 2, 2),
+           churning(h, 1, 8, 2, 2), churning(h, 1, std::size_t{5} << 20, 2, 1)},
+          service);
+    } catch (const std::exception&) {
+      ++aborted;
+    }
+    // The next kernel's mallocs end, with or without an object.
+    unsigned taken = 0;
+    const simt::exploration after =
+        simt::explore({}, {explored(1, 1, take_some, h.device(), &taken, 4u, 0u)}, service);
+    tally::get().add(after);
+    if (after.virtual_ns > 4 * 100 * limit_ns)
+      throw std::runtime_error("four mallocs take " + std::to_string(after.virtual_ns) + " ns");
+    // As trim() does at rest. Then there is memory again: most of the heap is the host's.
+    auto held = h.service().hold();
+    operations->repair_refill();
+    h.service().settle(held);
+    held.unlock();
+    h.service().pages_came_free();
+    taken = 0;
+    simt::explore({}, {explored(1, 1, take_some, h.device(), &taken, 4u, 3'000'000u)}, service);
+    if (taken != 4) throw std::runtime_error("no memory after the repair");
+  });
+  if (testing::test_scale() >= 1) {
+    EXPECT_GT(aborted, 100u) << "the kernels were seldom aborted";
+  }
 }
 
 TEST(Faults, AllMailboxesAreTaken) {

@@ -39,6 +39,31 @@ TEST(Explore, TheServiceClosesAMailboxBeforeItsNextRound) {
   });
 }
 
+TEST(Explore, NumbersOfRoundsWrapAround) {
+  explore_seeds(4'000, [](const simt::explore_options& o) {
+    small_heap h(24, 1'000, 100);
+    h.serve();
+    h.keep_in_stock(2);
+    // As after four billion rounds.
+    const std::uint32_t last = ~std::uint32_t{0} - static_cast<std::uint32_t>(o.seed % 3);
+    device_state& s = *h.view().state;
+    refill_queue& q = *h.view().queue;
+    for (unsigned box = 0; box < mailboxes; ++box) {
+      s.mailbox_seq[box] = q.request[box].seq = q.reply[box].seq = q.closed[box] = last;
+      q.ack[box].bits = refill_ack::make(last, false);
+    }
+    q.home.seq = q.home_closed = q.host_epoch = last;
+    s.stock_request.value = core::request_state(stock_phase::idle, last);
+    s.home_request.value = core::request_state(stock_phase::idle, last);
+    run_schedule(o,
+                 {churning(h, 2, 50'000, 3, 2), churning(h, 2, std::size_t{5} << 20, 3, 1),
+                  churning(h, 1, std::size_t{5} << 20, 3, 1), churning(h, 2, 128, 2, 2)},
+                 {{[&] { return h.service().poll_once(); }, o.seed % 4 == 0}});
+    settle(h);
+    h.check_at_rest();
+  });
+}
+
 TEST(Explore, TheServiceDiesAtAnyMoment) {
   explore_seeds(8'000, [](const simt::explore_options& o) {
     small_heap h(1, 3'000);
@@ -73,6 +98,50 @@ TEST(Explore, SurplusPagesGoHomeOnce) {
         actors);
     settle(h);
     h.check_at_rest();
+  });
+}
+
+/// Goes as far as to become the sender of a message home, and is aborted there.
+__global__ void die_as_sender(device_heap heap) {
+  std::uint64_t* state = &heap.view.state->home_request.value;
+  atomic::store<order::relaxed>(state, core::busy_now(0));
+}
+
+struct attempt {
+  std::uint64_t began, took;
+  bool failed;
+};
+__global__ void keep_asking(device_heap heap, std::vector<attempt>* attempts, unsigned n) {
+  for (unsigned i = 0; i < n; ++i) {
+    const std::uint64_t began = core::now_ns();
+    const bool failed = heap.malloc(128) == nullptr;
+    attempts->push_back({began, core::now_ns() - began, failed});
+    // Past the pause after an answer that did not come.
+    for (int j = 0; j < 25; ++j) __nanosleep(100'000);
+  }
+}
+
+TEST(Explore, ASenderThatDiesHoldsMallocsUpForALittleWhileOnly) {
+  explore_seeds(30, [](const simt::explore_options& o) {
+    constexpr std::uint64_t limit_ns = 3'000'000;
+    small_heap h(0, limit_ns);
+    h.serve();
+    const std::uint32_t all = h.view().pages - 1;
+    const page_run taken = h.host().take_device_pages(all, all);
+    simt::explore({}, {simt::explored(1, 1, die_as_sender, h.device())});
+    std::vector<attempt> attempts;
+    run_schedule(o, {simt::explored(1, 1, keep_asking, h.device(), &attempts, 12u)},
+                 {{[&] { return h.service().poll_once(); }, false}});
+    h.host().give_back_device_pages(taken);
+    unsigned long_waits = 0;
+    for (const attempt& a : attempts) {
+      if (!a.failed) throw std::runtime_error("an object out of nothing");
+      const bool waited = a.took > limit_ns / 2;
+      long_waits += waited;
+      if (waited && a.began > (core::aborted_after + 1) * limit_ns)
+        throw std::runtime_error("a malloc still waits for a sender that is dead");
+    }
+    if (long_waits == 0) throw std::runtime_error("no malloc waited for the sender at all");
   });
 }
 

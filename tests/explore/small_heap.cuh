@@ -269,7 +269,7 @@ inline void small_heap::check_at_rest() const {
     const auto page = static_cast<page_index>(offset / page_size);
     const core::slot_place place =
         core::place_of(page, page_entry{h.entry[page]}, offset % page_size);
-    held[place.at] |= place.bit;
+    held[place.at] |= place.mask();
   }
   std::uint64_t in_stock = 0;
   std::uint32_t spans[span_classes] = {};

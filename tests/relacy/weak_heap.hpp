@@ -315,7 +315,7 @@ class weak_heap {
     const auto page = static_cast<page_index>(offset >> page_shift);
     const core::slot_place place = core::place_of(page, page_entry{latest(view_.entry[page])},
                                                   static_cast<std::uint32_t>(offset % page_size));
-    return place.at == core::index_of_word(p, w) ? place.bit : 0;
+    return place.at == core::index_of_word(p, w) ? place.mask() : 0;
   }
   bool findable(const std::uint64_t* level, std::uint32_t i) const {
     for (unsigned l = 0; l < 3; ++l, i /= 64) {

@@ -93,8 +93,7 @@ WARPHEAP_SLOW_PATH void send_home(const heap_view& h) {
   // read the runs, and so all that the last writer of the box did is over too. Nobody but the
   // holder of this state moves seq on. Hence changes of the phase need no order of their own.
   if (atomic::load<order::acquire, scope::system>(&h.queue->home_closed) != seq) return;
-  if (!atomic::compare_exchange<order::relaxed>(state, now, request_state(stock_phase::busy, seq)))
-    return;
+  if (!atomic::compare_exchange<order::relaxed>(state, now, busy_now(seq))) return;
   home_runs runs;
   take_surplus_home(h, runs);
   std::uint32_t next = seq;

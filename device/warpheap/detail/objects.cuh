@@ -36,7 +36,7 @@ WARPHEAP_SLOW_PATH std::size_t live_bytes(const heap_view& h, const void* p) {
   }
   if (cls == no_class || cls >= span_classes) return 0;
   const slot_place at = place_of(page, e, static_cast<std::uint32_t>(offset & (page_size - 1)));
-  if (at.at == 0 || (atomic::load<order::relaxed>(h.word + at.at) & at.bit) != 0) return 0;
+  if (at.at == 0 || (atomic::load<order::relaxed>(h.word + at.at) & at.mask()) != 0) return 0;
   return class_to_size(cls);
 }
 WARPHEAP_SLOW_ENTRY(live_bytes);

@@ -74,8 +74,9 @@ WARPHEAP_SLOW_PATH void note_malloc(const heap_view& h, lane_mask mask, void* p,
   const bool failed = p == nullptr;
   mask = __ballot_sync(mask, p != h.base);
   if (p == h.base) return;  // of 0 bytes
-  // The object pins its page.
-  const unsigned cls = failed ? no_class : class_at(h, p);
+  // The object pins its page. A failure has the class that was asked for, and is counted there.
+  const unsigned cls =
+      failed ? counted_class(aligned_route(align == 0 ? 1 : align, size)) : class_at(h, p);
   const auto kind = static_cast<unsigned>(failed ? latency_kind::failure : latency_kind::malloc);
   const lane_mask made = __ballot_sync(mask, !failed);
   if (!failed) {

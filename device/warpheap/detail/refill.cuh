@@ -42,17 +42,35 @@ __device__ inline void write_request(refill_request& box, std::uint32_t min_page
   atomic::store<order::release, scope::system>(&box.seq, seq);
 }
 
+/// A busy phase says when it began, above the phase in 2^30 units of about a microsecond. A holder
+/// is done within microseconds. One that is not after this many times the limit of a wait has been
+/// aborted with its kernel, and nobody waits for it; trim() and reset() make the phase idle.
+inline constexpr unsigned aborted_after = 4;
+inline constexpr unsigned busy_time_shift = 34;
+
+__device__ __forceinline__ std::uint64_t busy_now(std::uint32_t seq) {
+  return request_state(stock_phase::busy, seq) | now_ns() >> 10 << busy_time_shift;
+}
+/// True when `state` is busy for so long that its holder has to be dead.
+__device__ inline bool aborted(const heap_view& h, std::uint64_t state) {
+  if ((state >> 32 & 3) != static_cast<std::uint32_t>(stock_phase::busy)) return false;
+  const std::uint64_t age = ((now_ns() >> 10) - (state >> busy_time_shift)) & bits::low_mask(30);
+  return age > (aborted_after * h.refill_timeout_ns >> 10) + 1;
+}
+
 /// Messages that took pages home (home.cuh), and whether one is being written.
 __device__ inline std::uint64_t pages_sent(const heap_view& h) {
   return atomic::load<order::relaxed>(&h.state->home_request.value);
 }
-/// True while pages are on their way home: out of the stock, and not yet the host's. Acquire: who
-/// sees that the last ones have arrived sees that the host's epoch has moved.
+/// True while pages are on their way home: out of the stock, and not yet the host's. Those of a
+/// message that nobody writes any more are lost until the next reset. Acquire: who sees that the
+/// last ones have arrived sees that the host's epoch has moved.
 __device__ inline bool pages_on_their_way(const heap_view& h) {
   const std::uint64_t sent = pages_sent(h);
   return sent
-         != request_state(stock_phase::idle,
-                          atomic::load<order::acquire, scope::system>(&h.queue->home_closed));
+             != request_state(stock_phase::idle,
+                              atomic::load<order::acquire, scope::system>(&h.queue->home_closed))
+         && !aborted(h, sent);
 }
 
 /// True while the host is known to have no run of n pages. A denial holds until the host moves its

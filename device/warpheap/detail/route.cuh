@@ -36,6 +36,12 @@ WARPHEAP_HD constexpr unsigned aligned_route(std::size_t align, std::size_t size
   return cls;
 }
 
+/// Class whose counters a request of a route goes to.
+WARPHEAP_HD constexpr unsigned counted_class(unsigned route) {
+  if (route < span_classes) return route;
+  return route == route_pages ? large_class : route == route_zero ? no_class : tiny_blocks;
+}
+
 /// Everything but small objects.
 WARPHEAP_SLOW_PATH void* malloc_other(const heap_view& h, lane_mask group, std::size_t size) {
   if (size == 0) return h.base;
@@ -94,8 +100,9 @@ __device__ __forceinline__ void* malloc_fixed(const heap_view& h, lane_mask mask
 }
 
 /// Frees of everything but small objects. True when an object was freed.
-WARPHEAP_SLOW_PATH bool free_other(const heap_view& h, std::uint64_t offset, page_entry e) {
-  const std::uint64_t address = reinterpret_cast<std::uint64_t>(h.base) + offset;
+WARPHEAP_SLOW_PATH bool free_other(const heap_view& h, void* p, page_entry e) {
+  const std::uint64_t address = reinterpret_cast<std::uint64_t>(p);
+  const std::uint64_t offset = address - reinterpret_cast<std::uint64_t>(h.base);
   if (offset >= h.bytes) {
     report(h, error_kind::foreign_pointer, address);
     return false;
@@ -126,7 +133,8 @@ __device__ __forceinline__ bool free(const heap_view& h, lane_mask mask, void* p
   }
   const lane_mask group = group_of(mask, place.at);
   if (place.at != 0) return free_small<Tell>(h, group, place);
-  return p != nullptr && offset != 0 && free_other_entry(*h.self, offset, e);
+  // The pointer, not the offset: one of the two is enough to keep up to here (two registers).
+  return p != nullptr && p != h.base && free_other_entry(*h.self, p, e);
 }
 
 /// The same for slow paths.

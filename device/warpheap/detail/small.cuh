@@ -123,8 +123,10 @@ WARPHEAP_OUTLINED void* malloc_small_outlined(const heap_view& h, lane_mask grou
 
 /// Word and bit of a small object's slot.
 struct slot_place {
-  word_index at;
-  std::uint64_t bit;  ///< 0 when the address is not the start of a slot
+  word_index at;      ///< 0 when the address is not the start of a slot
+  std::uint32_t bit;  ///< its number: one register to keep where the mask would take two
+
+  __device__ std::uint64_t mask() const { return std::uint64_t{1} << bit; }
 };
 
 __device__ __forceinline__ slot_place place_of(page_index page, page_entry e,
@@ -134,7 +136,7 @@ __device__ __forceinline__ slot_place place_of(page_index page, page_entry e,
   const unsigned cls = e.cls();
   const std::uint32_t slot = slot_index(offset, class_to_magic(cls));
   if (slot * static_cast<std::uint32_t>(class_to_size(cls)) != offset) return {0, 0};
-  return {index_of_word(first, slot / 64), std::uint64_t{1} << (slot % 64)};
+  return {index_of_word(first, slot / 64), slot % 64};
 }
 
 /// The rare ends of a free: a second free, or a word that became non-empty or full.
@@ -166,7 +168,7 @@ __device__ __forceinline__ std::uint64_t free_bits(const heap_view& h, word_inde
 /// Two lanes free one object in one call.
 WARPHEAP_SLOW_PATH void report_same_call(const heap_view& h, slot_place place) {
   const page_entry e{atomic::load<order::relaxed>(h.entry + page_of(place.at))};
-  report_twice(h, error_kind::double_free, place.at, e.cls(), place.bit);
+  report_twice(h, error_kind::double_free, place.at, e.cls(), place.mask());
 }
 WARPHEAP_SLOW_ENTRY(report_same_call);
 
@@ -174,11 +176,11 @@ WARPHEAP_SLOW_ENTRY(report_same_call);
 /// each lane learns for one exchange more whether its slot was in use; without, all answer true.
 template <bool Tell = false>
 __device__ __forceinline__ bool free_small(const heap_view& h, lane_mask group, slot_place place) {
-  const std::uint64_t bits = reduce_or(group, place.bit);
+  const std::uint64_t bits = reduce_or(group, place.mask());
   [[maybe_unused]] bool first = true;
   if (static_cast<unsigned>(bits::popcount(bits)) != static_cast<unsigned>(__popc(group))) {
     // Two lanes free one object in this very call. Each but the first of them reports it.
-    const lane_mask same = __match_any_sync(group, static_cast<unsigned long long>(place.bit));
+    const lane_mask same = __match_any_sync(group, place.bit);
     first = lane_id() == leader_of(same);
     if (!first) report_same_call_entry(*h.self, place);
   }
@@ -186,7 +188,7 @@ __device__ __forceinline__ bool free_small(const heap_view& h, lane_mask group, 
   if (lane_id() == leader_of(group)) old = free_bits(h, place.at, bits);
   if constexpr (Tell) {
     old = __shfl_sync(group, old, static_cast<int>(leader_of(group)));
-    return first && (old & place.bit) == 0;
+    return first && (old & place.mask()) == 0;
   }
   return true;
 }

@@ -85,9 +85,15 @@ WARPHEAP_SLOW_PATH void set_mask(const heap_view& h, block_index b, unsigned bit
   }
 }
 
-/// Drops the never started offsets of a block that was just taken out of a tiny word.
-__device__ inline void close_block(const heap_view& h, tiny_word r) {
-  clear_mask(h, r.block(), 0xffff & ~r.started());
+/// Drops the never started offsets of a block that was just taken out of a tiny word. One of them
+/// that is gone already was freed by who never had it: a second free of an object that was there
+/// before the block was freed and opened again.
+WARPHEAP_OUTLINED void close_block(const heap_view& h, tiny_word r) {
+  const unsigned bias = 0xffff & ~r.started();
+  for (unsigned gone = bias & ~clear_mask(h, r.block(), bias); gone != 0; gone &= gone - 1)
+    report(h, error_kind::late_double_free,
+           reinterpret_cast<std::uint64_t>(h.base) + r.block() * tiny_block_bytes
+               + static_cast<unsigned>(__ffs(static_cast<int>(gone)) - 1));
 }
 
 /// Objects appended to the open block: n of them from `offset` on. n == 0: no room, no open block.
@@ -115,7 +121,7 @@ WARPHEAP_SLOW_PATH tiny_append append_tiny(const heap_view& h, unsigned size, un
     if (atomic::compare_exchange<order::acq_rel>(word, r.bits, to.bits)) {
       const block_index b = r.block();
       // The caller's own start bits keep the mask from zero.
-      if (full) clear_mask(h, b, 0xffff & ~started);
+      if (full) close_block(h, tiny_word::make(b, started, 0));
       return {b, offset, n};
     }
   }
