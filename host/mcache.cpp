@@ -174,6 +174,8 @@ bool mcache::free_own_slot(mspan* s, unsigned i) {
 void mcache::note_free(mspan* s) {
   if (!s->may_be_empty(s->nelems())) return;
   if (!s->has_all_free()) {
+    // A tiny block's bit may be there for long: there is something to collect if there is a mark.
+    if (s->is_tiny() && !s->status().is_pending()) return;
     collect(s);
     if (!s->has_all_free()) return;
   }

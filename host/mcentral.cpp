@@ -161,10 +161,11 @@ unsigned mcentral_set::collect(mspan* s) {
   s->collect([&](unsigned i) { note_double_free(s->slot_address(i), s->size_class()); },
              [&](unsigned block) {
                auto& masks = *s->tiny_masks.load(std::memory_order_relaxed);
-               // Acquire: what happened to the objects happened before the block is free.
-               const std::uint32_t freed = masks.freed[block].load(std::memory_order_acquire);
-               if (freed == 0) return;
                const std::uint32_t old = masks.mask[block].load(std::memory_order_relaxed);
+               // seq_cst, as the collector's look at other spans' bits (mspan.hpp). It acquires:
+               // what happened to the objects happened before the block is free.
+               const std::uint32_t freed = masks.freed[block].load(std::memory_order_seq_cst);
+               if (freed == 0) return tiny_mask::holds_nothing(old);
                const std::uint32_t rest = old & ~freed;
                masks.mask[block].store(rest, std::memory_order_relaxed);
                // Release, after the store above: see "what tells a double free" in mspan.hpp.
@@ -173,9 +174,11 @@ unsigned mcentral_set::collect(mspan* s) {
                for (std::uint32_t twice = freed & ~old; twice != 0; twice &= twice - 1) {
                  note_double_free(s->slot_address(block) + bits::countr_zero(twice), num_classes);
                }
-               if (!tiny_mask::holds_nothing(rest) || tiny_mask::holds_nothing(old)) return;
+               if (!tiny_mask::holds_nothing(rest)) return false;
+               if (tiny_mask::holds_nothing(old)) return true;
                ++tiny_blocks;
                if (!s->free_own_slot(block)) fatal("tiny block with objects is free");
+               return true;
              });
   return tiny_blocks;
 }

@@ -28,6 +28,12 @@
 // a free that finds it swept finds the sweeper's bits (release, acquire). An owner needs no such
 // look: caches are replaced in a bulk free, and a new one owns spans of this cycle only.
 //
+// Tiny blocks. A block has several objects, so the bit of each in the masks says that it is free,
+// and is what pins the span until then; the bit in `remote` says that others have freed objects of
+// the block, or are about to. It comes first: after the free itself, a thread touches nothing of
+// the span but the mark. So the collector may find a block of which nothing is freed yet, and the
+// bit stays as long as objects of the block live. When none does, nobody is about to free one.
+//
 // What tells a double free. Bits move from `remote` to `free` to `ready`, set in the one before
 // they are cleared in the other (release). A remote free looks at the three in this order
 // (acquire), before it sets its bit: if the slot had been freed before, by whomever, the bit is in
@@ -196,12 +202,13 @@ class alignas(64) mspan {
   }
 
   /// Takes over what others have freed; f(slot) for each slot that was free already. In a span of
-  /// tiny blocks, on_block(slot) for each whose objects others have freed.
+  /// tiny blocks, on_block(slot) for each whose objects others may have freed; false when objects
+  /// of it still live.
   template <class Twice, class Block>
   void collect(Twice&& f, Block&& on_block) {
     status_.fetch_and(~span_status::pending, std::memory_order_seq_cst);
     for (unsigned w = 0; w < words(); ++w) {
-      const std::uint64_t freed = remote_at(w).load(std::memory_order_seq_cst);
+      std::uint64_t freed = remote_at(w).load(std::memory_order_seq_cst);
       if (freed == 0) continue;
       std::uint64_t twice = 0;
       if (!is_tiny()) {
@@ -210,12 +217,15 @@ class alignas(64) mspan {
         twice = (old | ready) & freed;
         // A slot in both would be handed out twice.
         free_at(w).store(old | (freed & ~ready), std::memory_order_relaxed);
+      } else {
+        for_each_bit(w, freed, [&](unsigned i) {
+          if (!on_block(i)) freed &= ~(std::uint64_t{1} << (i % 64));
+        });
       }
       // Acquire: what the others did with the slots happened before they are taken again. Release:
       // who finds the bits gone from here finds them above.
       remote_at(w).fetch_and(~freed, std::memory_order_seq_cst);
       for_each_bit(w, twice, f);
-      if (is_tiny()) for_each_bit(w, freed, on_block);
     }
   }
 
@@ -255,10 +265,11 @@ class alignas(64) mspan {
   /// Frees the tiny object at an offset of block i that is live in the owner's mask.
   remote_free free_remote_tiny(tiny_mask_block& masks, unsigned i, unsigned offset) {
     const auto bit = static_cast<std::uint16_t>(tiny_mask::live(offset));
-    // seq_cst as above; the collector takes the bit of the block first, the offsets then.
+    remote_at(i / 64).fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_seq_cst);
+    // The free itself, seq_cst as the bit of a slot in `remote` elsewhere; it also publishes the
+    // bit above. From here on the span may be gone.
     const std::uint16_t old = masks.freed[i].fetch_or(bit, std::memory_order_seq_cst);
     if ((old & bit) != 0) return remote_free::was_free;
-    remote_at(i / 64).fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_seq_cst);
     return mark_pending();
   }
 

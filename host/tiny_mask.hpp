@@ -57,10 +57,11 @@ struct tiny_mask_block {
     }
     for (auto& f : freed) f.store(0, std::memory_order_relaxed);
   }
-  /// The mask without what others have freed.
+  /// The mask without what others have freed. seq_cst: who puts the span's place and finds an
+  /// object here is seen by the free of it, see mcentral.hpp.
   std::uint32_t current(unsigned block) const {
     return mask[block].load(std::memory_order_relaxed)
-           & ~std::uint32_t{freed[block].load(std::memory_order_relaxed)};
+           & ~std::uint32_t{freed[block].load(std::memory_order_seq_cst)};
   }
 };
 

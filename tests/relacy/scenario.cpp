@@ -18,6 +18,8 @@ struct execution : rl::test_suite<execution, max_threads> {
   void before() {
     now->heap.begin_execution();
     if (now->at_begin) now->at_begin();
+    if (now->pause_within > 0)
+      the_memory.pause_once(1, rl::ctx().rand(now->pause_within, rl::sched_type_user));
   }
   void thread(unsigned i) {
     if (now->threads[i]) now->threads[i]();

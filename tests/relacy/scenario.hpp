@@ -20,6 +20,9 @@ struct scenario {
   std::function<void()> threads[max_threads];
   std::function<void()> at_end;
   std::function<void()> at_begin = {};
+  /// The second thread stands still once, before one of its first operations, so many; see
+  /// memory::pause_once. 0: never.
+  unsigned pause_within = 0;
 };
 
 /// Runs so many executions of the scenario (times the tests' scale); fails the test, with relacy's

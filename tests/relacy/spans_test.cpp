@@ -52,10 +52,16 @@ constexpr std::size_t object_size = class_to_size(size_class);
 constexpr unsigned slots = host_span_objects(size_class);
 static_assert(slots == 8);
 
+/// Objects of 8 bytes, two to a tiny block. Spans of their class and of others have one page.
+constexpr std::size_t tiny_bytes = 8;
+constexpr unsigned other_class = tiny_class << 1 | 1;
+static_assert(host_span_pages(tiny_class) == 1);
+
 /// A heap without pages: its caches are the threads'.
 class weak_spans {
  public:
-  weak_spans() : bytes(object_size) {
+  explicit weak_spans(unsigned of_class = span_class)
+      : bytes(of_class == span_class ? object_size : tiny_bytes), class_(of_class) {
     parts_ = reinterpret_cast<parts*>(the_memory.map(sizeof(parts)));
     the_memory.name(parts_, 4, "word");
     build();
@@ -100,6 +106,28 @@ class weak_spans {
     bytes.give(offset_of(p), object_size);
     if (!free(&cache(thread), p)) fail("a free was taken for a second one");
   }
+  /// An object of 8 bytes.
+  void* take_tiny(unsigned thread) {
+    void* p = cache(thread).alloc_tiny(tiny_bytes);
+    own(span_of(p));
+    bytes.take(offset_of(p), tiny_bytes);
+    return p;
+  }
+  void give_tiny(unsigned thread, void* p) {
+    bytes.give(offset_of(p), tiny_bytes);
+    if (!free_tiny(&cache(thread), p)) fail("a free was taken for a second one");
+  }
+  /// A slot of a class without masks, in a span of as many pages.
+  void* take_other(unsigned thread) {
+    void* p = cache(thread).alloc(other_class);
+    own(span_of(p));
+    bytes.take(offset_of(p), tiny_size);
+    return p;
+  }
+  void give_other(unsigned thread, void* p) {
+    bytes.give(offset_of(p), tiny_size);
+    if (!free(&cache(thread), p)) fail("a free was taken for a second one");
+  }
   /// The same by a thread that has no cache.
   void give_without_cache(void* p) {
     bytes.give(offset_of(p), object_size);
@@ -137,17 +165,39 @@ class weak_spans {
       const unsigned nelems = s->nelems();
       const remote_free done = s->free_remote(slot);
       if (done == remote_free::was_free) return false;
-      const span_status now = s->status();
-      if (done == remote_free::left_full) {
-        if (c != nullptr)
-          c->take_left(s);
-        else if (now.place() == span_place::full)
-          central()[now.span_class()].take_full(s);
-      } else if (now.place() == span_place::partial && s->may_be_empty(nelems)) {
-        central()[now.span_class()].became_empty(s);
-      }
+      after_remote_free(s, nelems, done, c);
       return true;
     }
+  }
+  void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c) {
+    const span_status now = s->status();
+    if (done == remote_free::left_full) {
+      if (c != nullptr)
+        c->take_left(s);
+      else if (now.place() == span_place::full)
+        central()[now.span_class()].take_full(s);
+    } else if (now.place() == span_place::partial && s->may_be_empty(nelems)) {
+      central()[now.span_class()].became_empty(s);
+    }
+  }
+  /// As host_heap::free_tiny_object does it, in a span that is never full.
+  bool free_tiny(mcache* c, void* p) {
+    mspan* s = span_of(p);
+    const bool own_span = s->status().is_owned_by(c);
+    if (own_span) own(s);
+    if (own_span && s->status().is_pending()) c->collect(s);
+    auto* masks = s->tiny_masks.load(std::memory_order_relaxed);
+    const auto at = static_cast<unsigned>(static_cast<std::byte*>(p) - s->base());
+    const unsigned block = at / tiny_size, offset = at % tiny_size;
+    const std::uint32_t freed = masks->freed[block].load(std::memory_order_acquire);
+    const std::uint32_t mask = masks->mask[block].load(std::memory_order_relaxed);
+    if ((freed & tiny_mask::live(offset)) != 0 || !tiny_mask::is_live(mask, offset)) return false;
+    if (own_span) return c->free_own_tiny(s, p);
+    const unsigned nelems = s->nelems();
+    const remote_free done = s->free_remote_tiny(*masks, block, offset);
+    if (done == remote_free::was_free) return false;
+    after_remote_free(s, nelems, done, c);
+    return true;
   }
   /// A write as the span's owner does many, to words that are not atomic.
   void own(mspan* s) {
@@ -169,16 +219,22 @@ class weak_spans {
   void check_noticed() {
     for (unsigned i = 0; i < mheap::most_spans; ++i) {
       const mspan& s = heap().span(i);
-      if (s.state() == span_state::dead || s.remote_set(0) == 0) continue;
+      if (s.state() == span_state::dead) continue;
+      // In a tiny span, the bit of a block may stay as long as objects of it live.
+      const auto* masks = s.tiny_masks.load(std::memory_order_relaxed);
+      if (masks == nullptr ? s.remote_set(0) == 0
+                           : masks->freed[0].load(std::memory_order_relaxed) == 0) {
+        continue;
+      }
       if (!s.status().is_pending() || s.place() == span_place::full) fail("a free was not noticed");
     }
   }
   /// Nothing is live: all caches end, and all pages go back.
   void check_all_free() {
     for (mcache& c : parts_->caches) c.flush();
-    if (central()[span_class].set_sizes().partial != 0)
+    if (central()[class_].set_sizes().partial != 0)
       fail("a span without objects is among those that have some");
-    central()[span_class].release_empty();
+    central().release_empty();
     if (heap().spans() != 0) fail("a free was lost: a span did not go back");
   }
   /// Frees what is left; then each slot can be had once, and all pages go back.
@@ -199,7 +255,8 @@ class weak_spans {
 
  private:
   struct parts {
-    parts() : heap(host_span_pages(size_class)), central(heap) {}
+    explicit parts(unsigned of_class)
+        : heap(host_span_pages(host_span_size_class(of_class))), central(heap) {}
     mheap heap;
     mcentral_set central;
     mcache caches[3] = {{heap, central}, {heap, central}, {heap, central}};
@@ -209,12 +266,13 @@ class weak_spans {
 
   void build() {
     set_memory_used = 0;
-    new (parts_) parts;
+    new (parts_) parts(class_);
   }
   static std::uint64_t offset_of(void* p) {
     return static_cast<std::uint64_t>(static_cast<std::byte*>(p) - mheap::base());
   }
 
+  unsigned class_;
   parts* parts_;
   unsigned told_ = 0;
 };
@@ -382,6 +440,75 @@ TEST(Spans, AFreeThatComesLaterIsToldAtOnce) {
                      [&] {
                        w.finish({&other, 1});
                      }});
+  }
+}
+
+TEST(Spans, TheLastTinyObjectsOfASpanGoAtOnce) {
+  // Whose free was the last gives the span back; its record is then one of another class.
+  for (const bool by_owner : {true, false}) {
+    weak_spans w(tiny_span_class);
+    void* p[2] = {};
+    void* q = nullptr;
+    w.prepare = [&] {
+      for (void*& object : p) object = w.take_tiny(0);
+      if (!by_owner) w.cache(0).flush();
+      q = nullptr;
+    };
+    const auto first = [&] {
+      w.give_tiny(0, p[0]);
+      if (by_owner) w.cache(0).flush();
+      w.central()[tiny_span_class].release_empty();
+      q = w.take_other(0);
+    };
+    const auto at_end = [&] {
+      w.check_noticed();
+      w.cache(0).collect(w.span_of(q));
+      w.give_other(0, q);
+      w.check_all_free();
+    };
+    const auto second = [&] { w.give_tiny(1, p[1]); };
+    for (const unsigned pause_within : {0u, 16u})
+      explore(2'000, {w, {first, second}, at_end, {}, pause_within});
+  }
+}
+
+TEST(Spans, TheLastTinyObjectsGoWhileTheOwnerGivesTheSpanBack) {
+  weak_spans w(tiny_span_class);
+  void* p[2] = {};
+  w.prepare = [&] {
+    for (void*& object : p) object = w.take_tiny(0);
+  };
+  const auto last = [&](unsigned thread) {
+    return [&w, &p, thread] { w.give_tiny(thread, p[thread - 1]); };
+  };
+  explore(20'000, {w, {[&] { w.cache(0).flush(); }, last(1), last(2)}, [&] {
+                     w.check_noticed();
+                     w.check_all_free();
+                   }});
+}
+
+TEST(Spans, OthersFreeTinyObjectsOfABlockWhileTheOwnerCollects) {
+  for (const bool owner_frees : {true, false}) {
+    weak_spans w(tiny_span_class);
+    void* p[3] = {};
+    w.prepare = [&] {
+      for (void*& object : p) object = w.take_tiny(0);
+    };
+    const auto owner = [&] {
+      w.cache(0).collect(w.span_of(p[0]));
+      if (owner_frees) w.give_tiny(0, p[2]);
+      w.cache(0).collect(w.span_of(p[0]));
+    };
+    const auto at_end = [&] {
+      w.check_noticed();
+      if (!owner_frees) w.give_tiny(0, p[2]);
+      w.check_all_free();
+    };
+    const auto other = [&](unsigned thread) {
+      return [&w, &p, thread] { w.give_tiny(thread, p[thread - 1]); };
+    };
+    for (const unsigned pause_within : {0u, 16u})
+      explore(10'000, {w, {owner, other(1), other(2)}, at_end, {}, pause_within});
   }
 }
 

@@ -76,9 +76,17 @@ class memory {
     for (; undone_ > 0; --undone_)
       write_plain(undo_[undone_ - 1].at, undo_[undone_ - 1].size, undo_[undone_ - 1].value);
     time_ = 0;
+    until_pause_ = 0;
     running_ = true;
   }
   void end_execution() { running_ = false; }
+  /// In the execution that has begun, a thread stands still before so many operations more, for
+  /// long enough that others do all that they have to: schedules that are random at each operation
+  /// have no such pause.
+  void pause_once(rl::thread_id_t thread, unsigned operations) {
+    pausing_thread_ = thread;
+    until_pause_ = operations + 1;
+  }
   bool running() const { return running_; }
   /// A clock that goes on whenever somebody looks at it.
   std::uint64_t tick() { return time_ += 10; }
@@ -86,7 +94,7 @@ class memory {
   std::uint64_t load(const void* p, unsigned size, rl::memory_order order, const site& at) {
     if (is_handed_over(p, false) || !modelled(p)) return read_plain(p, size);
     rl::context& c = rl::ctx();
-    c.sched();
+    let_others_run(c);
     const history* h = histories_[index_of(p)];
     if (h == nullptr) {
       const std::uint64_t value = read_plain(p, size);
@@ -104,7 +112,7 @@ class memory {
   void store(void* p, unsigned size, std::uint64_t value, rl::memory_order order, const site& at) {
     if (is_handed_over(p, true) || !modelled(p)) return write_quiet(p, size, value);
     rl::context& c = rl::ctx();
-    c.sched();
+    let_others_run(c);
     history& h = history_of(p, size);
     // A release sequence ends at a store, also at one of the thread that began it (C++20).
     auto& previous = h.data.history_[h.data.current_index_ % rl::atomic_history_size];
@@ -126,7 +134,7 @@ class memory {
       return old;
     }
     rl::context& c = rl::ctx();
-    c.sched();
+    let_others_run(c);
     history& h = history_of(p, size);
     const std::uint64_t old = h.value();
     h.put(modify(c, h, order), new_value(old));
@@ -142,7 +150,7 @@ class memory {
       return std::exchange(expected, old) == old;
     }
     rl::context& c = rl::ctx();
-    c.sched();
+    let_others_run(c);
     history& h = history_of(p, size);
     const std::uint64_t old = h.value();
     if (old == expected)
@@ -189,6 +197,7 @@ class memory {
     void operator()(std::byte* p) const { (std::free)(p); }
   };
   static constexpr unsigned most_written_words = 1024;
+  static constexpr unsigned pause_turns = 1000;
 
   std::size_t index_of(const void* p) const {
     return static_cast<std::size_t>(static_cast<const std::byte*>(p) - block_.get()) / 4;
@@ -205,6 +214,12 @@ class memory {
   }
   bool modelled(const void* p) const {
     return running_ && index_of(p) < quiet_.size() && !quiet_[index_of(p)];
+  }
+
+  void let_others_run(rl::context& c) {
+    if (until_pause_ > 0 && c.threadx_->index_ == pausing_thread_ && --until_pause_ == 0)
+      for (unsigned turns = 0; turns < pause_turns; ++turns) c.sched();
+    c.sched();
   }
 
   static std::uint64_t read_plain(const void* p, unsigned size) {
@@ -276,6 +291,8 @@ class memory {
   unsigned used_ = 0, undone_ = 0;
   plain_value undo_[most_written_words];
   std::uint64_t time_ = 0;
+  rl::thread_id_t pausing_thread_ = 0;
+  unsigned until_pause_ = 0;
   bool running_ = false;
 };
 

@@ -15,6 +15,8 @@ struct page_stock {};
 class mheap {
  public:
   static constexpr unsigned most_spans = 4;
+  /// Blocks of a tiny span that may be used: masks of others keep their old values.
+  static constexpr unsigned tiny_blocks = 2;
 
   /// Every span has these pages, whatever its class.
   explicit mheap(std::size_t span_pages) : span_pages_(span_pages) {}
@@ -32,6 +34,15 @@ class mheap {
     s->init(base() + static_cast<std::size_t>(s - spans_) * n * page_size, n, span_class);
     s->set_state(span_state::in_use);
     s->reset_phase(sweepgen());
+    tiny_mask_block* masks = nullptr;
+    if (span_class == tiny_span_class) {
+      masks = &masks_[index_of(s)];
+      for (unsigned i = 0; i < tiny_blocks; ++i) {
+        masks->mask[i].store(0, std::memory_order_relaxed);
+        masks->freed[i].store(0, std::memory_order_relaxed);
+      }
+    }
+    s->tiny_masks.store(masks, std::memory_order_relaxed);
     s->set_status(status);
     return s;
   }
@@ -40,6 +51,7 @@ class mheap {
     s->set_place(span_place::none);
     s->set_state(span_state::dead);
     const std::scoped_lock lock(mutex_);
+    s->tiny_masks.store(nullptr, std::memory_order_relaxed);
     if (!std::exchange(taken_[s - spans_], false)) weak::fail("a span was freed twice");
   }
   void flush(page_stock&) {}
@@ -71,6 +83,7 @@ class mheap {
   span_mutex mutex_;
   bool taken_[most_spans] = {};
   mspan spans_[most_spans];
+  tiny_mask_block masks_[most_spans];
 };
 
 }  // namespace warpheap
