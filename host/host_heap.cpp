@@ -13,7 +13,7 @@ namespace {
 std::uint64_t register_heap(host_heap* h) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, [] {
-    pthread_atfork(host_heap::before_fork, host_heap::after_fork, host_heap::after_fork);
+    pthread_atfork(host_heap::before_fork, host_heap::after_fork, host_heap::after_fork_in_child);
   });
   heap_registry& r = heap_registry::instance();
   const std::scoped_lock lock(r.mutex);
@@ -47,8 +47,18 @@ void host_heap::before_fork() {
   sys_pool::lock();
 }
 
-// The other threads' caches stay as they are in the child: what was in them is lost to it, and what
-// was handed out of them can be freed.
+// The other threads' caches stay as the fork found them, in the middle of a change it may be: what
+// was in them is lost to the child until the next bulk free, which looks at all spans and not at
+// these caches. What was handed out of them can be freed.
+void host_heap::after_fork_in_child() {
+  for (const auto& [id, heap] : heap_registry::instance().heaps) {
+    heap->is_forked_ = true;
+    const mcache* const own = heap->present_cache();
+    for (mcache* c : heap->caches_) c->lost = c->lost || c != own;
+  }
+  after_fork();
+}
+
 void host_heap::after_fork() {
   sys_pool::unlock();
   heap_registry& r = heap_registry::instance();

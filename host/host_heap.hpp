@@ -187,6 +187,7 @@ class host_heap {
   /// forking thread only, finds none held and all lists whole. Installed with the first heap.
   static void before_fork();
   static void after_fork();
+  static void after_fork_in_child();
 
   /// f(pointer, bytes) for each live object; an object's bytes are its usable size. No other call
   /// may be in flight.
@@ -206,6 +207,7 @@ class host_heap {
     return last_used.heap_id == id_ ? last_used.cache : attach_cache();
   }
   mcache* attach_cache();      // the same, made if need be, as the one used last
+  mcache* present_cache();     // the same; null when it was not made
   mcache* add_cache();         // null when the system has no memory
   void drop_cache(mcache* c);  // after a flush
   void flush(mcache& c) {
@@ -269,6 +271,8 @@ class host_heap {
   // Of the cycle before. While one of their spans is unswept, their addresses say who had it.
   sys_vector<mcache*> stale_caches_;
   std::atomic<bool> has_stale_caches_{false};
+  // A fork made this process, and threads' spans and figures may be as it found them.
+  bool is_forked_ = false;
   alloc_counters retired_;  // of caches that are gone
   epoch_history epochs_;
 

@@ -1,4 +1,6 @@
 // Pages lent to the device, and pages that become free in bulk: trim and reset.
+#include <utility>
+
 #include "host/heap_registry.hpp"
 #include "host/host_heap.hpp"
 
@@ -54,9 +56,12 @@ void host_heap::count_reset() {
 void host_heap::finish_sweep() {
   central_.sweep_all();
   if (pages_.unswept_spans() != 0) {
-    // There was no memory for a set that they should have been in.
+    // There was no memory for a set that they should have been in, or a fork's child has lost the
+    // thread whose they were.
     pages_.for_each_span([&](mspan& s) {
-      if (!s.is_swept(pages_.sweepgen())) central_[s.span_class()].sweep_span(&s);
+      if (s.is_swept(pages_.sweepgen())) return;
+      span_list::forget(&s);
+      central_[s.span_class()].sweep_span(&s);
     });
   }
   drop_stale_caches();
@@ -77,16 +82,20 @@ void host_heap::drop_stale_caches() {
 void host_heap::begin_cycle(sweep_sink* sink) {
   for (mcache* c : caches_) {
     retired_.add(c->counters);
+    if (c->lost) continue;
     c->retire();
     c->stacks.flush(stacks_);
   }
   stale_caches_.swap(caches_);
   has_stale_caches_.store(true, std::memory_order_relaxed);
+  if (is_forked_) pages_.count_spans();
   central_.next_cycle(sink);
   id_ = heap_registry::instance().renew(id_);
   marks_lost_ = false;
   dangling_marks_ = 0;
   dangling_.clear();
+  // At once, as the spans of lost threads are in no list.
+  if (std::exchange(is_forked_, false)) finish_sweep();
 }
 
 void host_heap::reset() {

@@ -116,6 +116,9 @@ class alignas(64) mcache {
   void retire();
 
   page_stock& stock() { return stock_; }
+  /// Its thread is one that the child of a fork does not have: all but the counters may be as a
+  /// fork cut it short, and is not to be looked at.
+  bool lost = false;
   alloc_counters counters;
   stack_cache stacks;  // flush leaves them: they are host_heap's to give back
 

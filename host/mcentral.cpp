@@ -65,30 +65,28 @@ bool mcentral::keep_or_drop(mspan* s) {
 }
 
 void mcentral::uncache_span(mspan* s) {
-  bool was_stale = false;
   {
     const std::scoped_lock lock(mutex_);
-    was_stale = s->begin_sweep(heap_->sweepgen(), sweep_phase::stale_cached);
-    if (was_stale) {
+    if (s->begin_sweep(heap_->sweepgen(), sweep_phase::stale_cached)) {
       sweep(s);
-      if (place_swept(s)) return;
-    } else {
-      s->set_phase(heap_->sweepgen(), sweep_phase::swept);
-      if (!s->has_free()) {
-        // Full, unless a free comes first: then it goes on below.
-        put(s, full_);
-        span_status seen = s->status();
-        if (!seen.is_pending()
-            && s->exchange_status(seen, span_status::in(span_place::full, span_class_))) {
-          return;
-        }
-      }
-      move_to(s, span_status::in(span_place::partial, span_class_));
-      if (!s->is_empty()) return put(s, partial_);
-      if (keep_or_drop(s)) return;
+      if (!place_swept(s)) heap_->free_swept_span(s);
+      return;
     }
+    s->set_phase(heap_->sweepgen(), sweep_phase::swept);
+    if (!s->has_free()) {
+      // Full, unless a free comes first: then it goes on below.
+      put(s, full_);
+      span_status seen = s->status();
+      if (!seen.is_pending()
+          && s->exchange_status(seen, span_status::in(span_place::full, span_class_))) {
+        return;
+      }
+    }
+    move_to(s, span_status::in(span_place::partial, span_class_));
+    if (!s->is_empty()) return put(s, partial_);
+    if (keep_or_drop(s)) return;
   }
-  was_stale ? heap_->free_swept_span(s) : heap_->free_span(s);
+  heap_->free_span(s);
 }
 
 void mcentral::add_full(mspan* s) {

@@ -84,7 +84,6 @@ mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class,
     return nullptr;
   }
   s->init(page_address(got.first), n, span_class);
-  s->set_state(span_state::in_use);
   s->reset_phase(sweepgen_);
   s->needzero = source_.needzero_after_decommit || got.scavenged != n;
   // Relaxed: set_owner publishes it.
@@ -92,6 +91,9 @@ mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class,
   if (masks != nullptr) masks->clear();
   s->set_status(status);
   set_owner(got.first, n, page_owner::of(s));
+  // Last: in the child of a fork, a record whose making the fork cut short is dead, or whole. One
+  // that is not counted yet is counted by count_spans.
+  s->set_state(span_state::in_use);
   spans_.fetch_add(1, std::memory_order_relaxed);
   pages_in_use_.fetch_add(n, std::memory_order_relaxed);
   note_peak();
@@ -158,35 +160,29 @@ mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_
   return make_span(got, n, span_class, span_status::in(span_place::large, span_class), stock);
 }
 
-void mheap::free_span(mspan* s) {
-  spans_.fetch_sub(1, std::memory_order_relaxed);
-  pages_in_use_.fetch_sub(s->npages(), std::memory_order_relaxed);
-  end_span(s);
-}
+void mheap::free_span(mspan* s) { end_span(s, spans_, pages_in_use_); }
+void mheap::free_swept_span(mspan* s) { end_span(s, unswept_spans_, unswept_pages_); }
 
-void mheap::free_swept_span(mspan* s) {
-  unswept_pages_.fetch_sub(s->npages(), std::memory_order_relaxed);
-  end_span(s);
-  unswept_spans_.fetch_sub(1, std::memory_order_release);
-}
-
-void mheap::end_span(mspan* s) {
+void mheap::end_span(mspan* s, std::atomic<std::size_t>& spans, std::atomic<std::size_t>& pages) {
   const auto first = static_cast<std::size_t>(s->base() - base_) / page_size;
   const std::size_t n = s->npages();
   if (s->set() != nullptr) fatal("span is in a set");
   // A stale record answers every free with "double free": its slots are all free.
   s->free_all();
   s->set_place(span_place::none);
-  s->set_state(span_state::dead);
   for (std::size_t i = 0; i < n; ++i) {
     set_owner(first + i, 1, page_owner::gone(s->span_class(), i));
   }
   const std::scoped_lock lock(mutex_);
+  // A fork comes before all this or after: a record in use is counted.
+  s->set_state(span_state::dead);
   if (auto* masks = s->tiny_masks.exchange(nullptr, std::memory_order_relaxed); masks != nullptr) {
     tiny_mask_alloc_.free(masks);
   }
   arenas_.free(first, n);
   dead_.insert_back(s);
+  pages.fetch_sub(n, std::memory_order_relaxed);
+  spans.fetch_sub(1, std::memory_order_release);
 }
 
 void mheap::flush(page_stock& stock) {
@@ -240,6 +236,16 @@ void mheap::next_sweep_cycle() {
   unswept_pages_.store(pages_in_use_.exchange(0, std::memory_order_relaxed),
                        std::memory_order_relaxed);
   sweepgen_ += 2;
+}
+
+void mheap::count_spans() {
+  std::size_t spans = 0, pages = 0;
+  for_each_span([&](const mspan& s) {
+    ++spans;
+    pages += s.npages();
+  });
+  spans_.store(spans, std::memory_order_relaxed);
+  pages_in_use_.store(pages, std::memory_order_relaxed);
 }
 
 void mheap::note_peak() {

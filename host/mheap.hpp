@@ -220,6 +220,9 @@ class mheap {
   }
   /// After the sweep of one that holds nothing: frees it, and at no moment counts it as in use.
   void free_swept_span(mspan* s);
+  /// Counts spans in use anew, of which none is unswept: for the child of a fork, which came
+  /// between the making of a span and its count. No call may be in flight.
+  void count_spans();
   /// Pages that nobody has and that are not unswept.
   std::size_t room_pages() const {
     const std::size_t taken = taken_pages() + unswept_pages();
@@ -278,8 +281,8 @@ class mheap {
   std::size_t scavenge_locked(scavenge_cause cause, std::size_t most);
   // Frees pages for which there is no memory, whichever of them had some.
   void abandon(page_allocation got, std::size_t n);
-  /// Frees a span's pages and record, which count nowhere any more.
-  void end_span(mspan* s);
+  /// Frees a span's pages and record, and takes them off two figures.
+  void end_span(mspan* s, std::atomic<std::size_t>& spans, std::atomic<std::size_t>& pages);
   mspan* make_span(page_allocation got, std::size_t n, unsigned span_class, span_status status,
                    page_stock& stock);
   void note_peak();

@@ -48,6 +48,9 @@ class span_list {
     other.first_ = other.last_ = nullptr;
     other.size_ = 0;
   }
+  /// A span that is in no list may say that it is: in the child of a fork, of a thread's list that
+  /// is lost.
+  static void forget(mspan* s) { s->next_ = s->prev_ = nullptr; }
   /// Empties the list.
   void clear() {
     while (pop_front() != nullptr) {

@@ -19,8 +19,8 @@ namespace warpheap {
 
 // --- one class -----------------------------------------------------------------------------------
 
-// The lock is held in all that is private here. So one thread at a time sweeps in a class, and a
-// child of a fork finds no span half swept.
+// The lock is held in all that is private here, and until a swept span is counted where it belongs.
+// So one thread at a time sweeps in a class, and a child of a fork finds no span half swept.
 
 void mcentral::add_stale(mspan* s) {
   const std::scoped_lock lock(mutex_);
@@ -163,34 +163,28 @@ mspan* mcentral::take_empty() {
 }
 
 std::size_t mcentral::sweep_one() {
+  const std::scoped_lock lock(mutex_);
   mspan* s = nullptr;
-  {
-    const std::scoped_lock lock(mutex_);
-    const std::uint32_t h = heap_->sweepgen();
-    // The unswept come before all that were put there since.
-    if (!empty_.empty() && empty_.first()->begin_sweep(h, sweep_phase::unswept)) {
-      s = empty_.pop_front();
-    } else {
-      unsigned all = ~0u;
-      s = take_unswept(all);
-    }
-    if (s == nullptr) return 0;
-    sweep(s);
-    if (place_swept(s)) return s->npages();
+  const std::uint32_t h = heap_->sweepgen();
+  // The unswept come before all that were put there since.
+  if (!empty_.empty() && empty_.first()->begin_sweep(h, sweep_phase::unswept)) {
+    s = empty_.pop_front();
+  } else {
+    unsigned all = ~0u;
+    s = take_unswept(all);
   }
+  if (s == nullptr) return 0;
   const std::size_t pages = s->npages();
-  heap_->free_swept_span(s);
+  sweep(s);
+  if (!place_swept(s)) heap_->free_swept_span(s);
   return pages;
 }
 
 void mcentral::sweep_span(mspan* s) {
-  {
-    const std::scoped_lock lock(mutex_);
-    s->set_phase(heap_->sweepgen(), sweep_phase::sweeping);
-    sweep(s);
-    if (place_swept(s)) return;
-  }
-  heap_->free_swept_span(s);
+  const std::scoped_lock lock(mutex_);
+  s->set_phase(heap_->sweepgen(), sweep_phase::sweeping);
+  sweep(s);
+  if (!place_swept(s)) heap_->free_swept_span(s);
 }
 
 // --- all classes ---------------------------------------------------------------------------------
@@ -212,15 +206,14 @@ void mcentral_set::next_cycle(sweep_sink* sink) {
 
 std::size_t mcentral_set::sweep_one() {
   if (heap_.unswept_spans() == 0) return 0;
-  mspan* s = nullptr;
   {
+    // Held until it is swept: a child of a fork finds it here, or swept.
     const std::scoped_lock lock(stale_mutex_);
-    s = stale_.pop_front();
-  }
-  if (s != nullptr) {
-    const std::size_t pages = s->npages();
-    central_[s->span_class()].sweep_span(s);
-    return pages;
+    if (mspan* s = stale_.pop_front(); s != nullptr) {
+      const std::size_t pages = s->npages();
+      central_[s->span_class()].sweep_span(s);
+      return pages;
+    }
   }
   for (unsigned c = next_class_.load(std::memory_order_relaxed); c < host_span_classes;) {
     if (const std::size_t pages = central_[c].sweep_one(); pages != 0) return pages;

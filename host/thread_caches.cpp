@@ -14,15 +14,20 @@ constinit thread_local last_cache last_used;
 /// A thread's caches, one for each heap it used.
 class thread_caches {
  public:
+  /// nullptr when there are none yet.
+  static thread_caches*& present() {
+    static constinit thread_local thread_caches* caches = nullptr;
+    return caches;
+  }
   /// nullptr when the system has no memory.
   static thread_caches* mine() {
-    static constinit thread_local thread_caches* caches = nullptr;
+    thread_caches*& caches = present();
     if (caches == nullptr) {
       void* p = sys_pool::alloc(sizeof(thread_caches));
       if (p == nullptr) return nullptr;
       caches = new (p) thread_caches;
       at_thread_exit(caches, [](void* ended) {
-        caches = nullptr;
+        present() = nullptr;
         static_cast<thread_caches*>(ended)->~thread_caches();
         sys_pool::free(ended, sizeof(thread_caches));
       });
@@ -81,6 +86,11 @@ mcache* host_heap::attach_cache() {
   last_used.heap_id = id_;
   last_used.cache = c;
   return c;
+}
+
+mcache* host_heap::present_cache() {
+  const thread_caches* const mine = thread_caches::present();
+  return mine != nullptr ? mine->find(id_) : nullptr;
 }
 
 mcache* host_heap::add_cache() {
