@@ -240,10 +240,16 @@ class host_heap {
     std::byte* start = nullptr;
     std::size_t bytes = 0;
     unsigned mark_bit = 0;
+    // As they were when the object was found.
+    unsigned span_class = 0;
+    std::byte* base = nullptr;
   };
   live_object find_live(const void* p, bool interior) const;
+  live_object look_up(const void* p, bool interior) const;
+  bool is_current(const live_object& object) const;
 
   // host_heap_mark.cpp
+  static bool may_hold_pointers(const live_object& object);
   mark_status set_mark(const live_object& object);
   mark_status note_dangling(void* p);
   mark_status lose_marks();
@@ -277,6 +283,7 @@ class host_heap {
   epoch_history epochs_;
 
   // Of the marks for the next sweep.
+  span_marks::list marks_;
   bool marks_lost_ = false;
   std::uint64_t dangling_marks_ = 0;
   sys_vector<void*> dangling_;  // the first of them

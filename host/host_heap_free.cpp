@@ -56,6 +56,10 @@ free_status host_heap::free_object(void* p, mcache* c, alloc_counters& counters)
     if (own) return c->free_own_slot(s, slot) ? free_status::ok : free_status::double_free;
     const unsigned nelems = s->nelems();
     const unsigned size_class = s->size_class();
+    // An object that lives pins all that was read. If the pointer is stale, the span may have ended
+    // meanwhile, or have been cut into other slots, and the slot be another object's. What is left
+    // of that is the time from here to the bit, a few instructions.
+    if (!s->is_slot(slot, p) || pages_.owner(offset >> page_shift).bits() != owner.bits()) continue;
     const remote_free done = s->free_remote(slot);
     if (done == remote_free::was_free) return free_status::double_free;
     counters.frees[size_class].increment();
@@ -104,6 +108,13 @@ free_status host_heap::free_tiny_object(mspan* s, void* p, bool own, mcache* c,
   }
   if (own) return c->free_own_tiny(s, p) ? free_status::ok : free_status::double_free;
   const unsigned nelems = s->nelems();
+  // As in free_object.
+  const std::size_t page =
+      static_cast<std::size_t>(static_cast<std::byte*>(p) - base()) >> page_shift;
+  if (s->tiny_masks.load(std::memory_order_acquire) != masks
+      || pages_.owner(page).bits() != page_owner::of(s).bits()) {
+    return free_status::double_free;
+  }
   const remote_free done = s->free_remote_tiny(*masks, slot, offset);
   if (done == remote_free::was_free) return free_status::double_free;
   counters.tiny_frees.increment();
@@ -129,8 +140,26 @@ free_status host_heap::classify_dead(unsigned span_class, std::size_t in_span) {
              : free_status::not_allocated;
 }
 
-/// The live object that starts at p; or, with interior, the one that p points into.
+/// The live object that starts at p; or, with interior, the one that p points into. The caller may
+/// race with its free: then it is one that lived a moment ago, or none.
 host_heap::live_object host_heap::find_live(const void* p, bool interior) const {
+  const live_object found = look_up(p, interior);
+  return found.span == nullptr || is_current(found) ? found : live_object{};
+}
+
+/// The span that the object was found in has the same base and class, and the object's pages.
+bool host_heap::is_current(const live_object& object) const {
+  const auto owner = [&](const std::byte* at) {
+    return pages_.owner(static_cast<std::size_t>(at - base()) >> page_shift).bits();
+  };
+  const std::uintptr_t span = page_owner::of(object.span).bits();
+  return owner(object.start) == span && owner(object.start + object.bytes - 1) == span
+         && object.span->base() == object.base && object.span->span_class() == object.span_class;
+}
+
+/// The same without the look back. Class and base are read once, and all else follows from them:
+/// what is found has the bounds of an object of the class.
+host_heap::live_object host_heap::look_up(const void* p, bool interior) const {
   const std::size_t offset =
       reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
   if (p == nullptr || offset >= reserve_bytes()) return {};
@@ -138,27 +167,35 @@ host_heap::live_object host_heap::find_live(const void* p, bool interior) const 
   if (!owner.is_span()) return {};
   mspan* s = owner.span();
   if (!s->is_swept(pages_.sweepgen())) return {};
-  const auto in_span = static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base());
-  if (s->size_class() == 0) {
-    if (s->is_free(0) || (in_span != 0 && !interior)) return {};
-    return {s, s->base(), s->elemsize(), 0};
+  const unsigned sc = s->span_class();
+  const unsigned c = host_span_size_class(sc);
+  std::byte* const first = s->base();
+  const auto in_span = static_cast<std::size_t>(static_cast<const std::byte*>(p) - first);
+  if (c == 0) {
+    const std::size_t bytes = s->npages() * page_size;
+    if (s->is_free(0) || (in_span != 0 && !interior) || in_span >= bytes) return {};
+    if (bytes > reserve_bytes() - static_cast<std::size_t>(first - base())) return {};
+    return {s, first, bytes, 0, sc, first};
   }
-  const unsigned slot = s->slot_of(in_span);
-  if (slot >= s->nelems() || s->is_free(slot)) return {};
-  auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
-  if (s->span_class() == tiny_span_class) {
+  if (in_span >= std::size_t{host_span_pages(c)} * page_size) return {};
+  const auto size = static_cast<unsigned>(class_to_size(c));
+  const unsigned slot = static_cast<unsigned>(in_span) / size;
+  if (slot >= host_span_objects(c) || s->is_free(slot)) return {};
+  auto in_slot = static_cast<unsigned>(in_span) - slot * size;
+  std::byte* const start = first + std::size_t{slot} * size;
+  if (sc == tiny_span_class) {
     const auto* masks = s->tiny_masks.load(std::memory_order_relaxed);
-    if (masks == nullptr || in_slot >= tiny_size) return {};
+    if (masks == nullptr) return {};
     const std::uint32_t mask = masks->current(slot);
     const unsigned asked = in_slot;
     while (interior && in_slot > 0 && !tiny_mask::is_live(mask, in_slot)) --in_slot;
     if (!tiny_mask::is_live(mask, in_slot)) return {};
     const unsigned bytes = tiny_mask::extent(mask, in_slot);
     if (asked - in_slot >= bytes) return {};
-    return {s, s->slot_address(slot) + in_slot, bytes, slot * unsigned{tiny_size} + in_slot};
+    return {s, start + in_slot, bytes, slot * unsigned{tiny_size} + in_slot, sc, first};
   }
   if (in_slot != 0 && !interior) return {};
-  return {s, s->slot_address(slot), s->elemsize(), slot};
+  return {s, start, size, slot, sc, first};
 }
 
 std::size_t host_heap::usable_size(const void* p) const { return find_live(p, false).bytes; }

@@ -10,11 +10,6 @@ namespace {
 
 constexpr std::size_t max_dangling = 1000;
 
-/// Tiny objects cannot.
-bool may_hold_pointers(const mspan& s) {
-  return s.span_class() != tiny_span_class && !span_class_noscan(s.span_class());
-}
-
 /// Adds up what a sweep finds. Without malloc: it is called under the heap's locks.
 class report_builder final : public sweep_sink {
  public:
@@ -48,6 +43,12 @@ class report_builder final : public sweep_sink {
 
 }  // namespace
 
+/// Tiny objects cannot; nor can none.
+bool host_heap::may_hold_pointers(const live_object& object) {
+  return object.span != nullptr && object.span_class != tiny_span_class
+         && !span_class_noscan(object.span_class);
+}
+
 mark_status host_heap::mark(const void* p) {
   const std::size_t offset =
       reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
@@ -55,19 +56,29 @@ mark_status host_heap::mark(const void* p) {
   if (offset >= reserve_bytes()) return mark_status::foreign;
   if (pages_.owner(offset >> page_shift).is_device()) return mark_status::device;
   const live_object object = find_live(p, false);
-  return object.span != nullptr ? set_mark(object) : note_dangling(const_cast<void*>(p));
+  const mark_status status = object.span != nullptr ? set_mark(object) : mark_status::dangling;
+  return status == mark_status::dangling ? note_dangling(const_cast<void*>(p)) : status;
 }
 
+/// The object may be freed meanwhile, and its span be cut into others, or be another. Marks are
+/// never freed before the sweep (span_marks), and those of another base or class are not used: so
+/// such a mark is on no object.
 mark_status host_heap::set_mark(const live_object& object) {
   mspan* const s = object.span;
   const std::uint32_t cycle = pages_.sweepgen() + 2;
+  const auto found = [&](const span_marks* m) {
+    return m != nullptr && m->is_of(object.base, object.span_class, cycle);
+  };
   span_marks* marks = s->marks();
-  if (marks == nullptr || marks->cycle() != cycle) {
+  if (!found(marks)) {
     const std::scoped_lock lock(caches_mutex_);
     marks = s->marks();
-    // Others hold no pointer to marks of another cycle: they have the same one.
-    if (marks == nullptr || marks->cycle() != cycle) {
-      marks = span_marks::make(s->mark_bits(), cycle);
+    if (!found(marks)) {
+      // Under the lock: whoever has put other marks here has found the span to be another, and it
+      // is found so here too. What is put here after all, because the span changes just now, is not
+      // found by those who mark in it then.
+      if (!is_current(object)) return mark_status::dangling;
+      marks = span_marks::make(marks_, object.base, object.span_class, cycle);
       if (marks != nullptr) s->set_marks(marks);
     }
   }
@@ -90,8 +101,7 @@ mark_status host_heap::lose_marks() {
 
 contents host_heap::contents_at(const void* p) const {
   const live_object object = find_live(p, true);
-  return object.span != nullptr && may_hold_pointers(*object.span) ? contents::pointers
-                                                                   : contents::no_pointers;
+  return may_hold_pointers(object) ? contents::pointers : contents::no_pointers;
 }
 
 mark_status host_heap::mark_reachable(const void* p) {
@@ -104,7 +114,7 @@ mark_status host_heap::mark_reachable(const void* p) {
   sys_vector<block> to_read;
   const auto add = [&](const live_object& object) {
     // Objects without pointers are not read.
-    return !may_hold_pointers(*object.span) || to_read.push_back({object.start, object.bytes});
+    return !may_hold_pointers(object) || to_read.push_back({object.start, object.bytes});
   };
   if (!add(find_live(p, false))) return lose_marks();
   while (!to_read.empty()) {
@@ -141,6 +151,7 @@ sweep_report host_heap::sweep(std::size_t listed) {
     begin_cycle(&found);
     finish_sweep();
     central_.forget_sink();
+    marks_.drop();
     std::uint64_t objects = 0;
     for (unsigned c = 0; c <= num_classes; ++c) {
       const std::uint64_t n = found.by_class[c].objects;

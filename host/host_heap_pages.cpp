@@ -92,6 +92,9 @@ void host_heap::begin_cycle(sweep_sink* sink) {
   central_.next_cycle(sink);
   id_ = heap_registry::instance().renew(id_);
   marks_lost_ = false;
+  // No call is in flight, and spans forget theirs before anyone looks: when they are swept, or
+  // made.
+  if (sink == nullptr) marks_.drop();
   dangling_marks_ = 0;
   dangling_.clear();
   // At once, as the spans of lost threads are in no list.

@@ -130,9 +130,6 @@ class mheap {
  public:
   /// Base aligned to a page, two pages at least (else std::invalid_argument).
   mheap(std::byte* base, std::size_t reserve_bytes, const page_source& source);
-  ~mheap() {
-    for (mspan* s : all_spans_) s->drop_marks();
-  }
   mheap(const mheap&) = delete;
   mheap& operator=(const mheap&) = delete;
 

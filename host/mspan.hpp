@@ -96,7 +96,7 @@ class alignas(64) mspan {
     set_slots(base, npages, c == 0 ? npages * page_size : class_to_size(c),
               c == 0 ? 1 : host_span_objects(c));
     divisor_ = c == 0 ? 0 : divisor(class_to_size(c));
-    drop_marks();
+    set_marks(nullptr);
     free_all();
     if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
   }
@@ -126,6 +126,9 @@ class alignas(64) mspan {
     return static_cast<unsigned>(uint128{offset} * divisor_ >> 64);
   }
   std::byte* slot_address(unsigned i) const { return base_ + std::size_t{i} * elemsize_; }
+  /// Slot i begins at p: what a free of a stale pointer asks again before it frees, as the span may
+  /// have been cut into other slots since it asked which one it is.
+  bool is_slot(unsigned i, const void* p) const { return i < nelems_ && slot_address(i) == p; }
 
   // --- the owner's side ------------------------------------------------------------------------
 
@@ -397,17 +400,11 @@ class alignas(64) mspan {
   void set_phase(std::uint32_t h, sweep_phase to) { sweepgen_.set_phase(h, to); }
   void reset_phase(std::uint32_t h) { sweepgen_.reset(h); }
 
-  /// Marks on its objects; null as long as none has one. See host_heap_mark.cpp.
+  /// Marks on its objects, or on those of another span that had this record; null as long as none
+  /// has one. They are the heap's. See host_heap_mark.cpp.
   span_marks* marks() const { return marks_.load(std::memory_order_acquire); }
-  /// Bits for the marks of a span of this kind, see span_marks.
-  unsigned mark_bits() const { return is_tiny() ? unsigned{page_size} : nelems_; }
-  void set_marks(span_marks* m) {
-    // Release: who finds the marks finds them cleared.
-    span_marks::drop(marks_.exchange(m, std::memory_order_acq_rel));
-  }
-  void drop_marks() {
-    if (marks() != nullptr) set_marks(nullptr);
-  }
+  /// Release: who finds the marks finds them cleared.
+  void set_marks(span_marks* m) { marks_.store(m, std::memory_order_release); }
 
   /// mcentral's set that the span is in; null: none. For who has the span, or mcentral's lock.
   const span_set* set() const { return set_; }

@@ -9,26 +9,48 @@
 
 #include <warpheap/bits.hpp>
 
+#include "host/span_classes.hpp"
 #include "host/sys_pool.hpp"
 
 namespace warpheap {
 
 /// One bit for each slot, or for each byte of a page of tiny objects. Belongs to the cycle that
-/// begins with the sweep; marks of other cycles mean nothing. Made and dropped under a lock, set by
-/// any thread.
+/// begins with the sweep, and to the base and class that the span had: marks of others mean
+/// nothing. Made under a lock, set by any thread; the thread that sets one may hold the pointer
+/// while another frees all that the span has, so none goes before the cycle ends.
 class span_marks {
  public:
+  /// All that were made in a cycle. Its user's lock guards it, and he says when none is in use.
+  class list {
+   public:
+    list() = default;
+    ~list() { drop(); }
+    list(const list&) = delete;
+    list& operator=(const list&) = delete;
+    void drop() {
+      while (span_marks* m = first_) {
+        first_ = m->next_;
+        sys_pool::free(m, bytes_for(m->words_));
+      }
+    }
+
+   private:
+    friend class span_marks;
+    span_marks* first_ = nullptr;
+  };
+
   /// nullptr when the system has no memory.
-  static span_marks* make(unsigned nbits, std::uint32_t cycle) {
-    const std::uint32_t words = (nbits + 63) / 64;
+  static span_marks* make(list& all, const std::byte* base, unsigned span_class,
+                          std::uint32_t cycle) {
+    const std::uint32_t words = (bits_of(span_class) + 63) / 64;
     void* p = sys_pool::alloc(bytes_for(words));
-    return p == nullptr ? nullptr : new (p) span_marks(words, cycle);
-  }
-  static void drop(span_marks* m) {
-    if (m != nullptr) sys_pool::free(m, bytes_for(m->words_));
+    if (p == nullptr) return nullptr;
+    return all.first_ = new (p) span_marks(all.first_, base, span_class, cycle, words);
   }
 
-  std::uint32_t cycle() const { return cycle_; }
+  bool is_of(const std::byte* base, unsigned span_class, std::uint32_t cycle) const {
+    return cycle_ == cycle && span_class_ == span_class && base_ == base;
+  }
   bool get(unsigned i) const {
     return (word(i / 64).load(std::memory_order_relaxed) >> (i % 64) & 1) != 0;
   }
@@ -50,8 +72,15 @@ class span_marks {
 
  private:
   using word_type = std::atomic<std::uint64_t>;
-  span_marks(std::uint32_t words, std::uint32_t cycle) : cycle_(cycle), words_(words) {
+  span_marks(span_marks* next, const std::byte* base, unsigned span_class, std::uint32_t cycle,
+             std::uint32_t words)
+      : next_(next), base_(base), span_class_(span_class), cycle_(cycle), words_(words) {
     for (std::uint32_t w = 0; w < words; ++w) new (&word(w)) word_type(0);
+  }
+  static unsigned bits_of(unsigned span_class) {
+    if (span_class == tiny_span_class) return page_size;
+    const unsigned c = host_span_size_class(span_class);
+    return c == 0 ? 1 : host_span_objects(c);
   }
   static std::size_t bytes_for(std::uint32_t words) {
     return sizeof(span_marks) + words * sizeof(word_type);
@@ -62,6 +91,9 @@ class span_marks {
     return reinterpret_cast<const word_type*>(this + 1)[w];
   }
 
+  span_marks* next_;
+  const std::byte* base_;
+  std::uint32_t span_class_;
   std::uint32_t cycle_;
   std::uint32_t words_;
 };

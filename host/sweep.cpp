@@ -60,7 +60,7 @@ void mcentral::sweep(mspan* s) {
   } else {
     free_all(s);
   }
-  s->drop_marks();
+  s->set_marks(nullptr);
   if (s->size_class() != 0) s->set_place(span_place::none);
   s->needzero = true;
   s->set_phase(heap_->sweepgen(), sweep_phase::swept);
@@ -80,7 +80,8 @@ void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
   if (!large) sink.tiny_blocks_freed(all_->collect(s));
   span_marks* const found = s->marks();
   const span_marks* const marks =
-      found != nullptr && found->cycle() == heap_->sweepgen() ? found : nullptr;
+      found != nullptr && found->is_of(s->base(), s->span_class(), heap_->sweepgen()) ? found
+                                                                                      : nullptr;
   auto* const masks = s->tiny_masks.load(std::memory_order_relaxed);
   if (marks != nullptr) {
     marks->for_each([&](unsigned i) {

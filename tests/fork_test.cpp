@@ -1,7 +1,5 @@
 // A child process goes on with the heaps of its parent, whatever the parent's other threads held.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <atomic>
@@ -11,6 +9,7 @@
 #include <warpheap/heap.hpp>
 
 #include "host/host_heap.hpp"
+#include "tests/held_thread.hpp"
 #include "tests/host_only.hpp"
 #include "tests/host_region.hpp"
 #include "tests/test_scale.hpp"
@@ -142,18 +141,6 @@ TEST(fork_test, child_resets_a_heap_that_threads_swept_and_made_spans_in) {
   }
 }
 
-// A thread that changes a list of spans is held between two stores: the second one faults.
-std::atomic<int> held{0};  // 1: in the handler, 2: may go on
-std::byte* watched_page = nullptr;
-std::size_t watched_bytes = 0;
-
-void hold(int, siginfo_t*, void*) {
-  held = 1;
-  while (held != 2) {
-  }
-  mprotect(watched_page, watched_bytes, PROT_READ | PROT_WRITE);
-}
-
 TEST(fork_test, child_resets_a_heap_whose_other_thread_was_changing_a_list) {
   if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
   test::host_region region{512_MiB};
@@ -163,35 +150,24 @@ TEST(fork_test, child_resets_a_heap_whose_other_thread_was_changing_a_list) {
         .owner(static_cast<std::size_t>(static_cast<std::byte*>(p) - h.base()) / page_size)
         .span();
   };
-  watched_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  struct sigaction action {
-  }, before{};
-  action.sa_sigaction = hold;
-  action.sa_flags = SA_SIGINFO;
-  ASSERT_EQ(sigaction(SIGSEGV, &action, &before), 0);
-  held = 0;
+  test::held_thread held;
   std::thread other([&] {
     std::vector<void*> all;
     for (int i = 0; i < 4000; ++i) all.push_back(h.malloc(8192));
     // Two full spans whose records share no page with each other or with the current span's. The
-    // first one is this thread's again, and in a list; then the second one goes behind it.
-    const auto page = [&](void* p) {
-      return reinterpret_cast<std::uintptr_t>(span_of(p)) / watched_bytes;
-    };
+    // first one is this thread's again, and in a list; then the second one goes behind it, which
+    // begins in its own record.
     void* const first = all[1000];
     void* const second = all[3000];
-    EXPECT_GT(page(second), page(first) + 2);
+    EXPECT_GT(held.page_of(span_of(second)), held.page_of(span_of(first)) + 2);
     EXPECT_EQ(h.free(first), free_status::ok);
-    watched_page = reinterpret_cast<std::byte*>(page(first) * watched_bytes);
-    EXPECT_EQ(mprotect(watched_page, watched_bytes, PROT_READ), 0);
+    EXPECT_TRUE(held.watch(span_of(first)));
     EXPECT_EQ(h.free(second), free_status::ok);
-    EXPECT_EQ(held, 2) << "the list was not changed";
     for (void* p : all)
       EXPECT_EQ(p == first || p == second ? free_status::ok : h.free(p), free_status::ok);
   });
-  while (held == 0) std::this_thread::yield();
+  held.wait_until_held();
   const int status = in_child([&] {
-    mprotect(watched_page, watched_bytes, PROT_READ | PROT_WRITE);
     for (int i = 0; i < 3; ++i) {
       h.reset();
       for (int k = 0; k < 1000; ++k)
@@ -202,9 +178,8 @@ TEST(fork_test, child_resets_a_heap_whose_other_thread_was_changing_a_list) {
     }
     return h.stats().spans == 0 ? 0 : 2;
   });
-  held = 2;
+  held.let_go();
   other.join();
-  sigaction(SIGSEGV, &before, nullptr);
   EXPECT_EQ(status, 0);
   EXPECT_EQ(h.stats().live_objects, 0u);
 }

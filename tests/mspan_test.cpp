@@ -304,6 +304,24 @@ TEST(span_list, keeps_order_and_refuses_misuse) {
   EXPECT_EQ(list.size(), 0u);
 }
 
+TEST(mspan, a_slot_known_before_the_span_was_cut_anew_is_none) {
+  mspan s;
+  auto* const base = reinterpret_cast<std::byte*>(std::uintptr_t{1} << 40);
+  const unsigned sc48 = make_span_class(size_to_class(48), true);
+  const unsigned sc64 = make_span_class(size_to_class(64), true);
+  s.init(base, 1, sc48);
+  std::byte* const p = base + 48 * 5;
+  const unsigned slot = s.slot_of(48 * 5);
+  EXPECT_TRUE(s.is_slot(slot, p));
+  EXPECT_FALSE(s.is_slot(slot, p + 1));
+  const unsigned last = s.nelems() - 1;
+  std::byte* const end = s.slot_address(last);
+  s.init(base, 1, sc64);
+  EXPECT_FALSE(s.is_slot(slot, p));
+  EXPECT_FALSE(s.is_slot(last, end));  // fewer slots
+  EXPECT_TRUE(s.is_slot(5, base + 64 * 5));
+}
+
 TEST(tiny_rule, go_tiny) {
   for (const auto& c : load_cases("tiny.json")) {
     tiny_rule rule;

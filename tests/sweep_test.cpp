@@ -264,8 +264,8 @@ TEST_F(sweep_test, sweeper_visits_every_place_that_a_span_can_be_in) {
 }
 
 /// Marks every slot that is taken, for the next cycle.
-void mark_all(mheap& heap, mspan* s) {
-  s->set_marks(span_marks::make(s->mark_bits(), heap.sweepgen() + 2));
+void mark_all(mheap& heap, mspan* s, span_marks::list& marks) {
+  s->set_marks(span_marks::make(marks, s->base(), s->span_class(), heap.sweepgen() + 2));
   s->for_each_taken([&](unsigned i) { s->marks()->set(i); });
 }
 
@@ -280,12 +280,15 @@ struct counting_sink final : sweep_sink {
 TEST_F(sweep_test, allocation_gives_up_after_a_hundred_spans_that_stay_full) {
   constexpr unsigned tries = mcentral::sweep_tries;
   static_assert(tries == 100);
-  for (unsigned i = 0; i < tries + 50; ++i) mark_all(heap, uncached_span(sc64, full64));
+  span_marks::list marks;
+  for (unsigned i = 0; i < tries + 50; ++i) {
+    mark_all(heap, uncached_span(sc64, full64), marks);
+  }
   mspan* with_room = uncached_span(sc64, full64);  // the last one in line
-  mark_all(heap, with_room);
+  mark_all(heap, with_room, marks);
   counting_sink sink;
   central.next_cycle(&sink);
-  with_room->drop_marks();
+  with_room->set_marks(nullptr);
   EXPECT_EQ(central[sc64].cache_span(owner), nullptr);
   expect_swept(0, tries, 0);
   expect_sizes(sc64, {0, 0, tries, 0, 51, 0});
@@ -301,7 +304,8 @@ TEST_F(sweep_test, a_swept_span_goes_where_its_marks_say) {
   mspan* loses_some = uncached_span(sc64, full64);
   mspan* loses_all = uncached_span(sc64, full64);
   mspan* partial = uncached_span(sc64, 10);
-  for (mspan* s : {stays_full, loses_some, partial}) mark_all(heap, s);
+  span_marks::list marks;
+  for (mspan* s : {stays_full, loses_some, partial}) mark_all(heap, s, marks);
   counting_sink sink;
   EXPECT_EQ(loses_some->free_remote(3), remote_free::left_full);
   EXPECT_EQ(partial->free_remote(4), remote_free::done);
