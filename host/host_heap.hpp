@@ -83,7 +83,10 @@ class host_heap {
   void* calloc(std::size_t n, std::size_t m, contents kind = contents::no_pointers);
   /// n bytes aligned to align; nullptr also when align is no power of two.
   void* aligned_alloc(std::size_t align, std::size_t n, contents kind = contents::no_pointers);
-  /// Never damages the heap, whatever p is, unless p is an object that was allocated anew.
+  /// Never damages the heap, whatever p is, unless p is an object that was allocated anew; or p was
+  /// freed before, and in the few instructions between this call's last look at the span and its
+  /// atomic write others freed all that the span had, cut it anew and allocated in it: then the
+  /// object whose slot has the number of p's is freed.
   free_status free(void* p) {
     return free_fast(p, id_) == fast_free::done ? free_status::ok : free_slow(p);
   }
@@ -165,7 +168,8 @@ class host_heap {
   /// Marks the object at p, so that it outlives the next sweep. Any number of threads may mark at
   /// the same time. What is allocated or freed between marks and sweep is allowed: the one needs a
   /// mark as well, the other is dangling if it had one and its span is still there. A reset takes
-  /// all marks off.
+  /// all marks off. 64 bytes to 2 KiB for a span with marks, until the sweep or reset: also for
+  /// one that was freed since.
   mark_status mark(const void* p);
   /// The same, and marks what the object leads to: every live object that a word in it, at a
   /// multiple of 8, points to or into, and so on. Only objects with contents::pointers are read.
