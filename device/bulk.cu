@@ -164,13 +164,12 @@ struct count_page {
   }
 };
 
-/// The masks of open blocks hold bits of offsets that nobody has: not objects.
+/// The mask of an open block has a bit that is no object's.
 struct discount_open_block {
   heap_view h;
   device_counts* counts;
   __device__ void operator()(std::uint32_t slot) const {
-    const core::tiny_word r{h.tiny[slot]};
-    if (r.block() != 0) add(counts->tiny_objects, 0 - (16 - std::uint64_t(__popc(r.started()))));
+    if (core::tiny_word{h.tiny[slot]}.block() != 0) add(counts->tiny_objects, 0 - std::uint64_t{1});
   }
 };
 
@@ -407,6 +406,7 @@ class bulk_operations final : public device_operations {
     clear(h_.rec, high);
     clear(h_.entry, high);
     clear(h_.tiny_mask, high * (page_size / 32));
+    clear(h_.tiny_last, high * (tiny_blocks_per_page / 32));
     clear(h_.has_free, std::size_t{span_classes} * h_.summary_stride);
     clear(h_.stock, summary_words(h_.pages));
     clear(h_.tiny, h_.warp_slots);

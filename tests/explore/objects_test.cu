@@ -72,6 +72,70 @@ TEST(Explore, TinyObjectsOfWarpsThatShareABlock) {
   });
 }
 
+/// Frees a place beside each object that was never handed out, or is free.
+__global__ void take_tiny_and_free_others(device_heap heap, ownership* owners, std::size_t size,
+                                          unsigned n) {
+  char* mine[16] = {};
+  for (unsigned i = 0; i < n; ++i) {
+    mine[i] = static_cast<char*>(heap.malloc(size));
+    if (mine[i] == nullptr) continue;
+    owners->take(mine[i], size);
+    if (size > 1) heap.free(mine[i] + 1);
+  }
+  for (unsigned i = 0; i < n; ++i) {
+    if (mine[i] == nullptr) continue;
+    owners->give(mine[i], size);
+    heap.free(mine[i]);
+  }
+}
+
+TEST(Explore, WrongFreesInOpenTinyBlocksAreTold) {
+  explore_seeds(30'000, [](const simt::explore_options& o) {
+    small_heap h(2);
+    const device_heap d = h.device_with_one_slot();
+    run_schedule(o, {simt::explored(1, 1, take_tiny_and_free_others, d, h.owners(), 5u, 3u),
+                     simt::explored(1, 2, take_tiny_and_free_others, d, h.owners(), 8u, 2u),
+                     simt::explored(1, 1, take_tiny_and_free_others, d, h.owners(), 1u, 2u)});
+    std::uint64_t told = 0;
+    for (unsigned kind = 0; kind < wrong_frees; ++kind)
+      told += std::exchange(h.view().state->errors[kind], 0);
+    if (told != 7) throw std::runtime_error(std::to_string(told) + " errors for 7 wrong frees");
+    h.close_tiny_blocks();
+    h.check_at_rest();
+  });
+}
+
+/// Objects of one byte, up to the last place of a block, which a wrong free may name before.
+__global__ void take_bytes(device_heap heap, ownership* owners, unsigned n) {
+  void* mine[16] = {};
+  for (unsigned i = 0; i < n; ++i)
+    if ((mine[i] = heap.malloc(1)) != nullptr) owners->take(mine[i], 1);
+  for (unsigned i = 0; i < n; ++i) {
+    if (mine[i] == nullptr) continue;
+    owners->give(mine[i], 1);
+    heap.free(mine[i]);
+  }
+}
+
+TEST(Explore, TheLastByteOfATinyBlockIsAnObjectOrNot) {
+  explore_seeds(30'000, [](const simt::explore_options& o) {
+    small_heap h(2);
+    const device_heap d = h.device_with_one_slot();
+    void* first = nullptr;
+    alone([&] {
+      first = d.malloc(11);
+      d.free(static_cast<char*>(first) + 15);
+    });
+    if (std::exchange(h.view().state->errors[static_cast<unsigned>(error_kind::double_free)], 0)
+        != 1)
+      throw std::runtime_error("a free of the last byte of an open block was not told");
+    run_schedule(o, {simt::explored(1, 1, take_bytes, d, h.owners(), 3u),
+                     simt::explored(1, 3, take_bytes, d, h.owners(), 1u), freeing(h, first)});
+    h.close_tiny_blocks();
+    h.check_at_rest();
+  });
+}
+
 TEST(Explore, RunsOfPagesAreTakenWholeOrNotAtAll) {
   explore_seeds(30'000, [](const simt::explore_options& o) {
     small_heap h(70);  // more than a word of the stock's bitmap

@@ -23,17 +23,7 @@ WARPHEAP_SLOW_PATH std::size_t live_bytes(const heap_view& h, const void* p) {
   const page_entry e{atomic::load<order::relaxed>(h.entry + page)};
   const unsigned cls = e.cls();
   if (cls == large_class) return offset % page_size == 0 ? std::size_t{e.value()} * page_size : 0;
-  if (cls == tiny_blocks) {
-    const block_index b = offset / tiny_block_bytes;
-    // Acquire: the bytes of a freed neighbour may be this object's now; its owner is done with
-    // them.
-    const unsigned mask = atomic::load<order::acquire>(mask_word(h, b)) >> mask_shift(b) & 0xffff;
-    const unsigned from = mask >> (offset % tiny_block_bytes);  // bit 0: the object itself
-    if ((from & 1) == 0) return 0;
-    const unsigned next = from >> 1;
-    return next == 0 ? tiny_block_bytes - offset % tiny_block_bytes
-                     : static_cast<unsigned>(__ffs(static_cast<int>(next)));
-  }
+  if (cls == tiny_blocks) return tiny_bytes(h, offset);
   if (cls == no_class || cls >= span_classes) return 0;
   const slot_place at = place_of(page, e, static_cast<std::uint32_t>(offset & (page_size - 1)));
   if (at.at == 0 || (atomic::load<order::relaxed>(h.word + at.at) & at.bit) != 0) return 0;
