@@ -62,9 +62,10 @@ WARPHEAP_SLOW_PATH void* malloc_pages_aligned(const heap_view& h, std::uint64_t 
 }
 
 /// Makes the large object with head p and entry e one of n pages where it lies; false when the
-/// pages behind it are not free. Nothing else may use the object meanwhile.
+/// pages behind it are not free. Nothing else may use the object meanwhile. `rest`: the pages that
+/// the object has no more, for the caller to release.
 WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entry e,
-                                     std::uint32_t n) {
+                                     std::uint32_t n, page_run& rest) {
   const std::uint32_t old = e.value();
   if (n > old) {
     if (h.pages - p < n || !claim_run(h, p + old, n - old)) return false;
@@ -78,7 +79,7 @@ WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entr
     return false;
   }
   count(h.state->large_pages, std::uint64_t{n} - old);
-  if (n < old) release_pages(h, {p + n, old - n});
+  if (n < old) rest = {p + n, old - n};
   return true;
 }
 
