@@ -88,7 +88,7 @@ __device__ __forceinline__ std::uint32_t last_bit(block_index b) {
 
 /// Says that byte 15 of a block is an object, after the bits of all its other objects were set.
 /// Release: who sees it sees those.
-__device__ inline void set_last(const heap_view& h, block_index b) {
+WARPHEAP_OUTLINED void set_last(const heap_view& h, block_index b) {
   atomic::fetch_or<order::release>(last_word(h, b), last_bit(b));
 }
 
@@ -109,7 +109,7 @@ WARPHEAP_SLOW_PATH void set_mask(const heap_view& h, block_index b, unsigned bit
 }
 
 /// Lets go of a block that was just taken out of a tiny word.
-__device__ inline void close_block(const heap_view& h, tiny_word r) {
+WARPHEAP_OUTLINED void close_block(const heap_view& h, tiny_word r) {
   clear_mask(h, r.block(), open_bit);
 }
 
@@ -121,7 +121,7 @@ struct tiny_append {
 };
 
 /// Sets the bits of objects that an append has just taken, and lets others use the word again.
-__device__ inline void publish_append(const heap_view& h, std::uint64_t* word, block_index b,
+WARPHEAP_OUTLINED void publish_append(const heap_view& h, std::uint64_t* word, block_index b,
                                       unsigned started, unsigned next) {
   // Relaxed: who frees one of the objects has its pointer from the caller.
   atomic::fetch_or<order::relaxed>(mask_word(h, b), std::uint32_t{started} << mask_shift(b));
@@ -195,6 +195,7 @@ WARPHEAP_OUTLINED void* malloc_in_blocks(const heap_view& h, lane_mask group, un
   block = reinterpret_cast<std::byte*>(
       __shfl_sync(group, reinterpret_cast<unsigned long long>(block),
                   static_cast<int>(lane_of_rank(claimers, rank / per_block))));
+  order_lanes(group);
   return block == nullptr ? nullptr : block + in_block * size;
 }
 
@@ -207,6 +208,7 @@ WARPHEAP_SLOW_PATH void* malloc_tiny(const heap_view& h, lane_mask group, unsign
   a.n = __shfl_sync(group, a.n, static_cast<int>(leader));
   a.offset = __shfl_sync(group, a.offset, static_cast<int>(leader));
   a.block = __shfl_sync(group, static_cast<unsigned long long>(a.block), static_cast<int>(leader));
+  order_lanes(group);
   const unsigned rank = rank_in(group);
   if (rank < a.n) return h.base + a.block * tiny_block_bytes + a.offset + rank * size;
   return malloc_in_blocks(h, drop_lanes(group, a.n), size);
