@@ -24,7 +24,7 @@ void heap::impl::synchronize() {
       all = start_device_frees();
       operations->synchronize();
     } while (!all);
-    wrong = collect_host_frees();
+    wrong = collect_host_frees(/*at_rest=*/true);
   }
   report(wrong);
   surface_errors();

@@ -114,10 +114,19 @@ WARPHEAP_SLOW_PATH bool free_host_object(const heap_view& h, std::uint64_t offse
     return false;
   }
   summary(h.has_free_of(no_class), h.pages).set(page);
+  // The mark first and then the look at the flag, as the host clears the flag first and then looks
+  // for marks. Without both fences each could miss what the other does.
+  atomic::fence();
   std::uint32_t* pending = &h.queue->host_frees_pending;
   if (atomic::load<order::relaxed, scope::system>(pending) == 0)
-    atomic::store<order::release, scope::system>(pending, 1u);
+    atomic::store<order::relaxed, scope::system>(pending, 1u);
   return true;
+}
+
+/// The host's part, before it looks for pages with marks: from here on a free sets the flag again.
+WARPHEAP_HD inline void begin_collecting(const heap_view& h) {
+  atomic::store<order::relaxed, scope::system>(&h.queue->host_frees_pending, 0u);
+  atomic::fence();
 }
 
 }  // namespace core
