@@ -184,6 +184,27 @@ TEST(Explore, AMarkThatComesLateDoesNotTakeTinyObjects) {
   });
 }
 
+TEST(Explore, FreesOfHostObjectsAreCollectedAPassAtATime) {
+  small_heap h(1);
+  const heap_view& v = h.view();
+  constexpr unsigned pages = 65, per_page = page_size / 8;  // more than a pass takes
+  alone([&] {
+    for (unsigned p = 1; p <= pages; ++p)
+      for (unsigned i = 0; i < per_page; ++i)
+        core::free_host_object(v, std::uint64_t{v.pages - p} * page_size + i * 8);
+  });
+  const auto operations = make_simt_operations(v);
+  const auto is_lent = [&](page_index page) { return h.host().is_device_page(page); };
+  const std::vector<void*> first = operations->take_host_frees(is_lent, false);
+  EXPECT_GT(first.size(), 0u);
+  EXPECT_LT(first.size(), pages * per_page);
+  EXPECT_EQ(v.queue->host_frees_pending, 1u);
+  const std::vector<void*> rest = operations->take_host_frees(is_lent, true);
+  EXPECT_EQ(first.size() + rest.size(), pages * per_page);
+  EXPECT_EQ(v.queue->host_frees_pending, 0u);
+  h.check_at_rest();
+}
+
 TEST(Bounded, AStaleMarkAndAnotherFreeDoNotTakeATinyBlock) {
   explore_all(simt::bounded_by::preemptions, 2, [](const simt::explore_options& o) {
     small_heap h(1);

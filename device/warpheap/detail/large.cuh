@@ -104,6 +104,9 @@ WARPHEAP_SLOW_PATH bool free_large(const heap_view& h, page_index p, page_entry 
 /// becomes a bit, one for each byte address, in the mask words that the page does not use as it is
 /// not a device span; list 0 says which pages have such bits. No queue, so no free is ever refused
 /// or waits, and a second one is seen at once as long as the first has not been collected: false.
+/// What is not told apart: a free of a dead object that finds the page the host's and sets its bit
+/// when the page is one of tiny objects already. A block of these is then not used again, and the
+/// next free of the same address passes for one of an object.
 WARPHEAP_SLOW_PATH bool free_host_object(const heap_view& h, std::uint64_t offset) {
   const auto page = static_cast<page_index>(offset >> page_shift);
   const std::uint32_t bit = 1u << (offset & 31);
