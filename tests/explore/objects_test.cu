@@ -163,12 +163,14 @@ TEST(Explore, AMarkThatComesLateDoesNotTakeTinyObjects) {
     bool looked = false;
     std::vector<void*> taken;
     void* object = nullptr;
-    const simt::actor collector = {[&] {
-      if (std::exchange(looked, true)) return false;
-      taken = operations->take_host_frees(
-          [&](page_index page) { return h.host().is_device_page(page); }, false);
-      return true;
-    }};
+    const simt::actor collector = {
+        [&] {
+          if (std::exchange(looked, true)) return false;
+          taken = operations->take_host_frees(
+              [&](page_index page) { return h.host().is_device_page(page); }, false);
+          return true;
+        },
+        true};
     run_schedule(o,
                  {{{1, 1, 0},
                    [&] {
