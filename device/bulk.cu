@@ -8,6 +8,7 @@
 #include <array>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -175,13 +176,12 @@ struct count_page {
   }
 };
 
-/// The masks of open blocks hold bits of offsets that nobody has: not objects.
+/// The mask of an open block has a bit that is no object's.
 struct discount_open_block {
   heap_view h;
   device_counts* counts;
   __device__ void operator()(std::uint32_t slot) const {
-    const core::tiny_word r{h.tiny[slot]};
-    if (r.block() != 0) add(counts->tiny_objects, 0 - (16 - std::uint64_t(__popc(r.started()))));
+    if (core::tiny_word{h.tiny[slot]}.block() != 0) add(counts->tiny_objects, 0 - std::uint64_t{1});
   }
 };
 
@@ -244,60 +244,80 @@ void clear(T* array, std::size_t n) {
   }
 }
 
-/// Where collected pointers of host objects go.
+/// What a search has found.
 struct collected {
   std::uint64_t count;
   std::uint64_t left_behind;  ///< pages that did not fit
 };
 inline constexpr std::uint32_t collect_capacity = 1u << 16;
 
-/// One word of list 0: the host's pages with objects that kernels freed.
+/// One word of list 0: the pages with objects that kernels freed and that were not the device's.
+struct find_marked_pages {
+  heap_view h;
+  collected* total;
+  page_index* out;
+
+  __device__ void operator()(std::uint32_t w) const {
+    const core::summary list(h.has_free_of(no_class), h.pages);
+    for (std::uint64_t rest = list.word(w); rest != 0; rest &= rest - 1) {
+      const std::uint64_t at = atomic::fetch_add<order::relaxed>(&total->count, std::uint64_t{1});
+      if (at < collect_capacity)
+        out[at] = w * 64 + static_cast<unsigned>(bits::countr_zero(rest));
+      else
+        add(total->left_behind, 1);
+    }
+  }
+};
+
+/// Collects the marks of one of these pages.
 struct collect_host_frees {
   heap_view h;
   collected* total;
+  const page_index* pages;
   void** out;
 
-  __device__ void operator()(std::uint32_t w) const {
-    const summary_list list(h.has_free_of(no_class), h.pages);
-    for (std::uint64_t rest = list.word(w); rest != 0; rest &= rest - 1) {
-      const page_index p = w * 64 + static_cast<unsigned>(bits::countr_zero(rest));
-      // The mark goes first: a free that comes later sets it again.
-      list.clear(p);
-      const unsigned cls = page_entry{atomic::load<order::relaxed>(h.entry + p)}.cls();
-      // Marks of a page that is the device's by now came from frees of dead objects. In a span of
-      // tiny blocks they are among those of live objects, and found when their block is used next.
-      if (cls == tiny_blocks) continue;
-      if (!collect(p, cls == no_class)) list.set(p);
-    }
+  __device__ void operator()(std::uint32_t i) const {
+    // The mark goes first: a free that comes later sets it again.
+    const core::summary list(h.has_free_of(no_class), h.pages);
+    list.clear(pages[i]);
+    if (!collect(pages[i])) list.set(pages[i]);
   }
 
  private:
-  using summary_list = core::summary;
-
   /// False when there was no room for all.
-  __device__ bool collect(page_index p, bool live) const {
+  __device__ bool collect(page_index p) const {
     for (unsigned i = 0; i < page_size / 32; ++i) {
       std::uint32_t* word = h.tiny_mask + std::size_t{p} * (page_size / 32) + i;
       if (atomic::load<order::relaxed>(word) == 0) continue;
       // Acquire: the kernels' last writes to the objects.
       std::uint32_t freed = atomic::exchange<order::acq_rel>(word, 0u);
       for (; freed != 0; freed &= freed - 1) {
-        std::byte* address = h.base + std::uint64_t{p} * page_size + i * 32
-                             + static_cast<unsigned>(__ffs(static_cast<int>(freed)) - 1);
-        if (!live) {
-          core::report(h, error_kind::late_double_free, reinterpret_cast<std::uint64_t>(address));
-          continue;
-        }
         const std::uint64_t at = atomic::fetch_add<order::relaxed>(&total->count, std::uint64_t{1});
         if (at >= collect_capacity) {
           atomic::fetch_or<order::release>(word, freed);
           add(total->left_behind, 1);
           return false;
         }
-        out[at] = address;
+        out[at] = h.base + std::uint64_t{p} * page_size + i * 32
+                  + static_cast<unsigned>(__ffs(static_cast<int>(freed)) - 1);
       }
     }
     return true;
+  }
+};
+
+/// The same of a page that is the device's by now, at rest: its marks came from frees of dead
+/// objects. In a span of tiny blocks they are among those of live objects, and found when their
+/// block is used next.
+struct report_stale_marks {
+  heap_view h;
+  const page_index* pages;
+
+  __device__ void operator()(std::uint32_t i) const {
+    if (page_entry{h.entry[pages[i]]}.cls() == tiny_blocks)
+      core::has_free_of(h, no_class).clear(pages[i]);
+    else
+      core::drop_stale_marks(h, pages[i]);
   }
 };
 
@@ -326,7 +346,9 @@ struct repair {
 class bulk_operations final : public device_operations {
  public:
   explicit bulk_operations(const heap_view& view)
-      : h_(view), host_frees_(make_shared_array<void*>(collect_capacity)) {
+      : h_(view),
+        marked_(make_shared_array<page_index>(collect_capacity)),
+        host_frees_(make_shared_array<void*>(collect_capacity)) {
     for (batch& b : batches_) {
       b.pointers = make_shared_array<void*>(batch_capacity);
       b.done = make_shared_array<std::uint32_t>(1);
@@ -367,20 +389,33 @@ class bulk_operations final : public device_operations {
     return true;
   }
 
-  std::vector<void*> take_host_frees() override {
+  std::vector<void*> take_host_frees(const std::function<bool(page_index)>& is_lent,
+                                     bool at_rest) override {
     const device_scope here(device_);
     std::vector<void*> pointers;
-    collected found{};
+    bool more = false;
     do {
-      collected_.zero();
-      // The flag goes first: a free that comes during the search sets it again.
-      atomic::store<order::relaxed, scope::system>(&h_.queue->host_frees_pending, 0u);
-      for_each_index(0, static_cast<std::uint32_t>(level_words(h_.pages, 0)),
-                     collect_host_frees{h_, collected_.get(), host_frees_.get()});
-      found = read(collected_);
-      const auto n = std::min<std::uint64_t>(found.count, collect_capacity);
-      pointers.insert(pointers.end(), host_frees_.get(), host_frees_.get() + n);
-    } while (found.left_behind != 0);
+      core::begin_collecting(h_);
+      collected found = search(static_cast<std::uint32_t>(level_words(h_.pages, 0)),
+                               find_marked_pages{h_, collected_.get(), marked_.get()});
+      more = found.left_behind != 0;
+      // The entries do not tell whose a page is: one that was lent a moment ago, in a reply that no
+      // kernel has read, says that it is nobody's, and may be full of live objects at the next
+      // look.
+      page_index* const end =
+          marked_.get() + std::min<std::uint64_t>(found.count, collect_capacity);
+      page_index* const lent =
+          std::partition(marked_.get(), end, [&](page_index p) { return !is_lent(p); });
+      found = search(static_cast<std::uint32_t>(lent - marked_.get()),
+                     collect_host_frees{h_, collected_.get(), marked_.get(), host_frees_.get()});
+      more = more || found.left_behind != 0;
+      pointers.insert(pointers.end(), host_frees_.get(),
+                      host_frees_.get() + std::min<std::uint64_t>(found.count, collect_capacity));
+      if (at_rest)
+        for_each_index(0, static_cast<std::uint32_t>(end - lent), report_stale_marks{h_, lent});
+    } while (more && at_rest);
+    // The rest is for the next call: who serves kernels has other things to do.
+    if (more) atomic::store<order::relaxed, scope::system>(&h_.queue->host_frees_pending, 1u);
     thrust::sort(thrust::host, pointers.begin(), pointers.end());
     return pointers;
   }
@@ -434,6 +469,7 @@ class bulk_operations final : public device_operations {
     clear(h_.rec, high);
     clear(h_.entry, high);
     clear(h_.tiny_mask, high * (page_size / 32));
+    clear(h_.tiny_last, high * (tiny_blocks_per_page / 32));
     clear(h_.has_free, std::size_t{span_classes} * h_.summary_stride);
     clear(h_.stock, summary_words(h_.pages));
     clear(h_.tiny, h_.warp_slots);
@@ -482,6 +518,13 @@ class bulk_operations final : public device_operations {
     return static_cast<std::uint32_t>(high);
   }
 
+  template <class F>
+  collected search(std::uint32_t n, F f) {
+    collected_.zero();
+    for_each_index(0, n, f);
+    return read(collected_);
+  }
+
   /// Pointers that a kernel frees, and a word that the stream's next kernel sets when it has.
   struct batch {
     shared_array<void*> pointers;
@@ -513,6 +556,7 @@ class bulk_operations final : public device_operations {
   heap_view h_;
   device_record<device_counts> counts_;
   device_record<collected> collected_;
+  shared_array<page_index> marked_;
   shared_array<void*> host_frees_;
   std::array<batch, 8> batches_;
   stream frees_;

@@ -64,6 +64,7 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   const std::size_t word = l.add<std::uint64_t>(pages * words_per_page);
   const std::size_t rec = l.add<std::uint64_t>(pages);
   const std::size_t mask = l.add<std::uint32_t>(pages * (tiny_blocks_per_page / 2));
+  const std::size_t last = l.add<std::uint32_t>(pages * (tiny_blocks_per_page / 32));
   const std::size_t has_free =
       l.add<std::uint64_t>(std::size_t{span_classes} * view_.summary_stride);
   const std::size_t stock = l.add<std::uint64_t>(view_.summary_stride);
@@ -84,6 +85,7 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   view_.word = reinterpret_cast<std::uint64_t*>(arrays_ + word);
   view_.rec = reinterpret_cast<std::uint64_t*>(arrays_ + rec);
   view_.tiny_mask = reinterpret_cast<std::uint32_t*>(arrays_ + mask);
+  view_.tiny_last = reinterpret_cast<std::uint32_t*>(arrays_ + last);
   view_.has_free = reinterpret_cast<std::uint64_t*>(arrays_ + has_free);
   view_.stock = reinterpret_cast<std::uint64_t*>(arrays_ + stock);
   view_.hint = reinterpret_cast<std::uint32_t*>(arrays_ + hint);

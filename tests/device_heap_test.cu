@@ -340,6 +340,89 @@ TEST_F(DeviceHeap, WrongFreesAreCountedReportedAndHarmless) {
   expect_empty(h);
 }
 
+/// Frees of everything in the blocks of tiny objects that is no object; `wrong` counts them.
+/// `broken` goes up when an object is taken for none, or none for one.
+__global__ void bad_tiny_frees(device_heap heap, unsigned size, unsigned n, bool close,
+                               std::uint64_t* wrong, std::uint32_t* broken) {
+  char* object[16];
+  for (unsigned i = 0; i < n; ++i) object[i] = static_cast<char*>(heap.malloc(size));
+  char* other = nullptr;
+  if (close) other = static_cast<char*>(heap.malloc(16 - size));
+  const auto is_object = [&](const char* p) {
+    for (unsigned i = 0; i < n; ++i)
+      if (object[i] == p) return true;
+    return other == p;
+  };
+  char* const block = object[0] - reinterpret_cast<std::uintptr_t>(object[0]) % 16;
+  const auto free_all_others = [&] {
+    for (char* p = block; p < block + 16; ++p) {
+      if ((heap.usable_size(p) != 0) != is_object(p)) ++*broken;
+      if (is_object(p)) continue;
+      heap.free(p);
+      if (heap.realloc(p, 4) != nullptr) ++*broken;
+      *wrong += 2;
+    }
+  };
+  free_all_others();
+  for (unsigned i = 0; i < n; ++i) {
+    // In another order than they were made.
+    const unsigned k = (i * 7 + 3) % n;
+    char* gone = object[k];
+    object[k] = nullptr;
+    if (gone - block >= 16 || gone < block) {
+      heap.free(gone);
+      continue;
+    }
+    // The last one of a block lets it go, and what is said of it then is another's business.
+    bool more = other != nullptr && other >= block && other < block + 16;
+    for (unsigned j = 0; j < n; ++j) more |= object[j] >= block && object[j] < block + 16;
+    heap.free(gone);
+    if (more) free_all_others();
+  }
+  heap.free(other);
+}
+
+TEST_F(DeviceHeap, WrongFreesOfTinyObjectsAreToldInOpenAndClosedBlocks) {
+  for (unsigned size = 1; size < 16; ++size)
+    for (unsigned n : {1u, 2u, 3u, 5u, 11u})
+      for (const bool close : {false, true}) {
+        heap h(quiet_options(16_MiB));
+        shared_array<std::uint64_t> wrong(1);
+        shared_array<std::uint32_t> broken(1);
+        launch(1, 1, bad_tiny_frees, device_heap(h.device()), size, n, close, wrong.data(),
+               broken.data());
+        synchronize();
+        const heap_stats s = h.stats();
+        EXPECT_EQ(broken[0], 0u) << size << " bytes, " << n << " objects";
+        EXPECT_EQ(errors(s, error_kind::double_free) + errors(s, error_kind::not_allocated),
+                  wrong[0])
+            << size << " bytes, " << n << " objects";
+        expect_empty(h);
+      }
+}
+
+/// The block must not be freed while it has an object, nor one place be given to two.
+__global__ void free_what_was_never_handed_out(device_heap heap, void** out) {
+  char* first = static_cast<char*>(heap.malloc(8));
+  heap.free(first + 8);
+  out[0] = heap.malloc(8);
+  heap.free(first);
+  out[1] = heap.malloc(8);
+  out[2] = heap.malloc(8);
+}
+
+TEST_F(DeviceHeap, AFreeBehindTheLastTinyObjectDoesNotGiveAPlaceToTwo) {
+  heap h(quiet_options(16_MiB));
+  shared_array<void*> out(3);
+  launch(1, 1, free_what_was_never_handed_out, device_heap(h.device()), out.data());
+  synchronize();
+  EXPECT_EQ(errors(h.stats(), error_kind::double_free), 1u);
+  EXPECT_EQ((std::set<void*>(out.begin(), out.end()).size()), 3u);
+  launch(1, 32, free_all, device_heap(h.device()), out.data(), 3u);
+  synchronize();
+  expect_empty(h);
+}
+
 __global__ void free_one_pointer_in_all_lanes(device_heap heap, void* p) { heap.free(p); }
 
 TEST_F(DeviceHeap, OneObjectFreedByAWholeWarp) {

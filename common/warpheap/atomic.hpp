@@ -108,6 +108,16 @@ WARPHEAP_ATOMIC_FN bool compare_exchange(T* p, T& expected, T desired) {
                                                  detail::to_builtin(O), __ATOMIC_RELAXED));
 }
 
+/// A sequentially consistent fence for the whole system: of two threads that each write a word,
+/// pass a fence and read the other's word, one at least sees the other's write.
+WARPHEAP_ATOMIC_FN void fence() {
+#if defined(__CUDACC__) && !defined(__CUDA_ARCH__)
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#else
+  __threadfence_system();
+#endif
+}
+
 #undef WARPHEAP_ATOMIC_OP
 #undef WARPHEAP_ATOMIC_FN
 #undef WARPHEAP_RAW

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -108,8 +109,11 @@ class device_operations {
   /// word combine; false when no buffer was left for the rest.
   virtual bool free_batch(std::vector<void*>& pointers) = 0;
   /// Takes the pointers of host objects that kernels have freed so far. On the executor it may be
-  /// called while kernels run.
-  virtual std::vector<void*> take_host_frees() = 0;
+  /// called while kernels run, with `at_rest` false, on the thread that lends pages to the device;
+  /// it then takes some, and leaves the flag set when there are more. `is_lent`: whether the host
+  /// has lent a page to the device.
+  virtual std::vector<void*> take_host_frees(const std::function<bool(page_index)>& is_lent,
+                                             bool at_rest) = 0;
   virtual device_counts recount() = 0;
   /// Closes the open tiny blocks and gives the pages of empty spans to the stock.
   virtual void retire_empty_spans() = 0;

@@ -81,6 +81,7 @@ struct heap_view {
   std::uint64_t* word = nullptr;       ///< [pages][16] free bits; 1 = free
   std::uint64_t* rec = nullptr;        ///< [pages] span_record
   std::uint32_t* tiny_mask = nullptr;  ///< [pages][256] a 16-bit mask for each 16-byte block
+  std::uint32_t* tiny_last = nullptr;  ///< [pages][16] a bit for each block: byte 15 is an object
   std::uint64_t* has_free = nullptr;   ///< [span_classes] summaries: span may have free slots.
                                        ///< Class 0: host pages with objects that kernels freed
   std::uint64_t* stock = nullptr;      ///< summary: free pages that the device owns

@@ -36,7 +36,7 @@ void heap::impl::synchronize() {
       operations->synchronize();
     } while (!all);
     advise_arenas();
-    wrong = collect_host_frees();
+    wrong = collect_host_frees(/*at_rest=*/true);
   }
   report(wrong);
   surface_errors();

@@ -72,9 +72,10 @@ bool heap::impl::start_device_frees() {
 
 /// Frees the host's objects that kernels have freed. Returns what was wrong, to be reported
 /// without the lock. device_mutex is held.
-heap::impl::wrong_frees heap::impl::collect_host_frees() {
+heap::impl::wrong_frees heap::impl::collect_host_frees(bool at_rest) {
   wrong_frees wrong;
-  for (void* p : operations->take_host_frees()) {
+  const auto is_lent = [this](page_index p) { return objects.is_device_page(p); };
+  for (void* p : operations->take_host_frees(is_lent, at_rest)) {
     // A page that has become the device's meanwhile held no live object when the kernel freed.
     const free_status status = free_host_object(p);
     if (status == free_status::ok)

@@ -54,7 +54,7 @@ struct heap::impl {
   }
   void free_device_object(void* p);
   bool start_device_frees();
-  wrong_frees collect_host_frees();
+  wrong_frees collect_host_frees(bool at_rest);
   void report(const wrong_frees& wrong);
 
   // bulk.cpp

@@ -53,7 +53,7 @@ heap::impl::impl(heap_options o)
       // Never waits for a bulk operation: whoever holds the lock collects by himself.
       wrong_frees wrong;
       if (const std::unique_lock lock(device_mutex, std::try_to_lock); lock)
-        wrong = collect_host_frees();
+        wrong = collect_host_frees(/*at_rest=*/false);
       report(wrong);
     };
   const auto longest_sleep = std::min<std::chrono::microseconds>(

@@ -2,6 +2,7 @@
 // one by one, whatever the schedule was, and counts and ring agree.
 #define WARPHEAP_SLOTS_PER_WORD 2
 
+#include <map>
 #include <numeric>
 #include <set>
 #include <warpheap/detail/observe.cuh>
@@ -59,6 +60,19 @@ class event_ring {
     }
     return live;
   }
+  /// Throws when two objects lie in the same bytes, in the order of the events.
+  void require_disjoint() const {
+    std::map<std::uint64_t, std::uint64_t> live;
+    for (std::uint64_t i = 0; i < o_.events_so_far.value; ++i) {
+      const device_event& e = ring_.at(i);
+      if (e.op == device_op::free) live.erase(e.address);
+      if (e.op != device_op::malloc && e.op != device_op::resize) continue;
+      for (const auto& [at, bytes] : live)
+        if (at != e.address && at < e.address + e.bytes && e.address < at + bytes)
+          throw std::runtime_error("the events tell of two objects in the same bytes");
+      live[e.address] = e.bytes;
+    }
+  }
   std::uint64_t made() const { return sum(o_.mallocs); }
   std::uint64_t freed() const { return sum(o_.frees); }
   std::uint64_t timed(latency_kind kind) const {
@@ -103,6 +117,21 @@ TEST(Explore, ObservedEventsCouldHaveComeOneByOne) {
       h.close_tiny_blocks();
       h.check_at_rest();
     }
+  });
+}
+
+__global__ void shrink(heap_view heap, void* p, std::size_t size) { calls::realloc(heap, p, size); }
+__global__ void observed_take(heap_view heap, std::size_t size) { calls::malloc(heap, size); }
+
+TEST(Bounded, EventsOfALargeObjectThatShrinksComeBeforeTheNextInItsPages) {
+  explore_all(simt::bounded_by::preemptions, 1, [](const simt::explore_options& o) {
+    small_heap h(12);
+    const event_ring ring(h, 64);
+    void* p = nullptr;
+    alone([&] { p = calls::malloc(h.view(), 12 * page_size); });
+    run_schedule(o, {simt::explored(1, 1, shrink, h.view(), p, 6 * page_size),
+                     simt::explored(1, 1, observed_take, h.view(), 6 * page_size)});
+    ring.require_disjoint();
   });
 }
 

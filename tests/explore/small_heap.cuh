@@ -110,6 +110,7 @@ class heap_parts {
     clear(h.word, used * words_per_page);
     clear(h.rec, used);
     clear(h.tiny_mask, used * (tiny_blocks_per_page / 2));
+    clear(h.tiny_last, used * (tiny_blocks_per_page / 32));
     clear(h.has_free, std::size_t{span_classes} * h.summary_stride);
     clear(h.stock, h.summary_stride);
     clear(h.hint, std::size_t{h.warp_slots} * span_classes);
@@ -255,6 +256,9 @@ inline void small_heap::check_page(page_index p,
   for (unsigned i = 0; i < tiny_blocks_per_page / 2; ++i)
     if (h.tiny_mask[std::size_t{p} * (tiny_blocks_per_page / 2) + i] != 0)
       fail("the mask of a free tiny block is not zero", p);
+  for (unsigned i = 0; i < tiny_blocks_per_page / 32; ++i)
+    if (h.tiny_last[std::size_t{p} * (tiny_blocks_per_page / 32) + i] != 0)
+      fail("byte 15 of a free tiny block is an object", p);
   if (r.is_live())
     for (unsigned i = 1; i < span_pages(r.cls()); ++i)
       if (page_entry{h.entry[p + i]}.bits != page_entry::make(r.cls(), i).bits)

@@ -171,6 +171,35 @@ TEST(Relacy, ListsOfPagesOnAllLevels) {
   }
 }
 
+TEST(Relacy, FreesOfHostObjectsAreCollectedOrTheFlagIsSet) {
+  weak_heap h({.pages = 1}, {no_class});
+  const heap_view& v = h.view();
+  std::uint32_t* pending = &v.queue->host_frees_pending;
+  the_memory.hear(pending, sizeof *pending);
+  const page_index p = 2;  // nobody's
+  const core::summary list = core::has_free_of(v, no_class);
+  std::uint32_t* const words = v.tiny_mask + std::size_t{p} * (page_size / 32);
+  const auto freeing = [&](unsigned word) {
+    return [&, word] { core::free_host_object(v, std::uint64_t{p} * page_size + word * 32); };
+  };
+  const auto collect = [&] {
+    for (unsigned round = 0; round < 2; ++round) {
+      if (atomic::load<order::relaxed, scope::system>(pending) == 0) yield();
+      core::begin_collecting(v);
+      if ((list.word(0) >> p & 1) == 0) continue;
+      list.clear(p);
+      for (unsigned word = 0; word < 2; ++word)
+        if (atomic::load<order::relaxed>(words + word) != 0)
+          atomic::exchange<order::acq_rel>(words + word, 0u);
+    }
+  };
+  explore(40'000, {h, {freeing(0), freeing(1), collect}, [&] {
+                     for (unsigned word = 0; word < 2; ++word)
+                       if (the_memory.latest(words[word]) != 0 && the_memory.latest(*pending) == 0)
+                         fail("a free that nobody looks for");
+                   }});
+}
+
 TEST(Relacy, TinyObjectsOfThreadsThatShareABlock) {
   weak_heap h({.pages = 1, .stride = 1}, {tiny_blocks});
   explore(40'000, {h, {churn(h, 8, 2, 1), churn(h, 5, 1, 2), churn(h, 8, 1, 2)}, [&] {

@@ -110,6 +110,7 @@ class weak_heap {
                                  pages * words_per_page * sizeof(std::uint64_t),
                                  pages * sizeof(std::uint64_t),
                                  pages * (tiny_blocks_per_page / 2) * sizeof(std::uint32_t),
+                                 pages * (tiny_blocks_per_page / 32) * sizeof(std::uint32_t),
                                  span_classes * stride * sizeof(std::uint64_t),
                                  stride * sizeof(std::uint64_t),
                                  shape.warp_slots * span_classes * sizeof(std::uint32_t),
@@ -131,6 +132,7 @@ class weak_heap {
     view_.word = carve<std::uint64_t>(pages * words_per_page, "word");
     view_.rec = carve<std::uint64_t>(pages, "rec");
     view_.tiny_mask = carve<std::uint32_t>(pages * (tiny_blocks_per_page / 2), "tiny_mask");
+    view_.tiny_last = carve<std::uint32_t>(pages * (tiny_blocks_per_page / 32), "tiny_last");
     view_.has_free = carve<std::uint64_t>(span_classes * stride, "has_free");
     view_.stock = carve<std::uint64_t>(stride, "stock");
     view_.hint = carve<std::uint32_t>(shape.warp_slots * span_classes, "hint");
@@ -255,6 +257,8 @@ class weak_heap {
       for (unsigned i = 0; i < 4; ++i)
         if (latest(h.tiny_mask[std::size_t{p} * (tiny_blocks_per_page / 2) + i]) != 0)
           fail("the mask of a free tiny block is not zero");
+      if (latest(h.tiny_last[std::size_t{p} * (tiny_blocks_per_page / 32)]) != 0)
+        fail("byte 15 of a free tiny block is an object");
       if (r.is_live())
         for (unsigned i = 1; i < span_pages(r.cls()); ++i)
           if (latest(h.entry[p + i]) != page_entry::make(r.cls(), i).bits)

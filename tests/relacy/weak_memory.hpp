@@ -62,6 +62,11 @@ class memory {
     for (std::size_t i = 0; i < bytes / 4; ++i) quiet_[index_of(first) + i] = true;
   }
 
+  /// Words of a silent array that are modelled all the same.
+  void hear(const void* first, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes / 4; ++i) quiet_[index_of(first) + i] = false;
+  }
+
   /// Words that the protocol hands from thread to thread: all uses of one, a write among them, have
   /// to be ordered. They may be atomic, but nobody relies on it, and relacy looks at them as at
   /// plain ones.
@@ -161,6 +166,12 @@ class memory {
       c.threadx_->atomic_load_relaxed_rmw(&h.data);
     log(c, at, p, old, h.value(), order, false);
     return std::exchange(expected, old) == old;
+  }
+
+  void fence() {
+    if (!running_) return;
+    rl::ctx().sched();
+    rl::ctx().atomic_thread_fence_seq_cst();
   }
 
   /// The last value of a word in modification order.

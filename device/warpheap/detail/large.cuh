@@ -62,9 +62,10 @@ WARPHEAP_SLOW_PATH void* malloc_pages_aligned(const heap_view& h, std::uint64_t 
 }
 
 /// Makes the large object with head p and entry e one of n pages where it lies; false when the
-/// pages behind it are not free. Nothing else may use the object meanwhile.
+/// pages behind it are not free. Nothing else may use the object meanwhile. `rest`: the pages that
+/// the object has no more, for the caller to release.
 WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entry e,
-                                     std::uint32_t n) {
+                                     std::uint32_t n, page_run& rest) {
   const std::uint32_t old = e.value();
   if (n > old) {
     if (h.pages - p < n || !claim_run(h, p + old, n - old)) return false;
@@ -78,7 +79,7 @@ WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entr
     return false;
   }
   count(h.state->large_pages, std::uint64_t{n} - old);
-  if (n < old) release_pages(h, {p + n, old - n});
+  if (n < old) rest = {p + n, old - n};
   return true;
 }
 
@@ -103,6 +104,9 @@ WARPHEAP_SLOW_PATH bool free_large(const heap_view& h, page_index p, page_entry 
 /// becomes a bit, one for each byte address, in the mask words that the page does not use as it is
 /// not a device span; list 0 says which pages have such bits. No queue, so no free is ever refused
 /// or waits, and a second one is seen at once as long as the first has not been collected: false.
+/// What is not told apart: a free of a dead object that finds the page the host's and sets its bit
+/// when the page is one of tiny objects already. A block of these is then not used again, and the
+/// next free of the same address passes for one of an object.
 WARPHEAP_SLOW_PATH bool free_host_object(const heap_view& h, std::uint64_t offset) {
   const auto page = static_cast<page_index>(offset >> page_shift);
   const std::uint32_t bit = 1u << (offset & 31);
@@ -113,10 +117,19 @@ WARPHEAP_SLOW_PATH bool free_host_object(const heap_view& h, std::uint64_t offse
     return false;
   }
   summary(h.has_free_of(no_class), h.pages).set(page);
+  // The mark first and then the look at the flag, as the host clears the flag first and then looks
+  // for marks. Without both fences each could miss what the other does.
+  atomic::fence();
   std::uint32_t* pending = &h.queue->host_frees_pending;
   if (atomic::load<order::relaxed, scope::system>(pending) == 0)
-    atomic::store<order::release, scope::system>(pending, 1u);
+    atomic::store<order::relaxed, scope::system>(pending, 1u);
   return true;
+}
+
+/// The host's part, before it looks for pages with marks: from here on a free sets the flag again.
+WARPHEAP_HD inline void begin_collecting(const heap_view& h) {
+  atomic::store<order::relaxed, scope::system>(&h.queue->host_frees_pending, 0u);
+  atomic::fence();
 }
 
 }  // namespace core

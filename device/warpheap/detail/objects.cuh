@@ -23,17 +23,7 @@ WARPHEAP_SLOW_PATH std::size_t live_bytes(const heap_view& h, const void* p) {
   const page_entry e{atomic::load<order::relaxed>(h.entry + page)};
   const unsigned cls = e.cls();
   if (cls == large_class) return offset % page_size == 0 ? std::size_t{e.value()} * page_size : 0;
-  if (cls == tiny_blocks) {
-    const block_index b = offset / tiny_block_bytes;
-    // Acquire: the bytes of a freed neighbour may be this object's now; its owner is done with
-    // them.
-    const unsigned mask = atomic::load<order::acquire>(mask_word(h, b)) >> mask_shift(b) & 0xffff;
-    const unsigned from = mask >> (offset % tiny_block_bytes);  // bit 0: the object itself
-    if ((from & 1) == 0) return 0;
-    const unsigned next = from >> 1;
-    return next == 0 ? tiny_block_bytes - offset % tiny_block_bytes
-                     : static_cast<unsigned>(__ffs(static_cast<int>(next)));
-  }
+  if (cls == tiny_blocks) return tiny_bytes(h, offset);
   if (cls == no_class || cls >= span_classes) return 0;
   const slot_place at = place_of(page, e, static_cast<std::uint32_t>(offset & (page_size - 1)));
   if (at.at == 0 || (atomic::load<order::relaxed>(h.word + at.at) & at.mask()) != 0) return 0;
@@ -129,10 +119,10 @@ __device__ __forceinline__ void* calloc(const heap_view& h, lane_mask mask, std:
 }
 
 /// Whether an object of `old` bytes that shall have `size` can stay where it is: as long as it
-/// fills more than half of its slot, and whole pages also by giving pages back or taking those
-/// behind.
-WARPHEAP_SLOW_PATH bool stays(const heap_view& h, const void* p, std::size_t old,
-                              std::size_t size) {
+/// fills more than half of its slot, and whole pages also by giving pages back (`rest`, which the
+/// caller releases) or taking those behind.
+WARPHEAP_SLOW_PATH bool stays(const heap_view& h, const void* p, std::size_t old, std::size_t size,
+                              page_run& rest) {
   const std::uint64_t offset =
       reinterpret_cast<std::uint64_t>(p) - reinterpret_cast<std::uint64_t>(h.base);
   const auto page = static_cast<page_index>(offset >> page_shift);
@@ -140,7 +130,7 @@ WARPHEAP_SLOW_PATH bool stays(const heap_view& h, const void* p, std::size_t old
   if (e.cls() != large_class || size <= max_small_size || size > h.bytes)
     return size <= old && size > old / 2;
   const auto n = static_cast<std::uint32_t>(bits::ceil_div(size, page_size));
-  return n == e.value() || resize_large(h, page, e, n);
+  return n == e.value() || resize_large(h, page, e, n, rest);
 }
 
 /// malloc and free of a realloc that moves its object. `resized` hears of those that stay.
@@ -164,8 +154,11 @@ __device__ __forceinline__ void* realloc_by(const heap_view& h, lane_mask mask, 
   std::size_t old = p != nullptr ? live_bytes(h, p) : 0;
   const bool wrong = p != nullptr && old == 0;
   if (wrong) report(h, error_kind::not_allocated, reinterpret_cast<std::uint64_t>(p));
-  const bool stay = old != 0 && size != 0 && stays(h, p, old, size);
+  page_run rest{};
+  const bool stay = old != 0 && size != 0 && stays(h, p, old, size, rest);
   Moves::resized(h, mask, stay, p, size);
+  // Only now: what others make of these pages is said after the object has left them.
+  if (rest.count != 0) release_pages(h, rest);
   mask = __ballot_sync(mask, !wrong && !stay);
   if (wrong || stay) return wrong ? nullptr : p;
   // Of a tiny object all bytes up to the end of its block: it may have had them.

@@ -20,15 +20,18 @@ struct claim {
 
 WARPHEAP_SLOW_ENTRY(give_back);
 
-/// The claim of one lane of a group, for all of them.
+/// The claim of one lane of a group, for all of them. What the lanes do with their slots comes
+/// after the claim, and after what its acquire saw.
 __device__ __forceinline__ claim broadcast(lane_mask group, claim c, unsigned lane) {
 #ifndef __CUDACC__
   const simt::two_words both = simt::shuffle_two(group, {c.at, c.got}, lane);
   return {static_cast<word_index>(both.first), both.second};
 #else
-  return {__shfl_sync(group, c.at, static_cast<int>(lane)),
-          static_cast<std::uint64_t>(
-              __shfl_sync(group, static_cast<unsigned long long>(c.got), static_cast<int>(lane)))};
+  c = {__shfl_sync(group, c.at, static_cast<int>(lane)),
+       static_cast<std::uint64_t>(
+           __shfl_sync(group, static_cast<unsigned long long>(c.got), static_cast<int>(lane)))};
+  order_lanes(group);
+  return c;
 #endif
 }
 
@@ -185,6 +188,7 @@ __device__ __forceinline__ bool free_small(const heap_view& h, lane_mask group, 
     if (!first) report_same_call_entry(*h.self, place);
   }
   unsigned long long old = 0;
+  order_lanes(group);  // the leader's release is for what all lanes wrote
   if (lane_id() == leader_of(group)) old = free_bits(h, place.at, bits);
   if constexpr (Tell) {
     old = __shfl_sync(group, old, static_cast<int>(leader_of(group)));

@@ -88,8 +88,27 @@ WARPHEAP_OUTLINED void note_growth(const heap_view& h, unsigned cls) {
   }
 }
 
+/// What kernels' frees of dead objects have left in the mask words of page p while it was not the
+/// device's, which are to be the masks of tiny objects. Reported, and gone before an object can be
+/// where they are. Relaxed: the page's publication follows.
+WARPHEAP_SLOW_PATH void drop_stale_marks(const heap_view& h, page_index p) {
+  const summary list = has_free_of(h, no_class);
+  if ((list.word(p / 64) >> (p % 64) & 1) == 0) return;
+  list.clear(p);
+  for (unsigned i = 0; i < page_size / 32; ++i) {
+    std::uint32_t* word = h.tiny_mask + std::size_t{p} * (page_size / 32) + i;
+    if (atomic::load<order::relaxed>(word) == 0) continue;
+    for (std::uint32_t stale = atomic::exchange<order::relaxed>(word, 0u); stale != 0;
+         stale &= stale - 1)
+      report(h, error_kind::late_double_free,
+             reinterpret_cast<std::uint64_t>(h.base) + std::uint64_t{p} * page_size + i * 32
+                 + static_cast<unsigned>(__ffs(static_cast<int>(stale)) - 1));
+  }
+}
+
 /// Makes n = span_pages(cls) pages that the caller owns into a span with every slot free.
 WARPHEAP_SLOW_PATH void publish_span(const heap_view& h, unsigned cls, page_index p) {
+  if (cls == tiny_blocks) drop_stale_marks(h, p);
   const unsigned pages = span_pages(cls), words = span_words(cls);
   for (unsigned i = 0; i < pages; ++i)
     atomic::store<order::relaxed>(h.entry + p + i, page_entry::make(cls, i).bits);

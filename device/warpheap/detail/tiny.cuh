@@ -1,15 +1,19 @@
 // Objects of 1..15 bytes, packed into 16-byte blocks as Go packs them, with explicit free in any
 // order.
 //
-// Each block has a 16-bit mask out of band, all zero while the block is free. While a block is
-// open (named by a warp's `tiny` word), every offset that was not handed out yet keeps its bit set:
-// frees can never bring the mask of an open block to zero. Whoever takes the block out of the tiny
-// word by compare-and-swap knows which offsets were started and clears the others. The one
-// fetch_and that clears the last bit frees the block.
+// Each block has a 16-bit mask out of band: a bit for each offset where a live object starts, all
+// zero while the block is free. The one fetch_and that clears the last bit frees the block, and a
+// free whose bit is not set was none. An open block (named by a warp's `tiny` word) has bit 15 set
+// as well, so that frees never bring its mask to zero; whoever takes the block out of the word
+// clears it. Byte 15 is handed out only when the block is full: bit 15 then stays for the object
+// there, and a bit of the block in `tiny_last` says that it is one.
 //
-// The tiny word holds {block, started offsets, next offset} and is changed only by one
-// compare-and-swap, in global memory: two diverged groups of one warp, or two warps that share a
-// cache slot, may interleave anywhere. An append touches the tiny word alone.
+// The tiny word holds {block, busy, next offset}, in global memory: two diverged groups of one
+// warp, or two warps that share a cache slot, may interleave anywhere. One compare-and-swap takes
+// the bytes and makes the word busy, an operation on the mask sets the bits of the new objects, a
+// store makes the word as it was. A block whose word is busy is neither appended to nor closed:
+// the objects that have no bits yet could not keep it. Nobody waits for that; others open blocks
+// of their own.
 #pragma once
 
 #include <warpheap/detail/small.cuh>
@@ -25,13 +29,18 @@ using block_index = std::uint64_t;
 struct tiny_word {
   std::uint64_t bits = 0;
 
-  __device__ static tiny_word make(block_index block, unsigned started, unsigned next) {
-    return {block << 21 | std::uint64_t{started} << 5 | next};
-  }
-  __device__ block_index block() const { return bits >> 21; }
-  __device__ unsigned started() const { return static_cast<unsigned>(bits >> 5) & 0xffff; }
+  __device__ static tiny_word make(block_index block, unsigned next) { return {block << 6 | next}; }
+  __device__ tiny_word busy() const { return {bits | busy_bit}; }
+  __device__ bool is_busy() const { return (bits & busy_bit) != 0; }
+  __device__ block_index block() const { return bits >> 6; }
   __device__ unsigned next() const { return static_cast<unsigned>(bits) & 31; }
+
+ private:
+  static constexpr std::uint64_t busy_bit = 32;
 };
+
+/// Bit 15 of a mask: the block is open, or its last byte is an object.
+inline constexpr unsigned open_bit = 0x8000;
 
 /// Alignment that Go gives an object of this size; the size is a multiple of it, so objects of one
 /// size lie side by side.
@@ -69,6 +78,20 @@ WARPHEAP_SLOW_PATH unsigned clear_mask(const heap_view& h, block_index b, unsign
   return half;
 }
 
+/// The word with the bit of a block whose byte 15 is an object, and the bit.
+__device__ __forceinline__ std::uint32_t* last_word(const heap_view& h, block_index b) {
+  return h.tiny_last + b / 32;
+}
+__device__ __forceinline__ std::uint32_t last_bit(block_index b) {
+  return std::uint32_t{1} << (b % 32);
+}
+
+/// Says that byte 15 of a block is an object, after the bits of all its other objects were set.
+/// Release: who sees it sees those.
+WARPHEAP_OUTLINED void set_last(const heap_view& h, block_index b) {
+  atomic::fetch_or<order::release>(last_word(h, b), last_bit(b));
+}
+
 /// Sets the mask of a block that the caller has just claimed. Relaxed: the block becomes known to
 /// others only by the tiny word's compare-and-swap or by the pointers handed out.
 WARPHEAP_SLOW_PATH void set_mask(const heap_view& h, block_index b, unsigned bits) {
@@ -85,15 +108,9 @@ WARPHEAP_SLOW_PATH void set_mask(const heap_view& h, block_index b, unsigned bit
   }
 }
 
-/// Drops the never started offsets of a block that was just taken out of a tiny word. One of them
-/// that is gone already was freed by who never had it: a second free of an object that was there
-/// before the block was freed and opened again.
+/// Lets go of a block that was just taken out of a tiny word.
 WARPHEAP_OUTLINED void close_block(const heap_view& h, tiny_word r) {
-  const unsigned bias = 0xffff & ~r.started();
-  for (unsigned gone = bias & ~clear_mask(h, r.block(), bias); gone != 0; gone &= gone - 1)
-    report(h, error_kind::late_double_free,
-           reinterpret_cast<std::uint64_t>(h.base) + r.block() * tiny_block_bytes
-               + static_cast<unsigned>(__ffs(static_cast<int>(gone)) - 1));
+  clear_mask(h, r.block(), open_bit);
 }
 
 /// Objects appended to the open block: n of them from `offset` on. n == 0: no room, no open block.
@@ -103,47 +120,61 @@ struct tiny_append {
   unsigned n;
 };
 
+/// Sets the bits of objects that an append has just taken, and lets others use the word again.
+WARPHEAP_OUTLINED void publish_append(const heap_view& h, std::uint64_t* word, block_index b,
+                                      unsigned started, unsigned next) {
+  // Relaxed: who frees one of the objects has its pointer from the caller.
+  atomic::fetch_or<order::relaxed>(mask_word(h, b), std::uint32_t{started} << mask_shift(b));
+  if (next != tiny_block_bytes)
+    // Release: who closes the block clears bit 15 of a mask that has these bits. A store, because
+    // nobody else changes a word that is busy.
+    atomic::store<order::release>(word, tiny_word::make(b, next).bits);
+  else if ((started & open_bit) != 0)
+    set_last(h, b);
+  else
+    clear_mask(h, b, open_bit);  // full, and in no word any more; the new objects keep it
+}
+
 WARPHEAP_SLOW_PATH tiny_append append_tiny(const heap_view& h, unsigned size, unsigned want) {
   std::uint64_t* word = h.tiny + cache_slot(h);
   tiny_word r{atomic::load<order::relaxed>(word)};
-  while (r.block() != 0) {
+  while (r.block() != 0 && !r.is_busy()) {
     const unsigned align = tiny_alignment(size);
     const unsigned offset = (r.next() + align - 1) & ~(align - 1);
     const unsigned room = offset < tiny_block_bytes ? (tiny_block_bytes - offset) / size : 0;
     if (room == 0) break;
     const unsigned n = room < want ? room : want;
-    const unsigned started = r.started() | start_bits(offset, size, n);
     const unsigned next = offset + n * size;
     const bool full = next == tiny_block_bytes;
-    const tiny_word to = full ? tiny_word{} : tiny_word::make(r.block(), started, next);
+    const tiny_word to = full ? tiny_word{} : tiny_word::make(r.block(), next).busy();
     // Acquire and release: the installation of the block comes before, its mask with it. The word
-    // carries block, offsets and room, so a value that came back is the same state.
+    // carries block and offset, and the mask has the bits of all objects below it as long as the
+    // word is not busy, so a value that came back is the same state.
     if (atomic::compare_exchange<order::acq_rel>(word, r.bits, to.bits)) {
-      const block_index b = r.block();
-      // The caller's own start bits keep the mask from zero.
-      if (full) close_block(h, tiny_word::make(b, started, 0));
-      return {b, offset, n};
+      publish_append(h, word, r.block(), start_bits(offset, size, n), next);
+      return {r.block(), offset, n};
     }
   }
   return {0, 0, 0};
 }
 
 /// Opens a fresh block that already holds n objects of a size, or keeps it closed when the warp's
-/// open one has no less room.
+/// open one has no less room or is busy.
 WARPHEAP_SLOW_PATH void start_block(const heap_view& h, block_index b, unsigned size, unsigned n) {
   std::uint64_t* word = h.tiny + cache_slot(h);
   const unsigned started = start_bits(0, size, n), next = size * n;
   tiny_word r{atomic::load<order::relaxed>(word)};
-  if (next == tiny_block_bytes || (r.block() != 0 && r.next() <= next)) {
+  if (next == tiny_block_bytes || r.is_busy() || (r.block() != 0 && r.next() <= next)) {
     set_mask(h, b, started);
+    if ((started & open_bit) != 0) set_last(h, b);
     return;
   }
-  set_mask(h, b, 0xffff);
-  const tiny_word to = tiny_word::make(b, started, next);
+  set_mask(h, b, started | open_bit);
+  const tiny_word to = tiny_word::make(b, next);
   if (atomic::compare_exchange<order::acq_rel>(word, r.bits, to.bits)) {
     if (r.block() != 0) close_block(h, r);
   } else {
-    clear_mask(h, b, 0xffff & ~started);  // another group installed first; ours is closed already
+    clear_mask(h, b, open_bit);  // another group installed first; ours is closed already
   }
 }
 
@@ -164,6 +195,7 @@ WARPHEAP_OUTLINED void* malloc_in_blocks(const heap_view& h, lane_mask group, un
   block = reinterpret_cast<std::byte*>(
       __shfl_sync(group, reinterpret_cast<unsigned long long>(block),
                   static_cast<int>(lane_of_rank(claimers, rank / per_block))));
+  order_lanes(group);
   return block == nullptr ? nullptr : block + in_block * size;
 }
 
@@ -176,6 +208,7 @@ WARPHEAP_SLOW_PATH void* malloc_tiny(const heap_view& h, lane_mask group, unsign
   a.n = __shfl_sync(group, a.n, static_cast<int>(leader));
   a.offset = __shfl_sync(group, a.offset, static_cast<int>(leader));
   a.block = __shfl_sync(group, static_cast<unsigned long long>(a.block), static_cast<int>(leader));
+  order_lanes(group);
   const unsigned rank = rank_in(group);
   if (rank < a.n) return h.base + a.block * tiny_block_bytes + a.offset + rank * size;
   return malloc_in_blocks(h, drop_lanes(group, a.n), size);
@@ -185,9 +218,31 @@ WARPHEAP_SLOW_PATH void* malloc_tiny(const heap_view& h, lane_mask group, unsign
 WARPHEAP_SLOW_PATH bool free_tiny(const heap_view& h, std::uint64_t offset) {
   const block_index b = offset / tiny_block_bytes;
   const unsigned bit = 1u << (offset % tiny_block_bytes);
-  const bool live = (clear_mask(h, b, bit) & bit) != 0;
+  // Whoever clears the block's bit in `tiny_last` has the one right to clear bit 15. Relaxed: the
+  // mask orders what the users of the block's bytes do.
+  const bool may =
+      bit != open_bit
+      || (atomic::fetch_and<order::relaxed>(last_word(h, b), ~last_bit(b)) & last_bit(b)) != 0;
+  const bool live = may && (clear_mask(h, b, bit) & bit) != 0;
   if (!live) report(h, error_kind::double_free, reinterpret_cast<std::uint64_t>(h.base) + offset);
   return live;
+}
+
+/// Bytes that belong to the live tiny object at an offset of the heap and can belong to no other;
+/// 0 when there is none. While the block is open others may follow anywhere behind: 1.
+WARPHEAP_SLOW_PATH unsigned tiny_bytes(const heap_view& h, std::uint64_t offset) {
+  const block_index b = offset / tiny_block_bytes;
+  const unsigned at = static_cast<unsigned>(offset % tiny_block_bytes);
+  // Before the mask. Acquire: a block with an object in byte 15 is full, and its mask complete.
+  const bool last = (atomic::load<order::acquire>(last_word(h, b)) & last_bit(b)) != 0;
+  // Acquire: the bytes of a freed neighbour may be this object's now; its owner is done with them.
+  const unsigned mask = atomic::load<order::acquire>(mask_word(h, b)) >> mask_shift(b) & 0xffff;
+  if ((1u << at) == open_bit) return last;
+  if ((mask >> at & 1) == 0) return 0;
+  if ((mask & open_bit) != 0 && !last) return 1;
+  const unsigned behind = mask >> at >> 1;
+  return behind == 0 ? tiny_block_bytes - at
+                     : static_cast<unsigned>(__ffs(static_cast<int>(behind)));
 }
 
 }  // namespace core

@@ -48,6 +48,15 @@ __device__ __forceinline__ lane_mask group_of(lane_mask mask, unsigned key) {
   return __match_any_sync(mask, key);
 }
 
+/// Orders what the lanes of a group do to memory before and after. Shuffles, matches and reductions
+/// pass values and order nothing: without it, one lane's release says nothing of what another
+/// wrote. On the executor a warp's lanes are fibers of one thread.
+__device__ __forceinline__ void order_lanes([[maybe_unused]] lane_mask group) {
+#ifdef __CUDACC__
+  __syncwarp(group);
+#endif
+}
+
 /// How many lanes of the group come before the calling one.
 __device__ __forceinline__ unsigned rank_in(lane_mask group) {
   return static_cast<unsigned>(__popc(group & ((1u << lane_id()) - 1)));

@@ -72,6 +72,8 @@ bool compare_exchange(T* p, T& expected, T desired, WARPHEAP_SITE) {
   return done;
 }
 
+inline void fence() { weak::the_memory.fence(); }
+
 #undef WARPHEAP_SITE
 
 }  // namespace atomic
