@@ -110,7 +110,14 @@ class host_heap {
   /// free where free_fast answered tiny; false: nothing was done.
   bool free_tiny(void* p) {
     const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(p) - base());
-    return last_used.cache->free_own_tiny(pages_.owner(offset >> page_shift).span(), p);
+    mcache* const c = last_used.cache;
+    mspan* const s = pages_.owner(offset >> page_shift).span();
+    const mcache::tiny_free done = c->drop_own_tiny(s, p);
+    if (done == mcache::tiny_free::emptied) {
+      const mcache::call guard(*c);
+      c->free_tiny_block(s, p);
+    }
+    return done != mcache::tiny_free::refused;
   }
   free_status free_slow(void* p) noexcept;
   /// Pointers of double frees that were answered "ok" since the last call, because they ran beside
