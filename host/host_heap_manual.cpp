@@ -21,14 +21,13 @@ void* host_heap::acquire_stack(std::size_t bytes) noexcept {
     reclaim(c);
     p = attempt();
   }
-  if (p != nullptr) stacks_.count_use(static_cast<std::ptrdiff_t>(size));
+  if (p != nullptr) stacks_.begin_use(p, size);
   return p;
 }
 
 void host_heap::release_stack(void* p, std::size_t bytes) noexcept {
   const std::size_t size = stack_pool::rounded(bytes);
-  stacks_.check(p, size);
-  stacks_.count_use(-static_cast<std::ptrdiff_t>(size));
+  stacks_.end_use(p, size);
   if (!stack_pool::is_small(size)) return stacks_.give_large(p, size);
   const unsigned order = stack_pool::order_of(size);
   mcache* const c = cache();
