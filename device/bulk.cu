@@ -3,7 +3,6 @@
 #include <thrust/execution_policy.h>
 #include <thrust/for_each.h>
 #include <thrust/iterator/counting_iterator.h>
-#include <thrust/sort.h>
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -372,6 +371,15 @@ class bulk_operations final : public device_operations {
     std::vector<void*> pointers;
     collected found{};
     do {
+      try {
+        // First this: what has been collected has to find room.
+        pointers.reserve(pointers.size() + collect_capacity);
+      } catch (...) {
+        if (pointers.empty()) throw;
+        // What was left behind is for the next time.
+        atomic::store<order::relaxed, scope::system>(&h_.queue->host_frees_pending, 1u);
+        break;
+      }
       collected_.zero();
       // The flag goes first: a free that comes during the search sets it again.
       atomic::store<order::relaxed, scope::system>(&h_.queue->host_frees_pending, 0u);
@@ -381,7 +389,7 @@ class bulk_operations final : public device_operations {
       const auto n = std::min<std::uint64_t>(found.count, collect_capacity);
       pointers.insert(pointers.end(), host_frees_.get(), host_frees_.get() + n);
     } while (found.left_behind != 0);
-    thrust::sort(thrust::host, pointers.begin(), pointers.end());
+    std::sort(pointers.begin(), pointers.end());  // in place: it cannot fail
     return pointers;
   }
 

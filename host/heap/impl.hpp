@@ -102,7 +102,8 @@ struct heap::impl {
   std::unique_ptr<refill_service> service;
 
   std::mutex frees_mutex;
-  std::vector<void*> device_frees;  ///< objects of kernels that the host has freed
+  std::vector<void*> device_frees;   ///< objects of kernels that the host has freed
+  std::vector<void*> frees_in_hand;  ///< those to be started next; device_mutex guards them
 };
 
 }  // namespace warpheap

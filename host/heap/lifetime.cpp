@@ -52,8 +52,12 @@ heap::impl::impl(heap_options o)
     idle_work = [this] {
       // Never waits for a bulk operation: whoever holds the lock collects by himself.
       wrong_frees wrong;
-      if (const std::unique_lock lock(device_mutex, std::try_to_lock); lock)
-        wrong = collect_host_frees();
+      try {
+        if (const std::unique_lock lock(device_mutex, std::try_to_lock); lock)
+          wrong = collect_host_frees();
+      } catch (const std::exception&) {
+        // No memory to collect them: they wait for the next time.
+      }
       report(wrong);
     };
   const auto longest_sleep = std::min<std::chrono::microseconds>(
