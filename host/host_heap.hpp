@@ -42,12 +42,11 @@ namespace warpheap {
 /// and unallocated pointers are told by geometry and by the page's owner: a page keeps the geometry
 /// of the span that it last had.
 ///
-/// malloc and free take no lock unless a span changes hands. Locks, outermost first: the public
-/// heap's for bulk operations, the service's, the registry of heaps, this heap's of its caches,
+/// malloc and free take no lock unless a span changes hands. Locks, outermost first: the list of
+/// public heaps (for forks), the public heap's for bulk operations, the service's, those of frees
+/// under way, of the error log and of layers, the registry of heaps, this heap's of its caches,
 /// mcentral's, those of stack and region pools, mheap's. The page source is called under mheap's at
-/// times: it must not call the heap, nor wait for a kernel. A fork takes all of them, so a child
-/// may go on with the objects of its parent's heaps; kernels, and heaps made in the child, need
-/// threads that only the parent has.
+/// times: it must not call the heap, nor wait for a kernel. A fork takes all of them.
 class host_heap {
  public:
   /// Page 0 is reserved: base is the address of all objects of size 0. base must be aligned to

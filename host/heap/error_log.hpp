@@ -34,6 +34,10 @@ class error_log {
   /// Takes over what kernels have recorded since the last time.
   void note_device(const device_state& state) noexcept;
 
+  /// For a fork: nobody else is in here between the two.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
   /// Errors that the host detected so far, by kind.
   void copy_counts(std::uint64_t (&counts)[error_kinds]) const;
   /// The recent errors since the last call, oldest first.

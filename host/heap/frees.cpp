@@ -48,7 +48,7 @@ void heap::impl::free_device_object(void* p) {
   try {
     const std::lock_guard lock(frees_mutex);
     device_frees.push_back(p);
-    if (device_frees.size() % batch != 0) return;
+    if (device_frees.size() % batch != 0 || is_of_parent) return;
   } catch (const std::bad_alloc& error) {
     // The object lives on, and can be freed when there is memory.
     return errors.say("a free of a kernel's object does nothing: ", error.what());
@@ -66,6 +66,7 @@ void heap::impl::free_device_object(void* p) {
 /// Starts what can be started without waiting; the rest stays in `frees_in_hand`, also when that
 /// throws. True when nothing is left. device_mutex is held.
 bool heap::impl::start_device_frees() {
+  if (is_of_parent) return true;  // nothing runs a kernel: they wait for ever
   if (!frees_in_hand.empty() && !operations->free_batch(frees_in_hand)) return false;
   {
     const std::lock_guard lock(frees_mutex);
