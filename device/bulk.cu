@@ -3,7 +3,6 @@
 #include <thrust/execution_policy.h>
 #include <thrust/for_each.h>
 #include <thrust/iterator/counting_iterator.h>
-#include <thrust/sort.h>
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -395,6 +394,14 @@ class bulk_operations final : public device_operations {
     std::vector<void*> pointers;
     bool more = false;
     do {
+      try {
+        // First this: what has been collected has to find room.
+        pointers.reserve(pointers.size() + collect_capacity);
+      } catch (...) {
+        if (pointers.empty()) throw;
+        more = true;
+        break;
+      }
       core::begin_collecting(h_);
       collected found = search(static_cast<std::uint32_t>(level_words(h_.pages, 0)),
                                find_marked_pages{h_, collected_.get(), marked_.get()});
@@ -416,7 +423,7 @@ class bulk_operations final : public device_operations {
     } while (more && at_rest);
     // The rest is for the next call: who serves kernels has other things to do.
     if (more) atomic::store<order::relaxed, scope::system>(&h_.queue->host_frees_pending, 1u);
-    thrust::sort(thrust::host, pointers.begin(), pointers.end());
+    std::sort(pointers.begin(), pointers.end());  // in place: it cannot fail
     return pointers;
   }
 

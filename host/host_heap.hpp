@@ -42,12 +42,11 @@ namespace warpheap {
 /// and unallocated pointers are told by geometry and by the page's owner: a page keeps the geometry
 /// of the span that it last had.
 ///
-/// malloc and free take no lock unless a span changes hands. Locks, outermost first: the public
-/// heap's for bulk operations, the service's, the registry of heaps, this heap's of its caches,
+/// malloc and free take no lock unless a span changes hands. Locks, outermost first: the list of
+/// public heaps (for forks), the public heap's for bulk operations, the service's, those of frees
+/// under way, of the error log and of layers, the registry of heaps, this heap's of its caches,
 /// mcentral's, those of stack and region pools, mheap's. The page source is called under mheap's at
-/// times: it must not call the heap, nor wait for a kernel. A fork takes all of them, so a child
-/// may go on with the objects of its parent's heaps; kernels, and heaps made in the child, need
-/// threads that only the parent has.
+/// times: it must not call the heap, nor wait for a kernel. A fork takes all of them.
 class host_heap {
  public:
   /// Page 0 is reserved: base is the address of all objects of size 0. base must be aligned to
@@ -113,7 +112,14 @@ class host_heap {
   /// free where free_fast answered tiny; false: nothing was done.
   bool free_tiny(void* p) {
     const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(p) - base());
-    return last_used.cache->free_own_tiny(pages_.owner(offset >> page_shift).span(), p);
+    mcache* const c = last_used.cache;
+    mspan* const s = pages_.owner(offset >> page_shift).span();
+    const mcache::tiny_free done = c->drop_own_tiny(s, p);
+    if (done == mcache::tiny_free::emptied) {
+      const mcache::call guard(*c);
+      c->free_tiny_block(s, p);
+    }
+    return done != mcache::tiny_free::refused;
   }
   free_status free_slow(void* p) noexcept;
   /// Pointers of double frees that were answered "ok" since the last call, because they ran beside

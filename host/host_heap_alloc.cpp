@@ -52,6 +52,11 @@ void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind) {
 mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind) {
   const std::size_t npages = bits::ceil_div(n, page_size);
   const unsigned span_class = make_span_class(0, kind == contents::no_pointers);
+  if (npages > pages_.reserve_pages()) {
+    // No sweep and no trim makes room for it.
+    c.counters.out_of_memory.add(1);
+    return nullptr;
+  }
   mspan* s = align_pages == 1 ? c.take_large(npages, span_class) : nullptr;
   if (s == nullptr) {
     central_.pay_for(npages);
@@ -82,7 +87,11 @@ void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
     if (n - 1 >= tiny_size - 1 || kind == contents::pointers || n == 8) {
       if (n - 1 < max_small_size) p = c->take_or_advance(size_to_class(n), kind);
     } else {
-      p = c->alloc_tiny(static_cast<unsigned>(n));
+      p = c->take_tiny(static_cast<unsigned>(n));
+      if (p == nullptr) {
+        const mcache::call guard(*c);
+        p = c->alloc_tiny_block(static_cast<unsigned>(n));
+      }
     }
     if (p != nullptr) [[likely]]
       return p;

@@ -8,6 +8,7 @@ void* host_heap::acquire_stack(std::size_t bytes) noexcept {
   const std::size_t size = stack_pool::rounded(bytes);
   if (size == 0 || size > reserve_bytes()) return nullptr;
   mcache* const c = cache();
+  const mcache::call guard(c);
   const auto attempt = [&]() -> void* {
     if (!stack_pool::is_small(size)) return stacks_.take_large(size);
     if (c != nullptr) return c->stacks.take(stacks_, stack_pool::order_of(size));
@@ -20,24 +21,26 @@ void* host_heap::acquire_stack(std::size_t bytes) noexcept {
     reclaim(c);
     p = attempt();
   }
-  if (p != nullptr) stacks_.count_use(static_cast<std::ptrdiff_t>(size));
+  if (p != nullptr) stacks_.begin_use(p, size);
   return p;
 }
 
 void host_heap::release_stack(void* p, std::size_t bytes) noexcept {
   const std::size_t size = stack_pool::rounded(bytes);
-  stacks_.check(p, size);
-  stacks_.count_use(-static_cast<std::ptrdiff_t>(size));
+  stacks_.end_use(p, size);
   if (!stack_pool::is_small(size)) return stacks_.give_large(p, size);
   const unsigned order = stack_pool::order_of(size);
   mcache* const c = cache();
+  const mcache::call guard(c);
   c != nullptr ? c->stacks.give(stacks_, order, p) : stacks_.give(order, &p, 1);
 }
 
 std::byte* host_heap::take_region_chunk(std::size_t pages) noexcept {
+  mcache* const c = cache();
+  const mcache::call guard(c);
   std::byte* p = regions_.take(pages);
   if (p == nullptr) {
-    reclaim(cache());
+    reclaim(c);
     p = regions_.take(pages);
   }
   return p;

@@ -10,7 +10,9 @@ page_run host_heap::take_device_pages(std::uint32_t min_pages, std::uint32_t wan
   central_.pay_for(want_pages);
   const page_run run = pages_.take_device_pages(min_pages, want_pages);
   if (run.count != 0) return run;
-  reclaim(last_used.heap_id == id_ ? last_used.cache : nullptr);
+  mcache* const c = last_used.heap_id == id_ ? last_used.cache : nullptr;
+  const mcache::call guard(c);
+  reclaim(c);
   return pages_.take_device_pages(min_pages, want_pages);
 }
 
@@ -27,7 +29,9 @@ void host_heap::reclaim(mcache* c) {
 }
 
 std::size_t host_heap::trim() {
-  reclaim(cache());
+  mcache* const c = cache();
+  const mcache::call guard(c);
+  reclaim(c);
   return pages_.scavenge(scavenge_cause::asked) * page_size;
 }
 

@@ -232,11 +232,13 @@ void mcache::close_tiny() {
   tiny_mask_->store(closed, std::memory_order_relaxed);
   // Without a frontier it was full, and its slot has gone with its last object.
   if (tiny_mask::holds_nothing(closed) && !tiny_mask::holds_nothing(old)) {
-    free_tiny_block(s, s->slot_of(static_cast<std::size_t>(tiny_block_ - s->base())));
+    free_tiny_block(s, tiny_block_);
   }
 }
 
-void mcache::free_tiny_block(mspan* s, unsigned block) {
+void mcache::free_tiny_block(mspan* s, const void* p) {
+  const unsigned block =
+      s->slot_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base()));
   counters.tiny_blocks_freed.increment();
   if (!s->free_own_slot(block)) fatal("tiny block with objects is free");
   if (s != current(tiny_span_class)) note_free(s);

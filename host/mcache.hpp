@@ -45,6 +45,7 @@ class alignas(64) mcache {
     mspan* s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
     void* p = s->take();
     if (p == nullptr) {
+      const call guard(*this);
       if (!s->advance()) return nullptr;
       p = s->take();
     }
@@ -56,16 +57,21 @@ class alignas(64) mcache {
 
   /// A slot of a small-object class; nullptr when there is no room.
   void* alloc(unsigned span_class) { return take_slot(span_class).address; }
-  /// n bytes, 1 <= n < tiny_size, without pointers; nullptr when there is no room.
+  /// n bytes, 1 <= n < tiny_size, without pointers, in the open block; nullptr when it has no room.
+  void* take_tiny(unsigned n) {
+    const unsigned at = tiny_.place(n);
+    if (at == tiny_rule::none) return nullptr;
+    // The span is this cache's, and so are the masks, as long as a block of it is open.
+    const std::uint32_t old = tiny_mask_->load(std::memory_order_relaxed);
+    tiny_mask_->store(tiny_mask::with_object(old, at, n), std::memory_order_relaxed);
+    counters.tiny_mallocs.increment();
+    return tiny_block_ + at;
+  }
+  /// The same in a new block; nullptr when there is no room.
+  void* alloc_tiny_block(unsigned n);
   void* alloc_tiny(unsigned n) {
-    if (const unsigned at = tiny_.place(n); at != tiny_rule::none) {
-      // The span is this cache's, and so are the masks, as long as a block of it is open.
-      const std::uint32_t old = tiny_mask_->load(std::memory_order_relaxed);
-      tiny_mask_->store(tiny_mask::with_object(old, at, n), std::memory_order_relaxed);
-      counters.tiny_mallocs.increment();
-      return tiny_block_ + at;
-    }
-    return alloc_tiny_block(n);
+    void* p = take_tiny(n);
+    return p != nullptr ? p : alloc_tiny_block(n);
   }
 
   /// Frees the object at p in s, which is_own; false, and nothing done, when that needs a closer
@@ -78,18 +84,25 @@ class alignas(64) mcache {
   }
   /// Frees slot i of a span of this cache, with that closer look; false if it is free already.
   bool free_own_slot(mspan* s, unsigned i);
-  /// The same for a span of tiny blocks.
-  bool free_own_tiny(mspan* s, const void* p) {
+  enum class tiny_free : std::uint8_t { refused, done, emptied };
+  /// The same for a span of tiny blocks. emptied: free_tiny_block is to follow.
+  tiny_free drop_own_tiny(mspan* s, const void* p) {
     const auto at = static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base());
     auto& mask = s->tiny_masks.load(std::memory_order_relaxed)->mask[at / tiny_size];
     const std::uint32_t old = mask.load(std::memory_order_relaxed);
     if (!tiny_mask::is_live(old, at % tiny_size)) [[unlikely]]
-      return false;
+      return tiny_free::refused;
     const std::uint32_t rest = old & ~tiny_mask::live(at % tiny_size);
     mask.store(rest, std::memory_order_relaxed);
     counters.tiny_frees.increment();
-    if (tiny_mask::holds_nothing(rest)) free_tiny_block(s, at / tiny_size);
-    return true;
+    return tiny_mask::holds_nothing(rest) ? tiny_free::emptied : tiny_free::done;
+  }
+  /// Frees the block that p was the last object in.
+  void free_tiny_block(mspan* s, const void* p);
+  bool free_own_tiny(mspan* s, const void* p) {
+    const tiny_free done = drop_own_tiny(s, p);
+    if (done == tiny_free::emptied) free_tiny_block(s, p);
+    return done != tiny_free::refused;
   }
 
   /// Becomes the owner of a span without one, if its status is still `seen`: full.
@@ -126,21 +139,24 @@ class alignas(64) mcache {
   /// handler, or the page source, called the heap. (Go: mp.mallocing.)
   class call {
    public:
-    explicit call(mcache& c) : cache_(c) {
-      if (c.in_call_) [[unlikely]]
+    explicit call(mcache& c) : call(&c) {}
+    /// Null, of a thread that has ended: nothing.
+    explicit call(mcache* c) : cache_(c) {
+      if (c == nullptr) return;
+      if (c->in_call_) [[unlikely]]
         fatal("malloc deadlock: malloc during signal, or called by what malloc calls");
-      c.in_call_ = true;
+      c->in_call_ = true;
       std::atomic_signal_fence(std::memory_order_seq_cst);
     }
     ~call() {
       std::atomic_signal_fence(std::memory_order_seq_cst);
-      cache_.in_call_ = false;
+      if (cache_ != nullptr) cache_->in_call_ = false;
     }
     call(const call&) = delete;
     call& operator=(const call&) = delete;
 
    private:
-    mcache& cache_;
+    mcache* cache_;
   };
 
  private:
@@ -177,9 +193,7 @@ class alignas(64) mcache {
   mspan* take_kept(unsigned span_class, std::size_t npages);
   void add_other(mspan* s);
   void hand_over(mspan* s);
-  void* alloc_tiny_block(unsigned n);
   void close_tiny();
-  void free_tiny_block(mspan* s, unsigned block);
 
   std::array<std::uint8_t, 128> fine_class_;  // a copy, which a malloc finds without a further load
   std::array<mspan*, host_span_classes> current_;  // see index_of

@@ -74,12 +74,26 @@ class page_owner {
   constexpr bool is_manual() const {
     return (bits_ & (gone_bit | manual_bit)) == (gone_bit | manual_bit) && !is_device();
   }
-  mspan* manual_span() const { return reinterpret_cast<mspan*>(bits_ & ~(gone_bit | manual_bit)); }
+  mspan* manual_span() const {
+    return reinterpret_cast<mspan*>(bits_ & ~(gone_bit | manual_bit | parts_mask));
+  }
+  /// A page of a span without objects has a bit for each fourth of it, for who divides it up. They
+  /// are the bits of a record's address that are always 0.
+  static constexpr std::size_t parts = 4;
+  constexpr bool has_part(std::size_t i) const { return (bits_ >> i & 1) != 0; }
+  constexpr page_owner with_part(std::size_t i) const {
+    return page_owner(bits_ | std::uintptr_t{1} << i);
+  }
+  constexpr page_owner without_part(std::size_t i) const {
+    return page_owner(bits_ & ~(std::uintptr_t{1} << i));
+  }
 
  private:
   static constexpr std::uintptr_t gone_bit = ~(~std::uintptr_t{0} >> 1);
   static constexpr std::uintptr_t manual_bit = gone_bit >> 1;  // above every address of a program
   static constexpr std::uintptr_t device_bits = ~std::uintptr_t{0};
+  static constexpr std::uintptr_t parts_mask = (std::uintptr_t{1} << parts) - 1;
+  static_assert(alignof(mspan) > parts_mask);
   std::uintptr_t bits_ = 0;  // never used
 };
 
@@ -163,6 +177,9 @@ class mheap {
   /// room. Contents are indeterminate. (Go: allocManual, freeManual.)
   mspan* alloc_manual(std::size_t n, manual_use use);
   void free_manual(mspan* s, manual_use use);
+  /// Changes the owner of a page from `seen`, which is what it is now on failure; for the bits of
+  /// its parts.
+  bool exchange_owner(std::size_t page, page_owner& seen, page_owner to);
   /// Makes a span of regions one of the quarantine, whose pages cannot be touched; false, and
   /// nothing done, where the page source cannot.
   bool quarantine_manual(mspan* s);
@@ -276,7 +293,7 @@ class mheap {
   bool commit(page_allocation got, std::size_t n);
   bool make_room(std::size_t pages);
   std::size_t scavenge_locked(scavenge_cause cause, std::size_t most);
-  // Frees pages for which there is no memory, whichever of them had some.
+  // Frees pages of which some have no memory and can get none; the others give theirs back.
   void abandon(page_allocation got, std::size_t n);
   /// Frees a span's pages and record, and takes them off two figures.
   void end_span(mspan* s, std::atomic<std::size_t>& spans, std::atomic<std::size_t>& pages);

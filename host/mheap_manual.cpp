@@ -47,6 +47,16 @@ void mheap::free_manual(mspan* s, manual_use use, bool scavenged) {
   dead_.insert_back(s);
 }
 
+bool mheap::exchange_owner(std::size_t page, page_owner& seen, page_owner to) {
+  std::uintptr_t bits = seen.bits();
+  // As set_owner and owner: who finds the span here finds its record complete.
+  const bool done = std::atomic_ref(owners_[page])
+                        .compare_exchange_strong(bits, to.bits(), std::memory_order_acq_rel,
+                                                 std::memory_order_acquire);
+  seen = page_owner(bits);
+  return done;
+}
+
 bool mheap::quarantine_manual(mspan* s) {
   const std::size_t first = page_of(s);
   const std::size_t n = s->npages();

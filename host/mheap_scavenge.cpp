@@ -53,19 +53,26 @@ bool mheap::commit(page_allocation got, std::size_t n) {
 }
 
 void mheap::abandon(page_allocation got, std::size_t n) {
-  // It is not known which of them have memory. If the system refuses to take it, none of them is
-  // used again. Where nothing can be given back, those that have memory cease to count.
-  if (got.scavenged != n && source_.decommit != nullptr
-      && !source_.decommit(source_.context, page_address(got.first), n * page_size)) {
-    return;
+  const std::size_t end = got.first + n;
+  for (std::size_t first = got.first; first < end;) {
+    const bool has_memory = states_.get(first) == page_state::ready;
+    std::size_t last = first + 1;
+    while (last < end && (states_.get(last) == page_state::ready) == has_memory) ++last;
+    const std::size_t here = last - first;
+    bool scavenged = !has_memory;
+    // Pages keep their memory and count where it cannot be given back: what is in them is not zero.
+    if (has_memory && source_.decommit != nullptr
+        && source_.decommit(source_.context, page_address(first), here * page_size)) {
+      states_.unused(first, here);
+      committed_pages_.fetch_sub(here, std::memory_order_relaxed);
+      scavenged_ever_[static_cast<unsigned>(scavenge_cause::limit)].fetch_add(
+          here, std::memory_order_relaxed);
+      scavenged = true;
+    }
+    const std::scoped_lock lock(mutex_);
+    arenas_.free(first, here, scavenged);
+    first = last;
   }
-  states_.unused_or_fresh(got.first, n);
-  const std::size_t had_memory = n - got.scavenged;
-  committed_pages_.fetch_sub(had_memory, std::memory_order_relaxed);
-  scavenged_ever_[static_cast<unsigned>(scavenge_cause::limit)].fetch_add(
-      had_memory, std::memory_order_relaxed);
-  const std::scoped_lock lock(mutex_);
-  arenas_.free(got.first, n, /*scavenged=*/true);
 }
 
 std::size_t mheap::scavenge(scavenge_cause cause, std::size_t most) {

@@ -41,13 +41,6 @@ class page_states {
   void unused(std::size_t first, std::size_t n) {
     change(first, n, page_state::ready, page_state::prepared);
   }
-  /// The same where some never had any.
-  void unused_or_fresh(std::size_t first, std::size_t n) {
-    for (std::size_t i = first; i < first + n; ++i) {
-      if (get(i) == page_state::faulted) illegal();
-      set(i, page_state::prepared);
-    }
-  }
   void fault(std::size_t first, std::size_t n) {
     change(first, n, page_state::ready, page_state::faulted);
   }

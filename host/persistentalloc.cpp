@@ -7,6 +7,8 @@
 
 #include <warpheap/bits.hpp>
 
+#include "host/keep_errno.hpp"
+
 namespace warpheap {
 
 void fatal(const char* what) {
@@ -16,12 +18,14 @@ void fatal(const char* what) {
 
 void* sys_reserve(std::size_t bytes) {
   if (bytes == 0) return nullptr;
+  const keep_errno keep;
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return p == MAP_FAILED ? nullptr : p;
 }
 
 void sys_release(void* p, std::size_t bytes) {
+  const keep_errno keep;
   if (p != nullptr) munmap(p, bytes);
 }
 

@@ -18,7 +18,7 @@ using sys_counter = std::atomic<std::size_t>;
 [[noreturn]] void fatal(const char* what);
 
 /// Zeroed pages from the system, nullptr if it has none. They cost memory only once touched, so a
-/// table for the largest possible heap is cheap.
+/// table for the largest possible heap is cheap. Neither function changes errno.
 void* sys_reserve(std::size_t bytes);
 void sys_release(void* p, std::size_t bytes);
 

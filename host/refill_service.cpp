@@ -1,6 +1,7 @@
 #include "host/refill_service.hpp"
 
 #include <algorithm>
+#include <new>
 
 #include "host/mailbox_server.hpp"
 
@@ -43,6 +44,11 @@ void refill_service::stop() {
   store_word(queue_.service_alive, 0u);
   stop_ = true;
   thread_.join();
+}
+
+void refill_service::forget_thread() {
+  // Not by assignment: it would end the process for a thread that nobody has joined.
+  new (&thread_) std::thread;
 }
 
 bool refill_service::poll_once() {

@@ -44,6 +44,11 @@ class refill_service {
   /// Keeps the thread from serving as long as the lock lives, for operations on the heap at rest.
   std::unique_lock<std::mutex> hold() { return std::unique_lock(serving_); }
 
+  /// For a fork: nothing is served between the two. A child has no thread: it forgets it.
+  void lock() { serving_.lock(); }
+  void unlock() { serving_.unlock(); }
+  void forget_thread();
+
   /// Carries every round to its end: requests are answered, acked ones closed, pages of declined
   /// ones taken back. For a device at rest whose requests are all acked; `held` is from hold().
   void settle(const std::unique_lock<std::mutex>& held);

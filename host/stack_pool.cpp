@@ -104,16 +104,35 @@ std::size_t stack_pool::release() {
   return bytes;
 }
 
-void stack_pool::check(const void* p, std::size_t size) const {
+void stack_pool::begin_use(void* p, std::size_t size) {
+  const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(p) - heap_->base());
+  const std::size_t page = offset >> page_shift;
+  const std::size_t part = offset % page_size / smallest;
+  page_owner seen = heap_->owner(page);
+  while (!heap_->exchange_owner(page, seen, seen.with_part(part))) {
+  }
+  // Relaxed: stats reads it under the locks that order it after the pages' coming.
+  inuse_.fetch_add(size, std::memory_order_relaxed);
+}
+
+void stack_pool::end_use(void* p, std::size_t size) {
   const auto offset =
       reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(heap_->base());
-  const page_owner owner =
-      offset < heap_->reserve_bytes() ? heap_->owner(offset >> page_shift) : page_owner();
-  const mspan* s = owner.is_manual() ? owner.manual_span() : nullptr;
-  if (s == nullptr || s->elemsize() != size
-      || static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base()) % size != 0) {
-    fatal("what is released is no scratch stack of this size");
-  }
+  if (offset >= heap_->reserve_bytes()) fatal("what is released is no scratch stack of this heap");
+  const std::size_t page = offset >> page_shift;
+  const std::size_t part = offset % page_size / smallest;
+  page_owner seen = heap_->owner(page);
+  do {
+    const mspan* s = seen.is_manual() ? seen.manual_span() : nullptr;
+    if (s == nullptr || s->elemsize() != size
+        || static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base()) % size != 0) {
+      fatal("what is released is no scratch stack of this size");
+    }
+    // Nor has the chunk of a region such a bit.
+    if (!seen.has_part(part)) fatal("what is released is no scratch stack that is in use");
+    // Of two releases at once, one finds the bit gone.
+  } while (!heap_->exchange_owner(page, seen, seen.without_part(part)));
+  inuse_.fetch_sub(size, std::memory_order_relaxed);
 }
 
 stack_pool_stats stack_pool::stats() const {

@@ -66,14 +66,11 @@ class stack_pool {
   /// Gives the large stacks that are kept back to the heap. Returns bytes.
   std::size_t release();
 
-  /// Aborts unless a stack of this size may start there.
-  void check(const void* p, std::size_t size) const;
+  /// A stack that was taken goes to a user: it is in use from now on.
+  void begin_use(void* p, std::size_t size);
+  /// The user gives it back; aborts unless a stack of this size is in use there.
+  void end_use(void* p, std::size_t size);
 
-  /// A user took (positive) or gave back (negative) so many bytes.
-  void count_use(std::ptrdiff_t bytes) {
-    // Relaxed: stats reads it under the locks that order it after the pages' coming.
-    inuse_.fetch_add(static_cast<std::size_t>(bytes), std::memory_order_relaxed);
-  }
   stack_pool_stats stats() const;
   std::size_t inuse_bytes() const { return inuse_.load(std::memory_order_relaxed); }
 

@@ -59,7 +59,10 @@ class thread_caches {
     for (const auto& [id, cache] : entries_) {
       host_heap* const heap = r.find(id);
       if (heap == nullptr) continue;
-      heap->flush(*cache);
+      {
+        const mcache::call guard(*cache);
+        heap->flush(*cache);
+      }
       heap->drop_cache(cache);
     }
   }

@@ -169,6 +169,23 @@ TEST(bulk_free, reset_writes_to_as_many_spans_of_a_large_heap_as_of_a_small_one)
   }
 }
 
+TEST_F(bulk_free_test, what_can_never_be_had_sweeps_nothing) {
+  populate();
+  heap.reset();
+  const auto unswept = heap.stats().unswept_spans;
+  ASSERT_GT(unswept, 100u);
+  for (const std::size_t n : {~std::size_t{0}, ~std::size_t{0} / 2, heap.reserve_bytes() + 1}) {
+    EXPECT_EQ(heap.malloc(n), nullptr);
+    EXPECT_EQ(heap.calloc(1, n), nullptr);
+    EXPECT_EQ(heap.aligned_alloc(64, n), nullptr);
+  }
+  EXPECT_EQ(heap.stats().unswept_spans, unswept);
+  EXPECT_EQ(heap.stats().out_of_memory, 9u);
+  // Nor has the next allocation a debt to pay.
+  EXPECT_NE(heap.malloc(100000), nullptr);
+  EXPECT_GT(heap.stats().unswept_spans, unswept / 2);
+}
+
 TEST_F(bulk_free_test, next_reset_finds_nothing_unswept_or_makes_it_so) {
   for (int round = 0; round < 5; ++round) {
     populate(static_cast<unsigned>(round));

@@ -4,7 +4,9 @@
 #include <unistd.h>
 #include <atomic>
 #include <cstring>
+#include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 #include <warpheap/heap.hpp>
 
@@ -83,6 +85,80 @@ TEST(fork_test, child_uses_the_heap_while_threads_of_the_parent_do) {
   for (std::thread& t : threads) t.join();
   h.free(before);
   EXPECT_EQ(h.stats().host.live_objects, 0u);
+}
+
+/// Children of a process whose other thread does `work` all the time: f(heap) in each comes to its
+/// end.
+template <class Work, class F>
+void fork_beside(const heap_options& options, Work&& work, F&& f) {
+  heap h(options);
+  std::atomic<bool> stop{false};
+  std::thread other([&] {
+    while (!stop) work(h);
+  });
+  const int rounds = warpheap::testing::scaled(60);
+  for (int round = 0; round < rounds; ++round) {
+    usleep(static_cast<unsigned>(300 + 37 * round));
+    const int ended = in_child([&] {
+      alarm(5);
+      f(h);
+      return 0;
+    });
+    EXPECT_EQ(ended, 0) << "round " << round;
+    if (ended != 0) break;
+  }
+  stop = true;
+  other.join();
+}
+
+heap_options quiet_with_service() {
+  heap_options o = host_only(64_MiB);
+  o.refill_service = true;
+  o.on_report = [](const std::string&) {};
+  return o;
+}
+
+void use_some(heap& h) {
+  void* all[200];
+  for (void*& p : all) p = h.malloc(100);
+  for (void* p : all) h.free(p);
+}
+
+TEST(fork_test, child_finds_no_lock_of_a_layer_held) {
+  if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
+  heap_options o = quiet_with_service();
+  o.red_zones = true;
+  fork_beside(o, use_some, use_some);
+  o = quiet_with_service();
+  o.quarantine_bytes = 1_MiB;
+  fork_beside(o, use_some, use_some);
+  o = quiet_with_service();
+  o.trace_file = "/dev/null";
+  fork_beside(o, use_some, use_some);
+  o = quiet_with_service();
+  o.profile_rate = 1;
+  fork_beside(o, use_some, use_some);
+}
+
+TEST(fork_test, child_reports_wrong_frees) {
+  if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
+  const auto wrong = [](heap& h) { h.free(&h); };
+  fork_beside(quiet_with_service(), wrong, wrong);
+}
+
+TEST(fork_test, child_does_bulk_operations_and_ends_the_heap) {
+  if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
+  // Stays with the parent in the parent, and goes in the child.
+  fork_beside(quiet_with_service(), use_some, [](heap& h) {
+    void* kept = h.malloc(1000);
+    h.trim();
+    if (h.stats().host.live_objects == 0) _exit(2);
+    h.synchronize();
+    h.free(kept);
+    h.reset();
+    use_some(h);
+    heap ended = std::move(h);
+  });
 }
 
 TEST(fork_test, child_starts_threads_and_forks_again) {

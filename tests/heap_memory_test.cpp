@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 #include <warpheap/heap.hpp>
+#include <warpheap/region.hpp>
 #include <warpheap/scratch_stack.hpp>
 
 #include <gtest/gtest.h>
@@ -130,6 +131,10 @@ TEST_F(heap_memory_test, releasing_what_is_no_stack_aborts) {
   EXPECT_DEATH(h.release_stack(object, 4096), "no scratch stack of this size");
   EXPECT_DEATH(h.release_stack(stack, 2048), "no scratch stack of this size");
   h.release_stack(stack, 4096);
+  // Two owners would get it.
+  EXPECT_DEATH(h.release_stack(stack, 4096), "no scratch stack that is in use");
+  region r(h, {.first_chunk_bytes = 64_KiB, .largest_chunk_bytes = 64_KiB});
+  EXPECT_DEATH(h.release_stack(r.malloc(100), 64_KiB), "no scratch stack that is in use");
 }
 
 TEST_F(heap_memory_test, out_of_memory_says_what_was_asked_and_what_is_in_use) {

@@ -16,10 +16,6 @@ struct mheap_scavenge_test : testing::Test {
   test::host_region region{std::size_t{256} << 20};
   mheap heap{region.base(), region.bytes(), region.source()};
   page_stock stock;
-  // An allocation got pages and then no memory: the pages are given back whole, those too that had
-  // none.
-  bool gave_up = false;
-
   mspan* large(std::size_t pages) {
     return heap.alloc_large(pages, 1, make_span_class(0, true), stock);
   }
@@ -30,9 +26,9 @@ struct mheap_scavenge_test : testing::Test {
     EXPECT_LE(st.scavenged_pages, st.free_pages);
     std::uint64_t ever = 0;
     for (const std::uint64_t n : st.scavenged_ever) ever += n;
-    if (!gave_up) {
-      EXPECT_EQ(ever * page_size, region.decommitted);
-    }
+    EXPECT_EQ(ever * page_size, region.decommitted);
+    EXPECT_EQ(heap.recount().free, st.free_pages);
+    EXPECT_EQ(heap.recount().scavenged, st.scavenged_pages);
   }
   std::uint64_t ever(scavenge_cause cause) const {
     return heap.stats().scavenged_ever[static_cast<unsigned>(cause)];
@@ -158,10 +154,50 @@ TEST_F(mheap_scavenge_test, refused_commits_leave_the_books_right) {
   region.refuse = false;
   EXPECT_EQ(heap.committed_pages(), 0u);
   EXPECT_EQ(ever(scavenge_cause::limit), 50u);
-  gave_up = true;
   s = large(100);
   EXPECT_NE(s, nullptr);
   heap.free_span(s);
+}
+
+TEST_F(mheap_scavenge_test, pages_that_keep_their_memory_after_a_refused_commit_can_be_used) {
+  mspan* s = large(50);
+  std::byte* const base = s->base();
+  std::memset(base, 0xff, 50 * page_size);
+  heap.free_span(s);
+  region.refuse = true;
+  region.refuse_decommit = true;
+  EXPECT_EQ(large(100), nullptr);  // in part with memory, which the system does not take
+  EXPECT_EQ(heap.committed_pages(), 50u);
+  EXPECT_EQ(ever(scavenge_cause::limit), 0u);
+  expect_books();
+  region.refuse = false;
+  s = large(50);
+  ASSERT_NE(s, nullptr);
+  EXPECT_EQ(s->base(), base);
+  EXPECT_TRUE(s->needzero);
+  heap.free_span(s);
+}
+
+TEST(mheap_without_decommit, pages_of_a_refused_commit_are_not_taken_for_zeroed) {
+  test::host_region region{std::size_t{64} << 20};
+  page_source source = region.source();
+  source.decommit = nullptr;
+  mheap heap{region.base(), region.bytes(), source};
+  page_stock stock;
+  mspan* s = heap.alloc_large(128, 1, make_span_class(0, true), stock);
+  std::memset(s->base(), 0x5a, 128 * page_size);
+  heap.free_span(s);
+  heap.set_memory_limit(std::size_t{5} << 20);
+  EXPECT_EQ(heap.alloc_large(8000, 1, make_span_class(0, true), stock), nullptr);
+  EXPECT_EQ(heap.committed_pages(), 128u);
+  heap.set_memory_limit(mheap::no_limit);
+  std::size_t dirty = 0;
+  while ((s = heap.alloc_large(100, 1, make_span_class(0, true), stock)) != nullptr) {
+    if (s->needzero) continue;
+    for (std::size_t page = 0; page < 100; ++page)
+      dirty += s->base()[page * page_size] != std::byte{0};
+  }
+  EXPECT_EQ(dirty, 0u);
 }
 
 // Threads that allocate and free under a limit, while one gives memory back: the limit holds at any
@@ -208,7 +244,6 @@ TEST_F(mheap_scavenge_test, threads_share_a_limit) {
   for (std::thread& t : all) t.join();
   stop = true;
   scavenger.join();
-  gave_up = true;
   EXPECT_EQ(wrong, 0);
   EXPECT_GT(had, threads * rounds / 4);
   EXPECT_EQ(heap.stats().pages_in_use, 0u);

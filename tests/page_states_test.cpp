@@ -20,8 +20,8 @@ TEST(page_states, legal_edges) {
   s.fault(12, 4);
   EXPECT_EQ(s.count(), (counts{78, 2, 16, 4}));
   s.unfault(12, 4);
-  s.unused_or_fresh(10, 40);
-  EXPECT_EQ(s.count(), (counts{60, 40, 0, 0}));
+  s.unused(16, 16);
+  EXPECT_EQ(s.count(), (counts{78, 22, 0, 0}));
 }
 
 TEST(page_states, all_other_edges_abort) {
@@ -41,7 +41,6 @@ TEST(page_states, all_other_edges_abort) {
   EXPECT_DEATH(s.unfault(1, 1), illegal);
   EXPECT_DEATH(s.unfault(2, 1), illegal);
   EXPECT_DEATH(s.used(3, 1, 1), illegal);
-  EXPECT_DEATH(s.unused_or_fresh(3, 1), illegal);
   EXPECT_DEATH(s.used(0, 3, 3), "scavenged bits");
   EXPECT_DEATH(s.used(2, 1, 1), "scavenged bits");
 }

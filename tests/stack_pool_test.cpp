@@ -48,7 +48,8 @@ TEST_F(stack_pool_test, a_span_holds_all_of_its_stacks_and_goes_with_the_last) {
     EXPECT_EQ(stack_pages(), 4u);
     std::set<std::uintptr_t> starts;
     for (unsigned i = 0; i < per_span; ++i) {
-      pool.check(all[i], size);
+      pool.begin_use(all[i], size);
+      pool.end_use(all[i], size);
       starts.insert(reinterpret_cast<std::uintptr_t>(all[i]));
       std::memset(all[i], 0xee, size);
     }
@@ -101,8 +102,10 @@ TEST_F(stack_pool_test, large_stacks_are_kept_by_their_size) {
   void* a = pool.take_large(32768);
   void* b = pool.take_large(131072);
   ASSERT_TRUE(a != nullptr && b != nullptr);
-  pool.check(a, 32768);
-  pool.check(b, 131072);
+  for (const auto& [p, size] : {std::pair{a, 32768}, std::pair{b, 131072}}) {
+    pool.begin_use(p, static_cast<std::size_t>(size));
+    pool.end_use(p, static_cast<std::size_t>(size));
+  }
   EXPECT_EQ(stack_pages(), 20u);
   pool.give_large(a, 32768);
   EXPECT_EQ(stack_pages(), 20u);
@@ -161,7 +164,7 @@ TEST_F(stack_pool_test, threads_pass_stacks_on) {
         ++wrong;
         continue;
       }
-      pool.count_use(static_cast<std::ptrdiff_t>(stack_pool::size_of(order)));
+      pool.begin_use(p, stack_pool::size_of(order));
       std::memset(p, static_cast<int>(order + 1), stack_pool::size_of(order));
       std::pair<void*, unsigned> other{nullptr, 0};
       {
@@ -177,7 +180,7 @@ TEST_F(stack_pool_test, threads_pass_stacks_on) {
       const auto* bytes = static_cast<const unsigned char*>(other.first);
       const std::size_t size = stack_pool::size_of(other.second);
       if (bytes[0] != other.second + 1 || bytes[size - 1] != other.second + 1) ++wrong;
-      pool.count_use(-static_cast<std::ptrdiff_t>(size));
+      pool.end_use(other.first, size);
       cache.give(pool, other.second, other.first);
       const stack_pool_stats st = pool.stats();
       if (st.inuse_bytes > st.sys_bytes || st.inuse_bytes + st.idle_bytes != st.sys_bytes) ++wrong;
@@ -189,7 +192,7 @@ TEST_F(stack_pool_test, threads_pass_stacks_on) {
   for (std::thread& t : all) t.join();
   EXPECT_EQ(wrong, 0);
   for (const auto& [p, order] : shared) {
-    pool.count_use(-static_cast<std::ptrdiff_t>(stack_pool::size_of(order)));
+    pool.end_use(p, stack_pool::size_of(order));
     pool.give(order, &p, 1);
   }
   EXPECT_EQ(stack_pages(), 0u);
@@ -201,11 +204,21 @@ TEST_F(stack_pool_test, what_is_no_stack_aborts) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   void* p = nullptr;
   ASSERT_EQ(pool.take(1, &p, 1), 1u);
-  const char* no_stack = "no scratch stack of this size";
-  EXPECT_DEATH(pool.check(p, 2048), no_stack);
-  EXPECT_DEATH(pool.check(static_cast<std::byte*>(p) + 16, 4096), no_stack);
-  EXPECT_DEATH(pool.check(&p, 4096), no_stack);
-  EXPECT_DEATH(pool.check(nullptr, 4096), no_stack);
+  const char* not_in_use = "no scratch stack that is in use";
+  EXPECT_DEATH(pool.end_use(p, 4096), not_in_use);
+  pool.begin_use(p, 4096);
+  const char* no_stack = "no scratch stack of this (size|heap)";
+  EXPECT_DEATH(pool.end_use(p, 2048), no_stack);
+  EXPECT_DEATH(pool.end_use(static_cast<std::byte*>(p) + 16, 4096), no_stack);
+  EXPECT_DEATH(pool.end_use(&p, 4096), no_stack);
+  EXPECT_DEATH(pool.end_use(nullptr, 4096), no_stack);
+  // What was not taken, and chunks of regions.
+  EXPECT_DEATH(pool.end_use(static_cast<std::byte*>(p) + 4096, 4096), not_in_use);
+  mspan* chunk = heap.alloc_manual(8, manual_use::regions);
+  EXPECT_DEATH(pool.end_use(chunk->base(), 8 * page_size), not_in_use);
+  heap.free_manual(chunk, manual_use::regions);
+  pool.end_use(p, 4096);
+  EXPECT_DEATH(pool.end_use(p, 4096), not_in_use);
   void* other = nullptr;
   ASSERT_EQ(pool.take(1, &other, 1), 1u);
   pool.give(1, &p, 1);

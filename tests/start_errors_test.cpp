@@ -106,6 +106,7 @@ struct reentry : ::testing::Test {
   test::host_region region{std::size_t{64} << 20};
   static inline host_heap* heap = nullptr;
   static inline void (*on_commit)() = nullptr;
+  static inline void (*on_decommit)() = nullptr;
 
   page_source source() {
     page_source s = region.source();
@@ -113,6 +114,11 @@ struct reentry : ::testing::Test {
       if (on_commit != nullptr) on_commit();
       return true;
     };
+    s.decommit = [](void*, std::byte*, std::size_t) {
+      if (on_decommit != nullptr) on_decommit();
+      return true;
+    };
+    s.needzero_after_decommit = true;
     return s;
   }
   host_heap h{region.base(), region.bytes(), source()};
@@ -120,7 +126,7 @@ struct reentry : ::testing::Test {
   void SetUp() override {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     heap = &h;
-    on_commit = nullptr;
+    on_commit = on_decommit = nullptr;
   }
 };
 
@@ -128,6 +134,37 @@ TEST_F(reentry, a_malloc_by_what_malloc_calls_aborts) {
   on_commit = [] { (void)heap->malloc(500); };
   EXPECT_DEATH((void)h.malloc(100), "malloc deadlock");
   EXPECT_DEATH((void)h.calloc(1, 1000000), "malloc deadlock");
+}
+
+TEST_F(reentry, calls_for_tiny_objects_and_stacks_abort_too) {
+  static constexpr std::size_t stack = 4096;
+  on_commit = [] { (void)heap->malloc(4); };
+  EXPECT_DEATH((void)h.malloc(4), "malloc deadlock");
+  EXPECT_DEATH((void)h.acquire_stack(stack), "malloc deadlock");
+  EXPECT_DEATH((void)h.take_region_chunk(8), "malloc deadlock");
+  on_commit = nullptr;
+  void* p = h.malloc(15);
+  ASSERT_NE(p, nullptr);
+  on_commit = [] { (void)heap->malloc(9); };
+  EXPECT_DEATH(
+      {
+        for (;;) (void)h.malloc(15);
+      },
+      "malloc deadlock");
+  on_commit = [] { (void)heap->acquire_stack(stack); };
+  EXPECT_DEATH(
+      {
+        for (;;) (void)h.malloc(15);
+      },
+      "malloc deadlock");
+  on_commit = nullptr;
+  EXPECT_EQ(h.free(p), free_status::ok);
+}
+
+TEST_F(reentry, a_malloc_by_what_gives_memory_back_aborts) {
+  (void)h.free(h.malloc(100000));
+  on_decommit = [] { (void)heap->malloc(4); };
+  EXPECT_DEATH((void)h.trim(), "malloc deadlock");
 }
 
 TEST_F(reentry, a_free_by_what_malloc_calls_aborts) {

@@ -64,15 +64,16 @@ std::size_t heap::impl::trim() {
   return bytes;
 }
 
+/// Nothing that can fail comes after it: layers have forgotten objects that are gone only.
 void heap::impl::reset_objects() {
+  // Layers first: they give the objects' pages back as they were.
+  if (top != nullptr) top->forget();
   objects.reset();
   if (top == nullptr) direct = objects.id();
 }
 
 void heap::impl::reset() {
   synchronize();
-  // Objects of the host go first: a layer gives their pages back as they were.
-  if (top != nullptr) top->forget();
   if (operations == nullptr) return reset_objects();
   const std::lock_guard lock(device_mutex);
   const auto held = settle_requests();

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <deque>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -12,7 +12,9 @@
 namespace warpheap {
 
 /// A heap's errors: counted, the first few of each kind reported, the last ones kept. Thread-safe.
-/// Reports are made without a lock: the user's on_report may call the heap.
+/// Reports are made without a lock: the user's on_report may call the heap. Errors come out of
+/// free(), and when a process has no memory left: what notes them throws nothing and needs none,
+/// but for the line that on_report gets; without memory for that it goes to standard error.
 class error_log {
  public:
   /// `options` has to outlive the log.
@@ -20,13 +22,21 @@ class error_log {
 
   /// One line, to on_report or standard error. Throws nothing.
   void say(const std::string& line) const;
+  /// The same of "warpheap: ", what and why.
+  void say(const char* what, const char* why) const noexcept;
   /// An error that the host detected at p.
-  void note(error_kind kind, const void* p);
+  void note(error_kind kind, const void* p) noexcept;
+  /// The same without a line, where nobody may be called.
+  void count(error_kind kind, const void* p) noexcept;
   /// An allocation of so many bytes failed, while pages of `in_use` bytes were in use. Counted by
-  /// who failed, not here. Throws nothing: there may be no memory for a record.
+  /// who failed, not here.
   void note_out_of_memory(std::size_t bytes, std::size_t in_use) noexcept;
   /// Takes over what kernels have recorded since the last time.
-  void note_device(const device_state& state);
+  void note_device(const device_state& state) noexcept;
+
+  /// For a fork: nobody else is in here between the two.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
 
   /// Errors that the host detected so far, by kind.
   void copy_counts(std::uint64_t (&counts)[error_kinds]) const;
@@ -34,12 +44,18 @@ class error_log {
   std::vector<error_record> take_recent();
 
  private:
-  void keep(error_record record, std::vector<std::string>& lines);
-  void keep(error_record record, const std::string& what, std::vector<std::string>& lines);
+  /// Errors of a kind that a line is said of.
+  static constexpr unsigned most_said = 8;
+
+  void keep(error_record record);
+  unsigned next_line(error_kind kind);
+  void say(error_kind kind, const char* what, unsigned line) const noexcept;
 
   const heap_options& options_;
-  mutable std::mutex mutex_;  // guards what follows
-  std::deque<error_record> recent_;
+  mutable std::mutex mutex_;                             // guards what follows
+  std::array<error_record, error_ring_slots> recent_{};  // error n at n % error_ring_slots
+  std::uint64_t kept_ = 0;                               // all of them
+  std::uint64_t taken_ = 0;                              // up to here
   std::uint64_t host_errors_[error_kinds] = {};
   std::uint64_t device_errors_seen_ = 0;
   unsigned said_[error_kinds] = {};

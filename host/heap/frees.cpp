@@ -1,10 +1,30 @@
 // Frees beyond the fast path: through layers, of the other side's objects, and of what is none.
 #include <exception>
-#include <string>
+#include <new>
+#include <optional>
 
 #include "host/heap/impl.hpp"
 
 namespace warpheap {
+
+namespace {
+
+/// What is wrong about a free; nothing where there is no object to free.
+std::optional<error_kind> error_of(free_status status) {
+  switch (status) {
+    case free_status::ok:
+    case free_status::null:
+    case free_status::zero_size: return std::nullopt;
+    case free_status::device_page:
+    case free_status::foreign: return error_kind::foreign_pointer;
+    case free_status::interior: return error_kind::interior_pointer;
+    case free_status::double_free: return error_kind::double_free;
+    case free_status::not_allocated: return error_kind::not_allocated;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 void heap::impl::free_tiny(void* p) noexcept {
   if (!objects.free_tiny(p)) free(p);
@@ -19,24 +39,19 @@ void heap::impl::free(void* p) noexcept {
 
 /// What a free of a host object, or of no object, leads to.
 void heap::impl::after_free(void* p, free_status status) {
-  switch (status) {
-    case free_status::null:
-    case free_status::zero_size: return;
-    case free_status::ok: return after_pages();
-    case free_status::device_page:
-    case free_status::foreign: return errors.note(error_kind::foreign_pointer, p);
-    case free_status::interior: return errors.note(error_kind::interior_pointer, p);
-    case free_status::double_free: return errors.note(error_kind::double_free, p);
-    case free_status::not_allocated: return errors.note(error_kind::not_allocated, p);
-  }
+  if (status == free_status::ok) return after_pages();
+  if (const auto kind = error_of(status); kind) errors.note(*kind, p);
 }
 
 void heap::impl::free_device_object(void* p) {
   constexpr std::size_t batch = 1024;
-  {
+  try {
     const std::lock_guard lock(frees_mutex);
     device_frees.push_back(p);
-    if (device_frees.size() % batch != 0) return;
+    if (device_frees.size() % batch != 0 || is_of_parent) return;
+  } catch (const std::bad_alloc& error) {
+    // The object lives on, and can be freed when there is memory.
+    return errors.say("a free of a kernel's object does nothing: ", error.what());
   }
   // A bulk operation that holds the lock applies the frees itself, or they wait for the next.
   const std::unique_lock lock(device_mutex, std::try_to_lock);
@@ -44,30 +59,20 @@ void heap::impl::free_device_object(void* p) {
   try {
     (void)start_device_frees();
   } catch (const std::exception& error) {
-    errors.say(std::string("warpheap: frees of kernels' objects are delayed: ") + error.what());
+    errors.say("frees of kernels' objects are delayed: ", error.what());
   }
 }
 
-/// Starts what can be started without waiting; the rest stays in `device_frees`. True when
-/// nothing is left. device_mutex is held.
+/// Starts what can be started without waiting; the rest stays in `frees_in_hand`, also when that
+/// throws. True when nothing is left. device_mutex is held.
 bool heap::impl::start_device_frees() {
-  std::vector<void*> batch;
+  if (is_of_parent) return true;  // nothing runs a kernel: they wait for ever
+  if (!frees_in_hand.empty() && !operations->free_batch(frees_in_hand)) return false;
   {
     const std::lock_guard lock(frees_mutex);
-    batch.swap(device_frees);
+    frees_in_hand.swap(device_frees);
   }
-  const auto put_back = [&] {
-    const std::lock_guard lock(frees_mutex);
-    device_frees.insert(device_frees.end(), batch.begin(), batch.end());
-  };
-  try {
-    const bool all = operations->free_batch(batch);
-    if (!all) put_back();
-    return all;
-  } catch (...) {
-    put_back();
-    throw;
-  }
+  return operations->free_batch(frees_in_hand);
 }
 
 /// Frees the host's objects that kernels have freed. Returns what was wrong, to be reported
@@ -78,10 +83,16 @@ heap::impl::wrong_frees heap::impl::collect_host_frees(bool at_rest) {
   for (void* p : operations->take_host_frees(is_lent, at_rest)) {
     // A page that has become the device's meanwhile held no live object when the kernel freed.
     const free_status status = free_host_object(p);
-    if (status == free_status::ok)
+    if (status == free_status::ok) {
       after_free(p, status);
-    else
+      continue;
+    }
+    try {
       wrong.emplace_back(p, status);
+    } catch (const std::bad_alloc&) {
+      // Without memory, and with the lock held, it is counted without a word.
+      if (const auto kind = error_of(status); kind) errors.count(*kind, p);
+    }
   }
   return wrong;
 }

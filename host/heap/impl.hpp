@@ -30,6 +30,13 @@ struct heap::impl {
   void report_leaks();
   heap_profile profile();
 
+  // fork.cpp
+  struct fork_list;
+  void join_forks();
+  void leave_forks() noexcept;
+  static void before_fork();
+  static void after_fork(bool in_child);
+
   // heap.cpp. What fast paths end in is not inlined: it would make them save registers.
   [[gnu::noinline]] void* malloc(std::size_t size, contents kind) noexcept;
   void* or_out_of_memory(void* p, std::size_t bytes) noexcept {
@@ -98,11 +105,14 @@ struct heap::impl {
 
   std::mutex events_mutex;  ///< from taking events to writing them down; before device_mutex
   std::mutex device_mutex;  ///< guards `operations`
+  /// The process is a child of the one that made the heap: it has no threads that run kernels.
+  bool is_of_parent = false;
   std::unique_ptr<device_operations> operations;
   std::unique_ptr<refill_service> service;
 
   std::mutex frees_mutex;
-  std::vector<void*> device_frees;  ///< objects of kernels that the host has freed
+  std::vector<void*> device_frees;   ///< objects of kernels that the host has freed
+  std::vector<void*> frees_in_hand;  ///< those to be started next; device_mutex guards them
 };
 
 }  // namespace warpheap

@@ -39,7 +39,10 @@ heap::impl::impl(heap_options o)
   if (options.memory_limit != 0) objects.set_memory_limit(options.memory_limit);
   make_layers();
   if (top == nullptr) direct = objects.id();
-  if (operations == nullptr) return;
+  if (operations == nullptr) {
+    join_forks();
+    return;
+  }
   if (const auto pages = static_cast<std::uint32_t>(arrays.stock_pages(options)); pages != 0)
     if (const page_run run = objects.take_device_pages(1, pages); run.count != 0)
       operations->give_stock(run);
@@ -52,8 +55,12 @@ heap::impl::impl(heap_options o)
     idle_work = [this] {
       // Never waits for a bulk operation: whoever holds the lock collects by himself.
       wrong_frees wrong;
-      if (const std::unique_lock lock(device_mutex, std::try_to_lock); lock)
-        wrong = collect_host_frees(/*at_rest=*/false);
+      try {
+        if (const std::unique_lock lock(device_mutex, std::try_to_lock); lock)
+          wrong = collect_host_frees(/*at_rest=*/false);
+      } catch (const std::exception&) {
+        // No memory to collect them: they wait for the next time.
+      }
       report(wrong);
     };
   const auto longest_sleep = std::min<std::chrono::microseconds>(
@@ -64,9 +71,11 @@ heap::impl::impl(heap_options o)
   if (options.scavenge && chosen.memory->can_discard())
     service->each_interval([this] { objects.scavenge_step(); });
   if (options.refill_service) service->start();
+  join_forks();  // the last that can fail
 }
 
 heap::impl::~impl() {
+  leave_forks();
   try {
     if (operations != nullptr) operations->synchronize();
   } catch (const std::exception& error) {

@@ -27,7 +27,9 @@ region::region(heap& h, region_options options) noexcept
 /// A chunk of whole pages, recorded; nullptr when there is no room.
 std::byte* region::take_chunk(std::size_t bytes) noexcept {
   try {
-    chunks_.reserve(chunks_.size() + 1);
+    // By half, so that n chunks copy O(n) addresses.
+    if (chunks_.size() == chunks_.capacity())
+      chunks_.reserve(chunks_.size() + chunks_.size() / 2 + 1);
   } catch (const std::exception&) {
     return nullptr;
   }

@@ -3,10 +3,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <algorithm>
-#include <cerrno>
 
 #include <warpheap/bits.hpp>
 
+#include "host/keep_errno.hpp"
 #include "host/layers/fill.hpp"
 
 namespace warpheap {
@@ -15,10 +15,8 @@ namespace {
 
 bool protect(std::byte* start, std::size_t bytes, int protection) {
   if (bytes == 0) return true;
-  const int before = errno;
-  const bool done = mprotect(start, bytes, protection) == 0;
-  errno = before;
-  return done;
+  const keep_errno keep;
+  return mprotect(start, bytes, protection) == 0;
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "host/keep_errno.hpp"
+
 namespace warpheap {
 
 trace_layer::trace_layer(object_layer* below, const char* file)
@@ -27,7 +29,7 @@ void trace_layer::add(const char* line, int length) {
 
 /// mutex_ is held, or nobody else is here.
 void trace_layer::write_out() {
-  const int before = errno;
+  const keep_errno keep;
   for (std::size_t done = 0; fd_ >= 0 && done < used_;) {
     const ssize_t n = write(fd_, buffer_.data() + done, used_ - done);
     if (n < 0 && errno == EINTR) continue;
@@ -35,7 +37,6 @@ void trace_layer::write_out() {
     done += static_cast<std::size_t>(n);
   }
   used_ = 0;
-  errno = before;
 }
 
 void* trace_layer::take(const object_request& r) {

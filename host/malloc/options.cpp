@@ -15,7 +15,7 @@ const char* early_environment(const char* name) {
     const char* value = std::getenv(name);
     return value != nullptr ? value : "";
   }
-  static char value[1024];
+  static char value[1025];
   value[0] = 0;
   const int fd = open("/proc/self/environ", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return value;
@@ -71,8 +71,12 @@ bool read_size(const char* text, std::size_t& bytes) {
 
 }  // namespace
 
-void process_options::read() {
-  std::strncpy(text_, early_environment("WARPHEAP"), sizeof text_ - 1);
+bool process_options::read() {
+  const char* const value = early_environment("WARPHEAP");
+  const std::size_t length = std::strlen(value);
+  // Cut off, the last value would be another one.
+  if (length >= sizeof text_) return false;
+  std::memcpy(text_, value, length + 1);
   for (char* part = text_; part != nullptr && *part != 0;) {
     char* const comma = std::strchr(part, ',');
     if (comma != nullptr) *comma = 0;
@@ -84,6 +88,7 @@ void process_options::read() {
   }
   if (*profile_file != 0 && layers.profile_rate == 0) layers.profile_rate = default_profile_rate;
   layers.profile_started = false;
+  return true;
 }
 
 void process_options::set(const char* key, const char* value) {

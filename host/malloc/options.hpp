@@ -7,7 +7,8 @@
 namespace warpheap {
 
 /// The value of an environment variable, "" if there is none: also before the C library knows of
-/// the environment, when the loader calls malloc. At most 1023 characters; one caller at a time.
+/// the environment, when the loader calls malloc. A longer one may be cut off after 1024
+/// characters. One caller at a time.
 const char* early_environment(const char* name);
 
 /// What the environment variable WARPHEAP says of the heap of a process, as
@@ -19,7 +20,8 @@ struct process_options {
   const char* profile_file = "";
   layer_options layers;
 
-  void read();
+  /// False, and nothing is changed, when the variable has more than 1023 characters.
+  bool read();
 
  private:
   void set(const char* key, const char* value);

@@ -4,11 +4,14 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <new>
 
+#include <warpheap/bits.hpp>
+#include <warpheap/layout.hpp>
+
+#include "host/keep_errno.hpp"
 #include "host/layers/chain.hpp"
 #include "host/malloc/options.hpp"
 #include "host/malloc/reserve.hpp"
@@ -23,24 +26,22 @@ constinit std::size_t process_heap::max_object_ = 0;
 
 namespace {
 
-// free leaves errno alone, whatever it does on the way.
-class keep_errno {
- public:
-  ~keep_errno() { errno = value_; }
-
- private:
-  const int value_ = errno;
-};
-
 /// At once and by no stream of the C library's, which might allocate its own buffer.
 void say(const char* line) {
   const keep_errno keep;
   (void)!write(STDERR_FILENO, line, std::strlen(line));
 }
 
-bool commit(void*, std::byte* start, std::size_t bytes) {
+/// The system's pages that hold some of the heap's, which may be the smaller ones. A neighbour in
+/// one of them comes into use with it; the reservation begins and ends with the system's pages.
+bool commit(void* os_page_bytes, std::byte* start, std::size_t bytes) {
   const keep_errno keep;
-  return mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0;
+  const auto os_page = reinterpret_cast<std::uintptr_t>(os_page_bytes);
+  const auto address = reinterpret_cast<std::uintptr_t>(start);
+  const std::uintptr_t first = address / os_page * os_page;
+  return mprotect(reinterpret_cast<void*>(first), bits::align_up(address + bytes, os_page) - first,
+                  PROT_READ | PROT_WRITE)
+         == 0;
 }
 
 bool decommit(void*, std::byte* start, std::size_t bytes) {
@@ -89,15 +90,18 @@ object_layer& process_heap::make() {
   }
   making = true;
   const keep_errno keep;
-  options.read();
-  if (const char* wrong = os_page_error(sysconf(_SC_PAGESIZE)); wrong != nullptr) fatal(wrong);
+  if (!options.read()) say("warpheap: WARPHEAP is ignored: it has more than 1023 characters\n");
+  const long os_page = sysconf(_SC_PAGESIZE);
+  if (const char* wrong = os_page_error(os_page); wrong != nullptr) fatal(wrong);
   const process_reservation r = reserve_process_heap(
       options.reserve_bytes != 0 ? options.reserve_bytes : process_reserve_bytes());
   if (r.base == nullptr) fatal("cannot reserve arena virtual address space");
   max_object_ = largest_backed_object();
   page_source source;
+  source.context = reinterpret_cast<void*>(os_page);
   if (r.must_commit) source.commit = commit;
-  source.decommit = decommit;
+  // A page of the system's that is larger than the heap's may hold live objects beside free pages.
+  if (page_size % static_cast<std::size_t>(os_page) == 0) source.decommit = decommit;
   source.needzero_after_decommit = false;
   // Neither is ever destroyed: other threads and late destructors go on to use them.
   heap = new (heap_memory) host_heap(r.base, r.bytes, source);

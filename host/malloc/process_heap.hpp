@@ -7,7 +7,9 @@
 // where the system refuses that, the largest half, quarter, ... that it grants. Under
 // vm.overcommit_memory=2 pages are counted as they come into use. Objects of 9 bytes and more lie
 // at multiples of 16, smaller ones at multiples of 8. As everywhere, malloc in a signal handler is
-// not safe; one that interrupts a malloc beyond its fast path ends the process with a message.
+// not safe; one that interrupts a malloc or free beyond its fast path ends a process without debug
+// modes with a message. Where the system's pages are larger than the heap's, no memory goes back:
+// one of them may hold live objects beside free pages.
 
 #include <atomic>
 #include <cstddef>

@@ -122,6 +122,12 @@ inline constexpr int heap_stats_schema = 1;
 /// print_state and the destructor wait for all kernels of the backend and need that no other call
 /// and no kernel uses the heap meanwhile. They throw what a failed kernel throws that nobody has
 /// synchronised with yet, and can be called again.
+///
+/// A child of a fork may go on with its parent's heaps, whatever other threads did at the moment:
+/// allocate and free objects of the host, take figures, trim, reset, and end them. It has no refill
+/// service and nothing that runs kernels: what it frees of kernels' objects stays, and the calls
+/// that wait for kernels come back only if none ran at the fork. Kernels, and heaps made in the
+/// child, need threads that only the parent has.
 class heap {
  public:
   /// Options from the environment variable WARPHEAP and the defaults.

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <random>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "tests/malloc/process.hpp"
@@ -321,6 +322,57 @@ TEST(malloc_test, DISABLED_much) {
   void* p = malloc(std::size_t{200} << 20);
   EXPECT_NE(p, nullptr);
   free(p);
+}
+
+/// With the library, on a system of pages of 16 KiB.
+ended on_large_pages(const std::string& test, const char* counted) {
+  return run_disabled_test(test, [&] {
+    const char* const library = getenv("LD_PRELOAD");
+    const std::string both =
+        std::string(WARPHEAP_TEST_LARGE_PAGES) + ":" + (library != nullptr ? library : "");
+    setenv("LD_PRELOAD", both.c_str(), 1);
+    setenv("WARPHEAP", "reserve=1G", 1);  // its tables are below what is refused
+    if (counted != nullptr) setenv(counted, "1", 1);
+  });
+}
+
+TEST(malloc_test, pages_of_the_system_that_are_larger_than_the_heaps_lose_nothing) {
+  for (const char* counted : {static_cast<const char*>(nullptr), "LARGE_PAGES_COUNTED"}) {
+    const ended e = on_large_pages("large_pages", counted);
+    EXPECT_EQ(e.code, 0) << e.errors;
+  }
+}
+
+TEST(malloc_test, DISABLED_large_pages) {
+  ASSERT_EQ(sysconf(_SC_PAGESIZE), 16384);
+  constexpr std::size_t n = 2000, bytes = 40000;  // five pages of the heap's
+  static unsigned char* all[n];
+  for (unsigned char*& p : all) {
+    p = static_cast<unsigned char*>(malloc(bytes));
+    ASSERT_NE(p, nullptr);
+    std::memset(p, 0x77, bytes);
+  }
+  for (std::size_t i = 0; i < n; i += 2) free(all[i]);
+  malloc_trim(0);
+  for (std::size_t i = 1; i < n; i += 2)
+    ASSERT_EQ(std::count(all[i], all[i] + bytes, 0x77), std::ptrdiff_t{bytes}) << i;
+  for (std::size_t i = 0; i < n; i += 2) {
+    auto* p = static_cast<unsigned char*>(calloc(bytes, 1));
+    ASSERT_NE(p, nullptr);
+    ASSERT_EQ(std::count(p, p + bytes, 0), std::ptrdiff_t{bytes}) << i;
+  }
+}
+
+TEST(malloc_test, an_environment_that_is_too_long_is_ignored_and_told) {
+  // Cut off after 1023 characters it would end in reserve=64M.
+  const std::string much(1011, ',');
+  ended e =
+      run_disabled_test("much", [&] { setenv("WARPHEAP", (much + ",reserve=64M00").c_str(), 1); });
+  EXPECT_EQ(e.code, 0) << e.errors;
+  EXPECT_NE(e.errors.find("WARPHEAP is ignored"), std::string::npos) << e.errors;
+  e = run_disabled_test("reserve", [&] { setenv("WARPHEAP", (much + "reserve=64M").c_str(), 1); });
+  EXPECT_EQ(e.code, 0) << e.errors;
+  EXPECT_EQ(e.errors, "");
 }
 
 TEST(malloc_test, more_than_the_memory_is_refused) {

@@ -2,7 +2,9 @@
 // process of its own.
 #include <gtest/gtest.h>
 #include <malloc.h>
+#include <sys/resource.h>
 #include <unistd.h>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -86,6 +88,32 @@ TEST(modes_test, DISABLED_damage) {
   p = static_cast<char*>(malloc(21));
   free(const_cast<char*>(p));
   p[3] = 1;
+}
+
+TEST(modes_test, DISABLED_free_under_a_limit) {
+  constexpr std::size_t n = 200000;
+  static void* all[n];
+  for (void*& p : all) p = malloc(32);
+  // The layers have no memory for what they would note of the frees.
+  rlimit before{};
+  getrlimit(RLIMIT_AS, &before);
+  const rlimit little{1 << 20, before.rlim_max};
+  setrlimit(RLIMIT_AS, &little);
+  std::size_t changed = 0;
+  for (void* p : all) {
+    errno = EBADF;
+    free(p);
+    changed += errno != EBADF;
+  }
+  setrlimit(RLIMIT_AS, &before);
+  EXPECT_EQ(changed, 0u);
+}
+
+TEST(modes_test, free_leaves_errno) {
+  for (const char* text : {"quarantine=64M", "annotate=1", "red_zones=1", "trace=/dev/null", ""}) {
+    const ended e = with(text, "free_under_a_limit");
+    EXPECT_EQ(e.code, 0) << text << ": " << e.errors;
+  }
 }
 
 TEST(modes_test, damage_is_reported) {

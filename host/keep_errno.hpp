@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cerrno>
+
+namespace warpheap {
+
+/// Leaves errno as it was when it goes: for what free may do on its way, which leaves errno alone.
+class keep_errno {
+ public:
+  keep_errno() = default;
+  ~keep_errno() { errno = value_; }
+  keep_errno(const keep_errno&) = delete;
+  keep_errno& operator=(const keep_errno&) = delete;
+
+ private:
+  const int value_ = errno;
+};
+
+}  // namespace warpheap
