@@ -66,7 +66,8 @@ struct faulty_operations final : device_operations {
     }
     return true;
   }
-  std::vector<void*> take_host_frees() override {
+  std::vector<void*> take_host_frees(const std::function<bool(page_index)>& /*is_lent*/,
+                                     bool /*at_rest*/) override {
     std::vector<void*> taken;
     taken.swap(host_frees);
     no_memory = no_memory_after_taking;
