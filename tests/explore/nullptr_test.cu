@@ -103,6 +103,20 @@ TEST(Bounded, NobodyFailsForAPageThatIsPutBack) {
   });
 }
 
+TEST(Bounded, NobodyFailsForAPageThatWasInHandForAMoment) {
+  // An object that wants to grow in place takes the page behind it, and has put it back before the
+  // other is through with his looks.
+  explore_all(simt::bounded_by::preemptions, 3, [](const simt::explore_options& o) {
+    small_heap h(1);
+    void* one = nullptr;
+    const auto put_back = [&] {
+      if (core::claim_run(h.view(), 1, 2)) throw std::runtime_error("two pages of one");
+    };
+    run_schedule(o, {taking_pages(h, 1, &one), {{1, 1, 0}, put_back, "put back"}});
+    if (one == nullptr) throw std::runtime_error("nullptr for the only page");
+  });
+}
+
 TEST(Bounded, NobodyFailsForTheEndOfAnAlignedRun) {
   // The aligned object takes both pages and gives one back.
   explore_all(simt::bounded_by::preemptions, 1, [](const simt::explore_options& o) {
@@ -127,6 +141,19 @@ TEST(Bounded, NobodyFailsWhileASpanIsRetired) {
     run_schedule(o, {freeing(h, live), taking(h, 64, &one), taking(h, 64, &other)});
     if (one == nullptr || other == nullptr)
       throw std::runtime_error("nullptr while more than one slot is free");
+  });
+}
+
+TEST(Bounded, NobodyFailsWhileARetirementIsUndone) {
+  // The same, while another takes a whole word before the retirement comes to it.
+  explore_all(simt::bounded_by::preemptions, 2, [](const simt::explore_options& o) {
+    small_heap h(1);
+    void *live = nullptr, *one = nullptr;
+    alone([&] { live = h.device().malloc(64); });
+    h.press();
+    const auto take_two = [&] { core::claim_slots(h.view(), size_to_class(64), 2); };
+    run_schedule(o, {freeing(h, live), taking(h, 64, &one), {{1, 1, 0}, take_two, "two slots"}});
+    if (one == nullptr) throw std::runtime_error("nullptr while another slot is free");
   });
 }
 
