@@ -335,6 +335,7 @@ struct repair {
       s.home_request.value = core::request_state(stock_phase::idle, h.queue->home.seq);
       s.free_mailboxes.value = ~std::uint64_t{1};
       s.reclaiming.value = 0;
+      s.in_hand.value = 0;
       for (unsigned cls = 0; cls < span_classes; ++cls) s.growers[cls] = 0;
       return;
     }

@@ -64,6 +64,17 @@ TEST_F(DevicePages, SpansChangeTheirClass) {
   expect_empty(h);
 }
 
+TEST_F(DevicePages, OneTrimGivesAllBack) {
+  heap_options o = options(256_MiB);
+  o.scavenge = false;
+  heap h(o);
+  shared_array<void*> pointers(500'000);
+  malloc_many(h, pointers, 64);
+  free_many(h, pointers);  // the class keeps half of its empty spans
+  EXPECT_GT(h.trim(), 0u);
+  EXPECT_EQ(h.trim(), 0u);
+}
+
 TEST_F(DevicePages, SurplusPagesGoHomeWhileKernelsRun) {
   heap h(options(512_MiB));
   shared_array<void*> pointers(60'000);

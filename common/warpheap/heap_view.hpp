@@ -37,6 +37,8 @@ struct device_state {
   padded_counter free_mailboxes;   ///< bit s set: mailbox s is free to be claimed
   padded_counter high_page;        ///< all device pages so far lie below this one
   padded_counter gives;            ///< times that pages came into the stock
+  padded_counter in_hand;          ///< {times that a warp let go of what it had in hand, warps that
+                                   ///< have something} (in_hand.cuh)
   padded_counter stock_scanned;    ///< {gives, pages}: no run of so many was in the stock then; 0
                                    ///< pages = it was not scanned (stock.cuh)
 

@@ -59,6 +59,8 @@ std::size_t heap::impl::trim() {
   const auto held = settle_requests();
   operations->retire_empty_spans();
   for (const page_run run : operations->take_stock()) objects.give_back_device_pages(run);
+  // So many spans went at once that a message took pages home.
+  service->settle(held);
   const std::size_t bytes = objects.trim();
   service->pages_came_free(held);
   return bytes;

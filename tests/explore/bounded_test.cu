@@ -56,6 +56,24 @@ TEST(Bounded, ThreeWarpsWantTheTwoSlotsThereAre) {
   });
 }
 
+TEST(Bounded, NothingGoesHomeFromASmallStock) {
+  // A page is taken as soon as its bit is set, and the counts of giver and taker may cross.
+  explore_all(bounded_by::preemptions, 1, [](const simt::explore_options& o) {
+    small_heap h(6, 3'000, 100);
+    h.serve();
+    h.keep_in_stock(100);
+    void *five = nullptr, *one = nullptr, *again = nullptr;
+    alone([&] {
+      five = h.device().malloc(5 * page_size);
+      one = core::malloc_pages(h.view(), page_size);
+    });
+    run_schedule(o, {freeing(h, five), freeing(h, one),
+                     explored(1, 1, take_one, h.device(), h.owners(), 5 * page_size, &again)});
+    if (h.view().queue->home.seq != 0)
+      throw std::runtime_error("pages went home from a stock that never had enough");
+  });
+}
+
 TEST(Bounded, AWarpFreesWhileAnotherSearches) {
   // Slots become free while the searcher cleans the marks and the list that led to none.
   explore_all(bounded_by::preemptions, 2, [](const simt::explore_options& o) {

@@ -15,6 +15,13 @@ __global__ void free_then_malloc(device_heap heap, void* p, std::size_t size, vo
   *out = heap.malloc(size);
 }
 
+__global__ void malloc_pages(device_heap heap, std::uint32_t pages, void** out) {
+  *out = core::malloc_pages(*heap.view.self, pages * page_size);
+}
+
+simt::explored_kernel taking_pages(small_heap& h, std::uint32_t pages, void** out) {
+  return simt::explored(1, 1, malloc_pages, h.device(), pages, out);
+}
 simt::explored_kernel taking(small_heap& h, std::size_t size, void** out) {
   return simt::explored(1, 1, malloc_one, h.device(), size, out);
 }
@@ -78,6 +85,116 @@ TEST(Explore, NobodyFailsForARunThatIsPutBack) {
     run_schedule(o, {taking(h, 10 * page_size, &ten), taking(h, 128, &one),
                      taking(h, 5 * page_size, &five)});
     if (ten == nullptr && five == nullptr) throw std::runtime_error("nullptr for both of two runs");
+  });
+}
+
+TEST(Bounded, NobodyFailsForAPageThatIsPutBack) {
+  // Who wants both pages has one in hand when he finds the other gone.
+  explore_all(simt::bounded_by::preemptions, 2, [](const simt::explore_options& o) {
+    small_heap h(2);
+    void *two = nullptr, *one = nullptr;
+    const auto take_one = [&] {
+      if (core::take_pages(h.view(), 1) != 0) core::keep_in_hand(h.view());
+    };
+    run_schedule(
+        o,
+        {taking_pages(h, 2, &two), taking_pages(h, 1, &one), {{1, 1, 0}, take_one, "the third"}});
+    if (two == nullptr && one == nullptr) throw std::runtime_error("nullptr for both of two");
+  });
+}
+
+TEST(Bounded, NobodyFailsForAPageThatWasInHandForAMoment) {
+  // An object that wants to grow in place takes the page behind it, and has put it back before the
+  // other is through with his looks.
+  explore_all(simt::bounded_by::preemptions, 3, [](const simt::explore_options& o) {
+    small_heap h(1);
+    void* one = nullptr;
+    const auto put_back = [&] {
+      if (core::claim_run(h.view(), 1, 2)) throw std::runtime_error("two pages of one");
+    };
+    run_schedule(o, {taking_pages(h, 1, &one), {{1, 1, 0}, put_back, "put back"}});
+    if (one == nullptr) throw std::runtime_error("nullptr for the only page");
+  });
+}
+
+TEST(Bounded, NobodyFailsForTheEndOfAnAlignedRun) {
+  // The aligned object takes both pages and gives one back.
+  explore_all(simt::bounded_by::preemptions, 1, [](const simt::explore_options& o) {
+    small_heap h(2);
+    void *aligned = nullptr, *one = nullptr;
+    run_schedule(o, {{{1, 1, 0},
+                      [&] { aligned = h.device().aligned_alloc(2 * page_size, page_size); },
+                      "aligned"},
+                     taking_pages(h, 1, &one)});
+    if (one == nullptr) throw std::runtime_error("nullptr for a page of two");
+  });
+}
+
+TEST(Bounded, NobodyFailsWhileASpanIsRetired) {
+  // One object of a span of four slots is live. Whatever its free does with the span, two others
+  // find room.
+  explore_all(simt::bounded_by::preemptions, 2, [](const simt::explore_options& o) {
+    small_heap h(1);
+    void *live = nullptr, *one = nullptr, *other = nullptr;
+    alone([&] { live = h.device().malloc(64); });
+    h.press();
+    run_schedule(o, {freeing(h, live), taking(h, 64, &one), taking(h, 64, &other)});
+    if (one == nullptr || other == nullptr)
+      throw std::runtime_error("nullptr while more than one slot is free");
+  });
+}
+
+TEST(Bounded, NobodyFailsWhileARetirementIsUndone) {
+  // The same, while another takes a whole word before the retirement comes to it.
+  explore_all(simt::bounded_by::preemptions, 2, [](const simt::explore_options& o) {
+    small_heap h(1);
+    void *live = nullptr, *one = nullptr;
+    alone([&] { live = h.device().malloc(64); });
+    h.press();
+    const auto take_two = [&] { core::claim_slots(h.view(), size_to_class(64), 2); };
+    run_schedule(o, {freeing(h, live), taking(h, 64, &one), {{1, 1, 0}, take_two, "two slots"}});
+    if (one == nullptr) throw std::runtime_error("nullptr while another slot is free");
+  });
+}
+
+TEST(Bounded, NobodyFailsWhileAPageBecomesASpan) {
+  // The last page is the class's second span: all have room in it.
+  explore_all(simt::bounded_by::preemptions, 2, [](const simt::explore_options& o) {
+    small_heap h(2);
+    void *one = nullptr, *other = nullptr;
+    alone([&] {
+      for (unsigned i = 0; i < 4; ++i) h.device().malloc(64);
+    });
+    run_schedule(o, {taking(h, 64, &one), taking(h, 64, &other)});
+    if (one == nullptr || other == nullptr)
+      throw std::runtime_error("nullptr while a page is free for both");
+  });
+}
+
+TEST(Explore, ALongRunGetsWhatGoesHome) {
+  // The surplus of the stock goes home while somebody asks the host for more than either has.
+  explore_seeds(4'000, [](const simt::explore_options& o) {
+    small_heap h(700, 50'000'000);
+    h.serve();
+    h.keep_in_stock(8);
+    void *seven = nullptr, *most = nullptr;
+    alone([&] { seven = h.device().malloc(7 * page_size); });
+    run_schedule(o, {freeing(h, seven), taking_pages(h, 600, &most)},
+                 {{[&] { return h.service().poll_once(); }}});
+    if (most == nullptr) throw std::runtime_error("nullptr for 600 pages of 1,000");
+  });
+}
+
+TEST(Explore, ALongRunIsOfStockAndHost) {
+  // Neither the stock nor the host has so many pages, both together have.
+  explore_seeds(1'000, [](const simt::explore_options& o) {
+    small_heap h(300, 50'000'000);
+    h.serve();
+    h.keep_in_stock(300);
+    void* all = nullptr;
+    run_schedule(o, {taking_pages(h, h.view().pages - 1, &all)},
+                 {{[&] { return h.service().poll_once(); }}});
+    if (all == nullptr) throw std::runtime_error("nullptr for all pages of an empty heap");
   });
 }
 

@@ -13,7 +13,7 @@ namespace warpheap::weak {
 namespace {
 
 /// Pages of the host, some of which the device has in its stock when an execution begins. They lie
-/// in two words of the bitmap, of which none is the first: that one's pages stay.
+/// in two words of the bitmap.
 struct pages_out {
   explicit pages_out(std::uint32_t lent)
       : heap({.first_page = 126, .pages = 0, .warp_slots = 3, .host_pages = 6, .timeout_ns = 2'000},
@@ -31,6 +31,7 @@ struct pages_out {
     core::post_stock_request(h, 1, gives);
     core::poll_stock_reply(h);
     if (const page_index p = core::take_pages(h, 1)) {
+      core::keep_in_hand(h);
       host.use({p, 1});
       core::release_pages(h, {p, 1});
     }
@@ -69,11 +70,12 @@ TEST(Home, OneSenderAtATime) {
   const auto sender = [&](page_index first) {
     return [&p, first] {
       for (unsigned r = 0; r < 3; ++r) {
-        core::send_home(p.heap.view());
+        core::send_home(p.heap.view(), core::stock_to_keep(p.heap.view()));
         // A page that stays: the next message has two runs.
         if (core::claim_run(p.heap.view(), first, 1)) {
           p.host.use({first, 1});
           core::put_run(core::stock_of(p.heap.view()), first, 1);
+          core::let_go(p.heap.view());
         }
         yield();
       }
@@ -93,19 +95,23 @@ TEST(Home, NobodyFailsWhilePagesAreOnTheirWay) {
   const_cast<heap_view*>(p.heap.view().self)->refill_timeout_ns = 1'000'000;
   p.heap.view().state->denied.value = 1;
   const auto sender = [&p] {
-    for (unsigned r = 0; r < 2; ++r) core::send_home(p.heap.view());
+    for (unsigned r = 0; r < 2; ++r)
+      core::send_home(p.heap.view(), core::stock_to_keep(p.heap.view()));
     p.host.device_is_done();
   };
   const auto taker = [&p] {
     const page_index first = core::get_pages(p.heap.view(), 1);
     if (first == 0) fail("no page while pages are on their way home");
+    core::keep_in_hand(p.heap.view());
     p.host.use({first, 1});
     core::give_pages(p.heap.view(), {first, 1});
     p.host.device_is_done();
   };
   const auto looker = [&p] {
-    if (const page_index first = core::scan_stock(p.heap.view(), 1))
+    if (const page_index first = core::scan_stock(p.heap.view(), 1)) {
       core::give_pages(p.heap.view(), {first, 1});
+      core::let_go(p.heap.view());
+    }
     p.host.device_is_done();
   };
   explore(30'000, {p.heap,
@@ -122,14 +128,16 @@ TEST(Home, WhoGoesByTheScanOfAnotherSeesWhatItSaw) {
   const auto looker = [&p] {
     const heap_view& h = p.heap.view();
     const std::uint64_t seen = core::gives_so_far(h);
-    if (const page_index first = core::scan_stock(h, 1))
+    if (const page_index first = core::scan_stock(h, 1)) {
       core::give_pages(h, {first, 1});
-    else if (core::denied(h, 1) && core::gives_so_far(h) == seen)
+      core::let_go(h);
+    } else if (core::denied(h, 1) && core::gives_so_far(h) == seen) {
       fail("denied while pages are on their way home");
+    }
     p.host.device_is_done();
   };
   const auto sender = [&p] {
-    core::send_home(p.heap.view());
+    core::send_home(p.heap.view(), core::stock_to_keep(p.heap.view()));
     p.host.device_is_done();
   };
   explore(20'000, {p.heap,

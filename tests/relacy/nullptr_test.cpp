@@ -43,6 +43,7 @@ TEST(Nullptr, NobodyFailsWhileOneRunIsFree) {
   // Two runs, which a page that stays in use keeps apart.
   weak_heap h({.first_page = 59, .pages = 11, .warp_slots = 3}, {});
   core::claim_run(h.view(), 64, 1);
+  core::keep_in_hand(h.view());
   h.view().state->stock_pages.value -= 1;
   core::make_large(h.view(), 64, 1);
   explore(20'000, {h, {never_fails(h, 5, 3), never_fails(h, 5, 2)}, [&] { h.check_at_rest(); }});
@@ -54,13 +55,42 @@ TEST(Nullptr, NobodyFailsWhileAPageMoves) {
     weak_heap h({.first_page = 63, .pages = 2, .warp_slots = 3}, {});
     const page_index to = 63 + 64 - from;
     core::claim_run(h.view(), from, 1);
+    core::keep_in_hand(h.view());
     h.view().state->stock_pages.value -= 1;
     const auto mover = [&] {
       core::give_pages(h.view(), {from, 1});
-      if (core::claim_run(h.view(), to, 1)) core::give_pages(h.view(), {to, 1});
+      if (!core::claim_run(h.view(), to, 1)) return;
+      core::keep_in_hand(h.view());
+      core::give_pages(h.view(), {to, 1});
     };
     explore(20'000, {h, {mover, never_fails(h, 1, 1)}, [] {}});
   }
+}
+
+/// Takes a slot, for which there is room, and gives it back.
+std::function<void()> slot_never_fails(weak_heap& h, std::size_t size) {
+  return [&h, size] {
+    void* p = h.take(size);
+    if (p == nullptr) fail("nullptr while there are slots for everybody");
+    h.give(p, size);
+  };
+}
+
+TEST(Nullptr, NobodyFailsWhileASpanIsRetired) {
+  // Every free that leaves the only span without an object tries to end it.
+  weak_heap h({.pages = 1, .warp_slots = 3, .pressure = true, .timeout_ns = 1'000'000},
+              {size_to_class(64)});
+  void* live = h.keep(64);
+  explore(30'000, {h,
+                   {[&] { h.give(live, 64); }, slot_never_fails(h, 64), slot_never_fails(h, 64)},
+                   [&] { h.check_at_rest(); }});
+}
+
+TEST(Nullptr, NobodyFailsWhileAPageBecomesASpan) {
+  weak_heap h({.pages = 1, .warp_slots = 3, .timeout_ns = 1'000'000}, {size_to_class(64)});
+  explore(20'000, {h,
+                   {slot_never_fails(h, 64), slot_never_fails(h, 64), slot_never_fails(h, 64)},
+                   [&] { h.check_at_rest(); }});
 }
 
 TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) {
@@ -70,6 +100,7 @@ TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) {
     std::uint64_t seen = core::gives_so_far(h.view());
     if (const page_index p = core::scan_stock(h.view(), 1)) {
       core::give_pages(h.view(), {p, 1});
+      core::let_go(h.view());
       return;
     }
     for (unsigned i = 0; i < 20; ++i) yield();  // meanwhile the first one reclaims, or does not
@@ -89,7 +120,9 @@ TEST(Nullptr, AScanInVainSaysNothingOfPagesThatCameLater) {
                       device_heap(h.view()).free(page);
                       second = core::malloc_pages(h.view(), page_size);
                     },
-                    [&] { core::take_pages(h.view(), 2); }},
+                    [&] {
+                      if (core::take_pages(h.view(), 2)) core::keep_in_hand(h.view());
+                    }},
                    [&] {
                      if (first == nullptr && second == nullptr) fail("nullptr for both");
                    }});

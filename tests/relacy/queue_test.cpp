@@ -95,6 +95,7 @@ TEST(Queue, PagesGoStraightFromAReplyIntoTheStock) {
         core::post_stock_request(h.view(), least, gives);
         core::poll_stock_reply(h.view());
         if (const page_index p = core::take_pages(h.view(), 1)) {
+          core::keep_in_hand(h.view());
           host.use({p, 1});
           core::give_pages(h.view(), {p, 1});
         }

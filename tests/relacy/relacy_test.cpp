@@ -88,6 +88,7 @@ TEST(Relacy, StaleHintsReachSpansThatAreBeingPublished) {
   h.give_kept(h.keep(128), 128);
   core::retire_span(h.view(), 1);
   const page_index page = core::take_pages(h.view(), 1);
+  core::keep_in_hand(h.view());
   explore(100'000, {h,
                     {[&] { core::publish_span(h.view(), cls, page); },
                      [&] {

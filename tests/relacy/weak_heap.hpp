@@ -265,6 +265,7 @@ class weak_heap {
             fail("entry of an inner page");
     }
     if (in_stock != latest(h.state->stock_pages.value)) fail("the count of stock pages is wrong");
+    if (core::any_hand(latest(h.state->in_hand.value))) fail("something is in a hand");
     for (unsigned kind = 0; kind < wrong_frees; ++kind)
       if (latest(h.state->errors[kind]) != 0) fail("an error was reported without cause");
   }

@@ -70,32 +70,34 @@ WARPHEAP_OUTLINED bool take_word_home(const heap_view& h, std::uint32_t w, std::
   return to.written + 1 < home_message::most_runs;
 }
 
-/// Takes what the stock has above the mark, its highest pages, for the message.
-WARPHEAP_OUTLINED void take_surplus_home(const heap_view& h, home_runs& runs) {
-  const std::uint64_t keep = stock_to_keep(h);
+/// Takes what the stock has above `keep` pages, its highest, for the message.
+WARPHEAP_OUTLINED void take_surplus_home(const heap_view& h, std::uint64_t keep, home_runs& runs) {
   const std::uint64_t free = atomic::load<order::relaxed>(&h.state->stock_pages.value);
   const std::uint64_t surplus = free > keep ? free - keep : 0;
   const std::uint64_t want = surplus < home_pages_at_once ? surplus : home_pages_at_once;
   const std::uint64_t high = atomic::load<order::relaxed>(&h.state->high_page.value);
   auto w = static_cast<std::uint32_t>(level_words(high, 0));
-  while (runs.pages < want && (w = stock_of(h).word_below(w)) != 0)
+  while (runs.pages < want && w != 0) {
+    w = stock_of(h).word_below(w);  // word 0 at last, which may be empty
     if (!take_word_home(h, w, want, runs)) break;
+  }
 }
 
-/// Sends what the stock has above the mark home, unless a message is on its way.
-WARPHEAP_SLOW_PATH void send_home(const heap_view& h) {
+/// Sends what the stock has above `keep` pages home, unless a message is on its way. True when it
+/// has sent one.
+WARPHEAP_SLOW_PATH bool send_home(const heap_view& h, std::uint64_t keep) {
   device_state& s = *h.state;
   std::uint64_t* state = &s.home_request.value;
   std::uint64_t now = atomic::load<order::relaxed>(state);
   const auto seq = static_cast<std::uint32_t>(now);
-  if (now != request_state(stock_phase::idle, seq) || !service_alive(h)) return;
+  if (now != request_state(stock_phase::idle, seq) || !service_alive(h)) return false;
   // The box may be written again only after the host has closed the last round. Acquire: it has
   // read the runs, and so all that the last writer of the box did is over too. Nobody but the
   // holder of this state moves seq on. Hence changes of the phase need no order of their own.
-  if (atomic::load<order::acquire, scope::system>(&h.queue->home_closed) != seq) return;
-  if (!atomic::compare_exchange<order::relaxed>(state, now, busy_now(seq))) return;
+  if (atomic::load<order::acquire, scope::system>(&h.queue->home_closed) != seq) return false;
+  if (!atomic::compare_exchange<order::relaxed>(state, now, busy_now(seq))) return false;
   home_runs runs;
-  take_surplus_home(h, runs);
+  take_surplus_home(h, keep, runs);
   std::uint32_t next = seq;
   if (runs.pages != 0) {
     write_home_run(h, runs.written, runs.run);
@@ -107,6 +109,7 @@ WARPHEAP_SLOW_PATH void send_home(const heap_view& h) {
     atomic::store<order::release, scope::system>(&h.queue->home.seq, ++next);
   }
   atomic::store<order::relaxed>(state, request_state(stock_phase::idle, next));
+  return runs.pages != 0;
 }
 
 /// Gives pages that became free to the stock, and home what is too much there; not while a warp
@@ -115,9 +118,9 @@ WARPHEAP_SLOW_PATH void release_pages(const heap_view& h, page_run run) {
   const bool wanted = atomic::load<order::relaxed>(&h.state->pressure.value) != 0
                       || atomic::load<order::relaxed>(&h.state->reclaiming.value) != 0;
   give_pages(h, run);
-  if (!wanted
-      && atomic::load<order::relaxed>(&h.state->stock_pages.value) > stock_to_keep(h) * 3 / 2)
-    send_home(h);
+  if (wanted) return;
+  const std::uint64_t keep = stock_to_keep(h);
+  if (atomic::load<order::relaxed>(&h.state->stock_pages.value) > keep * 3 / 2) send_home(h, keep);
 }
 
 }  // namespace core

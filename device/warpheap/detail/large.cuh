@@ -20,22 +20,71 @@ __device__ inline void* make_large(const heap_view& h, page_index p, std::uint32
   return h.base + (std::uint64_t{p} << page_shift);
 }
 
+/// Waits until no page is on its way home, within the limit of a refill from `start_ns` on; false
+/// when that is over.
+WARPHEAP_OUTLINED bool await_home(const heap_view& h, std::uint64_t start_ns) {
+  unsigned pause = 64;
+  while (pages_on_their_way(h)) {
+    if (now_ns() - start_ns > h.refill_timeout_ns) return false;
+    back_off(pause);
+  }
+  return true;
+}
+
+/// A run of n pages, too long for the stock's requests, from the stock or straight from the host;
+/// 0 when neither has one. It is in hand, from before the request on if its ends go back: others
+/// are denied because of it.
+WARPHEAP_OUTLINED page_index look_for_long_run(const heap_view& h, std::uint32_t n,
+                                               bool ends_go_back) {
+  if (const page_index p = take_pages(h, n)) return p;
+  if (ends_go_back) take_in_hand(h);
+  const page_run run = request_run(h, n);
+  mark_device_pages(h, run);
+  count(h.state->device_pages, run.count);
+  if (ends_go_back && run.count == 0) keep_in_hand(h);
+  if (!ends_go_back && run.count != 0) take_in_hand(h);
+  return run.count != 0 ? run.first : scan_stock(h, n);
+}
+
+/// n pages by all means there are: stock, host, empty spans, and for a long run the host with what
+/// was in the stock. 0 = out of memory. They are in hand.
+WARPHEAP_SLOW_PATH page_index find_run(const heap_view& h, std::uint32_t n, bool ends_go_back) {
+  const std::uint64_t start = now_ns();
+  std::uint64_t seen = gives_so_far(h);
+  unsigned reclaims = 0, gathers = 0;
+  for (unsigned round = 0; round < max_search_rounds; ++round) {
+    const std::uint64_t hands = hands_before(h), sent = pages_sent(h);
+    const page_index p =
+        n <= stock_run_limit ? get_pages(h, n) : look_for_long_run(h, n, ends_go_back);
+    if (p != 0) return p;
+    if (reclaims++ < max_reclaims && reclaim_or_await(h, seen)) continue;
+    if (n > stock_run_limit && now_ns() - start <= h.refill_timeout_ns) {
+      // Pages that went home meanwhile were neither in the stock nor with the host.
+      if (sent != pages_sent(h) || pages_on_their_way(h)) {
+        if (await_home(h, start)) continue;
+        return 0;
+      }
+      // The host has the rest of the run, perhaps. Each message home has a limit of its own.
+      if (gathers++ < max_reclaims && send_home(h, 0)) continue;
+    }
+    if (nothing_was_in_hand(h, hands) || !await_hands(h, start)) return 0;
+  }
+  return 0;
+}
+
+/// Pages for `size` bytes; 0 for more than any heap has.
+__device__ inline std::uint32_t pages_for(const heap_view& h, std::uint64_t size) {
+  const std::uint64_t pages = size / page_size + (size % page_size != 0);
+  return pages < h.pages && pages <= page_entry::max_value ? static_cast<std::uint32_t>(pages) : 0;
+}
+
 /// Whole pages for `size` bytes, nullptr when there are none.
 WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
-  const std::uint64_t pages = size / page_size + (size % page_size != 0);
-  if (pages >= h.pages || pages > page_entry::max_value) return nullptr;
-  const auto n = static_cast<std::uint32_t>(pages);
-  std::uint64_t seen = gives_so_far(h);
-  page_index p = n <= stock_run_limit ? get_pages(h, n) : take_pages(h, n);
-  if (p == 0 && n > stock_run_limit) {
-    const page_run run = request_run(h, n);
-    mark_device_pages(h, run);
-    count(h.state->device_pages, run.count);
-    p = run.count != 0 ? run.first : scan_stock(h, n);
-  }
-  for (unsigned i = 0; p == 0 && i < max_reclaims && reclaim_or_await(h, seen); ++i)
-    if ((p = take_pages(h, n)) == 0) p = scan_stock(h, n);
-  return p != 0 ? make_large(h, p, n) : nullptr;
+  const std::uint32_t n = pages_for(h, size);
+  const page_index p = n != 0 ? find_run(h, n, false) : 0;
+  if (p == 0) return nullptr;
+  keep_in_hand(h);
+  return make_large(h, p, n);
 }
 
 /// The same with the first byte at a multiple of `align`, a power of two above a page: a longer
@@ -43,22 +92,19 @@ WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
 WARPHEAP_SLOW_PATH void* malloc_pages_aligned(const heap_view& h, std::uint64_t size,
                                               std::uint64_t align) {
   if (align > h.bytes || size > h.bytes) return nullptr;
-  std::byte* const run = static_cast<std::byte*>(malloc_pages(h, size + align - page_size));
-  if (run == nullptr) return nullptr;
-  const std::uint64_t address = reinterpret_cast<std::uint64_t>(run);
+  const std::uint32_t taken = pages_for(h, size + align - page_size);
+  const page_index first = taken != 0 ? find_run(h, taken, true) : 0;
+  if (first == 0) return nullptr;
+  const std::uint64_t address =
+      reinterpret_cast<std::uint64_t>(h.base) + (std::uint64_t{first} << page_shift);
   const auto head =
       static_cast<std::uint32_t>((bits::align_up(address, align) - address) >> page_shift);
-  const auto first =
-      static_cast<page_index>(static_cast<std::uint64_t>(run - h.base) >> page_shift);
-  const page_entry e{atomic::load<order::relaxed>(h.entry + first)};
   const auto n = static_cast<std::uint32_t>(bits::ceil_div(size, page_size));
-  const page_index p = first + head;
-  // The caller owns the whole run, and nobody knows its address yet.
-  atomic::store<order::relaxed>(h.entry + p, page_entry::make(large_class, n).bits);
-  atomic::fetch_add<order::relaxed>(&h.state->large_pages.value, 0 - std::uint64_t{e.value() - n});
+  void* const object = make_large(h, first + head, n);
   if (head != 0) release_pages(h, {first, head});
-  if (head + n < e.value()) release_pages(h, {p + n, e.value() - head - n});
-  return h.base + (std::uint64_t{p} << page_shift);
+  if (head + n < taken) release_pages(h, {first + head + n, taken - head - n});
+  let_go(h);
+  return object;
 }
 
 /// Makes the large object with head p and entry e one of n pages where it lies; false when the
@@ -75,9 +121,13 @@ WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entr
   // Fails only when another thread frees the object in the middle of this call.
   if (!atomic::compare_exchange<order::relaxed>(h.entry + p, expected,
                                                 page_entry::make(large_class, n).bits)) {
-    if (n > old) release_pages(h, {p + old, n - old});
+    if (n > old) {
+      release_pages(h, {p + old, n - old});
+      let_go(h);
+    }
     return false;
   }
+  if (n > old) keep_in_hand(h);
   count(h.state->large_pages, std::uint64_t{n} - old);
   if (n < old) rest = {p + n, old - n};
   return true;

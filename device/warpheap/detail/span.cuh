@@ -153,15 +153,18 @@ WARPHEAP_OUTLINED void undo_retire(const heap_view& h, page_index p, unsigned cl
 
 /// Gives the span's pages to the stock if no slot of it is in use. May be called by anyone at any
 /// time with any page; returns the number of pages given, 0 when the span is in use, gone, or
-/// being retired by another. Never waits.
+/// being retired by another. Never waits. Meanwhile the span is in hand: no search finds its slots.
 WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
   span_record r = load_record(h, p);
   if (!r.is_live() || r.is_retiring() || !looks_empty(h, p, r)) return 0;
   // One winner; from here on class and geometry are those of the record that was replaced.
   std::uint64_t expected = r.bits;
+  take_in_hand(h);
   if (!atomic::compare_exchange<order::relaxed>(h.rec + p, expected,
-                                                r.bits | span_record::retiring))
+                                                r.bits | span_record::retiring)) {
+    keep_in_hand(h);
     return 0;
+  }
   const unsigned cls = r.cls(), words = span_words(cls), pages = span_pages(cls);
   has_free_of(h, cls).clear(p);  // before the pages go: later it could be the next owner's bit
   unsigned taken = 0;
@@ -178,9 +181,11 @@ WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
     atomic::fetch_add<order::relaxed>(h.state->spans + cls, ~0u);
     count(h.state->classes[cls].retires);
     release_pages(h, {p, pages});
+    let_go(h);
     return pages;
   }
   undo_retire(h, p, cls, taken);
+  let_go(h);
   return 0;
 }
 

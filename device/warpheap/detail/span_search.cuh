@@ -93,7 +93,10 @@ WARPHEAP_SLOW_PATH grow_result grow_class(const heap_view& h, unsigned cls, unsi
   grow_result result = grow_result::crowded;
   if (patience == 0 || others <= atomic::load<order::relaxed>(h.state->spans + cls)) {
     const page_index p = get_pages(h, span_pages(cls));
-    if (p != 0) publish_span(h, cls, p);
+    if (p != 0) {
+      publish_span(h, cls, p);
+      let_go(h);
+    }
     result = p != 0 ? grow_result::grown : grow_result::exhausted;
   }
   atomic::fetch_add<order::relaxed>(growers, ~0u);
@@ -139,12 +142,26 @@ WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h, std::uint64_t& seen)
 /// Tries that a malloc makes with reclaimed pages, which others may take before it.
 inline constexpr unsigned max_reclaims = 8;
 
+/// Waits until nothing is in hand, within the limit of a refill from `start_ns` on; false when that
+/// is over.
+WARPHEAP_OUTLINED bool await_hands(const heap_view& h, std::uint64_t start_ns) {
+  unsigned pause = 64;
+  while (any_hand(hands_before(h))) {
+    if (now_ns() - start_ns > h.refill_timeout_ns) return false;
+    back_off(pause);
+  }
+  return now_ns() - start_ns <= h.refill_timeout_ns;
+}
+
 /// A word that had free slots of the class a moment ago, by all means there are, in order of cost:
-/// lists, a new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory.
+/// lists, a new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory,
+/// with nothing in anybody's hand (in_hand.cuh).
 WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
   unsigned pause = 32, patience = 64, reclaims = 0;
   std::uint64_t seen = gives_so_far(h);
+  const std::uint64_t start = now_ns();
   for (unsigned round = 0; round < max_search_rounds; ++round) {
+    const std::uint64_t hands = hands_before(h);
     if (const word_index found = find_word(h, cls)) return found;
     const grow_result grown = grow_class(h, cls, patience);
     if (grown == grow_result::grown) continue;
@@ -159,10 +176,14 @@ WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
     // this class would be in its lists by now.
     std::uint64_t* scanned_at = h.state->scanned_at + cls;
     const std::uint64_t gives = atomic::load<order::relaxed>(&h.state->gives.value);
-    if (atomic::load<order::relaxed>(scanned_at) == gives + 1) return 0;
-    if (const word_index found = scan_words(h, cls)) return found;
-    atomic::store<order::relaxed>(scanned_at, gives + 1);
-    return 0;
+    const bool known = atomic::load<order::relaxed>(scanned_at) == gives + 1;
+    if (!known)
+      if (const word_index found = scan_words(h, cls)) return found;
+    if (nothing_was_in_hand(h, hands)) {
+      if (!known) atomic::store<order::relaxed>(scanned_at, gives + 1);
+      return 0;
+    }
+    if (!await_hands(h, start)) return 0;
   }
   return 0;
 }

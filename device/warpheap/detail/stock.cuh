@@ -13,11 +13,13 @@
 // - Pages that came later are in the count that is read after the look, as far as the look was in
 //   vain because of them: who gave a run and took another counted first. His taking releases, and
 //   the last look acquires.
-// - Who took a part of a run and puts it back counts it as given.
+// - Pages that are taken to be put back, or to be seen again as a span, are in hand meanwhile
+//   (in_hand.cuh).
 // - The last look (scan_stock) goes by the words alone. A mark above them may be missing while
 //   another warp is between its change of a word and the mark.
 #pragma once
 
+#include <warpheap/detail/in_hand.cuh>
 #include <warpheap/detail/report.cuh>
 #include <warpheap/detail/summary.cuh>
 
@@ -64,9 +66,11 @@ WARPHEAP_OUTLINED void put_run(summary s, page_index p, std::uint32_t n) {
     if (atomic::fetch_or<order::release>(s.word_address(w), run_part(p, n, w)) == 0) s.raise(w);
 }
 
-/// Takes exactly [p, p + n), or nothing.
+/// Takes exactly [p, p + n), or nothing. The caller then has the run in hand and has to say what
+/// becomes of it: keep_in_hand or let_go.
 WARPHEAP_OUTLINED bool claim_run(const heap_view& h, page_index p, std::uint32_t n) {
   const summary s = stock_of(h);
+  take_in_hand(h);
   for (std::uint32_t w = p / 64; w * 64 < p + n; ++w) {
     const std::uint64_t part = run_part(p, n, w);
     // Acquire: the pages' entries and words as their last owner left them. Release: who finds them
@@ -77,7 +81,10 @@ WARPHEAP_OUTLINED bool claim_run(const heap_view& h, page_index p, std::uint32_t
     // handed on by read-modify-writes.
     if (got != 0 && atomic::fetch_or<order::relaxed>(s.word_address(w), got) == 0) s.raise(w);
     if (w * 64 > p) put_run(s, p, w * 64 - p);
-    if (got != 0 || w * 64 > p) note_given(h);
+    if (got != 0 || w * 64 > p)
+      let_go(h);
+    else
+      keep_in_hand(h);
     return false;
   }
   return true;
@@ -98,9 +105,10 @@ WARPHEAP_OUTLINED void mark_device_pages(const heap_view& h, page_run run) {
 WARPHEAP_SLOW_PATH void give_pages(const heap_view& h, page_run run) {
   device_state& s = *h.state;
   mark_device_pages(h, run);
-  put_run(stock_of(h), run.first, run.count);
+  // Before the pages can be taken: their taker subtracts them, and the count is never below zero.
   const std::uint64_t now =
       run.count + atomic::fetch_add<order::relaxed>(&s.stock_pages.value, std::uint64_t{run.count});
+  put_run(stock_of(h), run.first, run.count);
   note_given(h);
   if (now >= chunk_pages && atomic::load<order::relaxed>(&s.pressure.value) != 0)
     atomic::store<order::relaxed>(&s.pressure.value, std::uint64_t{0});
@@ -110,7 +118,8 @@ WARPHEAP_SLOW_PATH void give_pages(const heap_view& h, page_run run) {
 /// enough to keep the heap compact, wide enough that warps that grow at once seldom meet.
 inline constexpr std::uint32_t spread_window_pages = 128;
 
-/// Takes n adjacent pages of which the first lies in [from, end); 0 when there are none.
+/// Takes n adjacent pages of which the first lies in [from, end); 0 when there are none. They are
+/// in hand, here and in what follows.
 WARPHEAP_OUTLINED page_index take_between(const heap_view& h, page_index from, page_index end,
                                           std::uint32_t n) {
   while ((from = stock_of(h).next(from)) != 0 && from < end) {
@@ -140,7 +149,7 @@ WARPHEAP_SLOW_PATH page_index scan_stock(const heap_view& h, std::uint32_t n) {
   constexpr unsigned pages_bits = 24;
   static_assert(page_entry::max_value < 1u << pages_bits);
   std::uint64_t* scanned = &h.state->stock_scanned.value;
-  const std::uint64_t gives = gives_so_far(h);
+  const std::uint64_t gives = gives_so_far(h), hands = hands_before(h);
   // Acquire: what the scan saw, as if the caller had done it.
   const std::uint64_t last = atomic::load<order::acquire>(scanned);
   const std::uint64_t pages = last & bits::low_mask(pages_bits);
@@ -153,7 +162,8 @@ WARPHEAP_SLOW_PATH page_index scan_stock(const heap_view& h, std::uint32_t n) {
     // Acquire, after the look: who saw that pages are gone knows what their taker knew.
     static_cast<void>(atomic::load<order::acquire>(stock_of(h).word_address(w)));
   }
-  if (gives_so_far(h) == gives) atomic::store<order::release>(scanned, gives << pages_bits | n);
+  if (gives_so_far(h) == gives && nothing_was_in_hand(h, hands))
+    atomic::store<order::release>(scanned, gives << pages_bits | n);
   return 0;
 }
 
