@@ -21,6 +21,9 @@ WARPHEAP_HD constexpr unsigned route_of(std::size_t size) {
   return size == 0 ? route_zero : route_tiny + static_cast<unsigned>(size);
 }
 
+/// The same for slow paths.
+WARPHEAP_OUTLINED unsigned route_outlined(std::size_t size) { return route_of(size); }
+
 /// The same for an address that is a multiple of `align`. What is no power of two, or above a page,
 /// takes the way of whole pages.
 WARPHEAP_HD constexpr unsigned aligned_route(std::size_t align, std::size_t size) {
