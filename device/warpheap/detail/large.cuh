@@ -64,7 +64,7 @@ WARPHEAP_OUTLINED bool look_again(const heap_view& h, std::uint32_t n, run_searc
     // The host has the rest of the run, perhaps. Each message home has a limit of its own.
     if (s.gathers++ < max_reclaims && send_home(h, 0)) return true;
   }
-  return !nothing_was_in_hand(h, s.looks.hands) && await_hands(h, s.looks.start);
+  return !nothing_was_in_hand(h, s.looks.hands) && await_hands(h, s.looks);
 }
 
 /// n pages by all means there are: stock, host, empty spans, and for a long run the host with what

@@ -134,9 +134,10 @@ struct search_state {
   std::uint64_t hands;  ///< hands_before its last looks
   std::uint64_t gives;  ///< the count of gives before its scan of all words
   word_index found = 0;
-  unsigned reclaims = 0;   ///< how often it has asked for other classes' pages
-  unsigned patience = 64;  ///< growths that it leaves to others
-  unsigned pause = 32;     ///< nanoseconds that it does so next time
+  unsigned reclaims = 0;    ///< how often it has asked for other classes' pages
+  unsigned hand_looks = 0;  ///< how often it has looked again for what was in hand
+  unsigned patience = 64;   ///< growths that it leaves to others
+  unsigned pause = 32;      ///< nanoseconds that it does so next time
 };
 
 /// Others make spans of the class: gives them time.
@@ -167,15 +168,26 @@ WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h, std::uint64_t& seen)
 /// Tries that a malloc makes with reclaimed pages, which others may take before it.
 inline constexpr unsigned max_reclaims = 8;
 
-/// Waits until nothing is in hand, within the limit of a refill from `start_ns` on; false when that
-/// is over.
-WARPHEAP_OUTLINED bool await_hands(const heap_view& h, std::uint64_t start_ns) {
+/// So often a malloc looks again because something was in hand while it looked in vain. Where
+/// somebody always has something, it answers nullptr then, and does not wait for the limit.
+inline constexpr unsigned max_hand_looks = 16;
+/// Before each of these looks it waits until nothing is in hand, or this many changes were seen.
+inline constexpr unsigned max_hand_changes = 64;
+
+/// Waits for what others had in hand in a look in vain. True when it is worth another one, false
+/// when there were enough, or the limit of a refill is over.
+WARPHEAP_OUTLINED bool await_hands(const heap_view& h, search_state& s) {
+  if (s.hand_looks++ == max_hand_looks) return false;
   unsigned pause = 64;
-  while (any_hand(hands_before(h))) {
-    if (now_ns() - start_ns > h.refill_timeout_ns) return false;
+  for (unsigned changes = 0; changes < max_hand_changes;) {
+    const std::uint64_t now = hands_before(h);
+    if (!any_hand(now)) break;
+    if (now_ns() - s.start > h.refill_timeout_ns) return false;
+    changes += now != s.hands;
+    s.hands = now;
     back_off(pause);
   }
-  return now_ns() - start_ns <= h.refill_timeout_ns;
+  return now_ns() - s.start <= h.refill_timeout_ns;
 }
 
 /// What a search does when lists and stock show nothing for the class: true when it is over, with a
@@ -187,7 +199,7 @@ WARPHEAP_OUTLINED bool search_is_over(const heap_view& h, unsigned cls, search_s
   s.gives = atomic::load<order::relaxed>(&h.state->gives.value);
   const bool known = atomic::load<order::relaxed>(h.state->scanned_at + cls) == s.gives + 1;
   if (!known && (s.found = scan_words(h, cls)) != 0) return true;
-  if (!nothing_was_in_hand(h, s.hands)) return !await_hands(h, s.start);
+  if (!nothing_was_in_hand(h, s.hands)) return !await_hands(h, s);
   if (!known) atomic::store<order::relaxed>(h.state->scanned_at + cls, s.gives + 1);
   return true;
 }
