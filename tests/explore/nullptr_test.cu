@@ -54,6 +54,45 @@ TEST(Bounded, NobodyFailsWhileAnotherWarpReclaims) {
               [](const simt::explore_options& o) { reclaim_by_two(o, 40'000); });
 }
 
+__global__ void malloc_and_tell(device_heap heap, std::size_t size, void** out,
+                                std::uint32_t* done) {
+  *out = heap.malloc(size);
+  atomic::store<order::relaxed>(done, 1u);
+}
+
+/// Always has something in hand, and always something else.
+__global__ void juggle(device_heap heap, const std::uint32_t* done, std::uint32_t* changes) {
+  const heap_view& h = *heap.view.self;
+  core::take_in_hand(h);
+  while (*changes < 200'000 && atomic::load<order::relaxed>(done) == 0) {
+    core::take_in_hand(h);
+    core::let_go(h);
+    ++*changes;
+    __nanosleep(32);
+  }
+  core::let_go(h);
+}
+
+/// What a full heap is asked for while somebody always has something in hand. A malloc that waited
+/// for that to end would wait for its limit, which is far away.
+void ask_beside_a_juggler(const simt::explore_options& o, std::size_t size) {
+  small_heap h(1, 3'600'000'000'000);
+  alone([&] {
+    if (core::malloc_pages(h.view(), page_size) == nullptr) throw std::runtime_error("no page");
+  });
+  void* out = nullptr;
+  std::uint32_t done = 0, changes = 0;
+  run_schedule(o, {simt::explored(1, 1, malloc_and_tell, h.device(), size, &out, &done),
+                   simt::explored(1, 1, juggle, h.device(), &done, &changes)});
+  if (out != nullptr) throw std::runtime_error("a second page of one");
+  if (changes == 200'000) throw std::runtime_error("nullptr after everything had been let go");
+}
+
+TEST(Explore, NullptrComesThoughSomebodyAlwaysHasSomethingInHand) {
+  for (const std::size_t size : {std::size_t{40'000}, std::size_t{64}})
+    explore_seeds(50, [&](const simt::explore_options& o) { ask_beside_a_juggler(o, size); });
+}
+
 TEST(Bounded, NobodyFailsBeforeAPageIsMarked) {
   // One warp has given the first page of a word, and has not told the levels above; another gives
   // the second, and needs one.
