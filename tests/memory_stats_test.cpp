@@ -240,7 +240,8 @@ TEST_F(memory_stats_test, snapshots_under_load_add_up) {
   std::vector<std::thread> all;
   for (unsigned t = 0; t < threads; ++t) all.emplace_back(work, t + 1);
   memory_stats last = heap.memory();
-  for (int i = 0; i < snapshots; ++i) {
+  // On a busy machine the threads may begin after the first of them.
+  for (int i = 0; i < snapshots || last.mallocs <= 1000; ++i) {
     const memory_stats m = heap.memory();
     EXPECT_EQ(broken_identity(m), "") << i;
     EXPECT_EQ(fallen_count(last, m), "") << i;
@@ -249,7 +250,6 @@ TEST_F(memory_stats_test, snapshots_under_load_add_up) {
   }
   stop = true;
   for (std::thread& t : all) t.join();
-  EXPECT_GT(last.mallocs, 1000u);
   for (void* p : shared) heap.free(p);
   expect_recount();
   EXPECT_EQ(heap.memory().live_objects, 0u);
