@@ -217,7 +217,7 @@ TEST_F(SystemFaults, TheNthCallFails) {
   EXPECT_LT(n, 500) << "there is always one more system call";
 }
 
-__global__ void add_one(std::uint32_t* sum) { atomicAdd(sum, 1u); }
+__global__ void count_lanes(std::uint32_t* sum) { atomicAdd(sum, 1u); }
 
 /// Launches 64 blocks while the system refuses the stacks of their lanes. True when synchronize()
 /// says so, once, and the next launch runs all blocks.
@@ -226,7 +226,7 @@ bool launch_without_stacks() {
   sum[0] = 0;
   bool told = false;
   calls().until_fault = 0;  // a worker that comes later has its stacks
-  launch(64, 64, add_one, sum.data());
+  launch(64, 64, count_lanes, sum.data());
   try {
     synchronize();
   } catch (const std::bad_alloc&) {
@@ -234,7 +234,7 @@ bool launch_without_stacks() {
   }
   if (calls().until_fault >= 0 || !told || sum[0] >= 64 * 64) return false;
   sum[0] = 0;
-  launch(64, 64, add_one, sum.data());
+  launch(64, 64, count_lanes, sum.data());
   synchronize();
   return sum[0] == 64 * 64;
 }
