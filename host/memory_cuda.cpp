@@ -146,10 +146,10 @@ class cuda_memory final : public memory_backend {
 
  private:
   /// Kernels call the slow paths through pointers, so that the driver cannot know how much stack a
-  /// kernel needs and grants this limit: what the slow paths take (tests/goldens has it), and as
-  /// much again for the frames of the user's kernels. A higher limit is left as it is.
+  /// kernel needs and grants this limit: what the slow paths take (tests/goldens has it), and the
+  /// rest for the frames of the user's kernels. A higher limit is left as it is.
   static void make_room_on_stacks() {
-    constexpr std::size_t slow_paths = 1024, users = 1024;
+    constexpr std::size_t slow_paths = 1216, users = 832;
     std::size_t limit = 0;
     cudaError_t code = cudaDeviceGetLimit(&limit, cudaLimitStackSize);
     if (code == cudaSuccess && limit < slow_paths + users)

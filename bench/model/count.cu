@@ -5,6 +5,7 @@
 // ones.
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include <warpheap/device_heap.cuh>
 #include <warpheap/heap.hpp>
@@ -13,6 +14,7 @@
 #include "bench/measure.hpp"
 #include "bench/model/count.hpp"
 #include "bench/model/estimate.hpp"
+#include "bench/model/warm_call.hpp"
 #include "bench/registry.hpp"
 
 namespace warpheap::bench {
@@ -149,5 +151,46 @@ struct registrations {
 
 const registrations registered;
 
+/// Each block of the kernel has made one call.
+model::warm_call median_call(const device_array<call_sums>& all) {
+  std::vector<std::uint64_t> loads, atomics;
+  for (const call_sums& one : all.to_host()) {
+    loads.push_back(one.chain_loads);
+    atomics.push_back(one.atomics);
+  }
+  const auto median = [](std::vector<std::uint64_t>& of) {
+    std::nth_element(of.begin(), of.begin() + of.size() / 2, of.end());
+    return of[of.size() / 2];
+  };
+  return {median(loads), median(atomics)};
+}
+
 }  // namespace
+
+model::warm_calls model::count_warm_calls() {
+  heap_options how;
+  how.backend = this_backend;
+  how.reserve_bytes = std::size_t{64} << 20;
+  heap tested(how);
+  // Of eight calls for objects of one word one at the most has to look for the next word.
+  constexpr unsigned warps = 1024, lanes = 8;
+  device_array<void*> objects(std::size_t{warps} * 32);
+  device_array<call_sums> sums(warps);
+  warm_calls out;
+  for (unsigned i = 0; i < 2; ++i) {
+    for (const bool frees : {false, true}) {
+      sums.clear();
+      launch(warps, 32, counted_kernel, device_heap(tested.device()), objects.data(), 16, 8, frees,
+             sums.data());
+      synchronize();
+      (frees ? out.of_free : out.of_malloc) = median_call(sums);
+      const auto got = objects.to_host();
+      if (!frees && got.size() - std::count(got.begin(), got.end(), nullptr) != warps * lanes)
+        throw integrity_error("counted calls: expected memory, found a null pointer");
+    }
+  }
+  require_empty(tested, "after the counted calls");
+  return out;
+}
+
 }  // namespace warpheap::bench

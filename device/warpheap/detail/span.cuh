@@ -141,11 +141,9 @@ WARPHEAP_SLOW_PATH void publish_span(const heap_view& h, unsigned cls, page_inde
   count(h.state->classes[cls].grows);
 }
 
-/// True when p looks like an empty span of the class, with all words full: worth trying to retire
-/// it. A hint and no more.
+/// True when all words of the span of class cls look full: worth trying to retire it. A hint and no
+/// more.
 WARPHEAP_OUTLINED bool looks_empty(const heap_view& h, page_index p, unsigned cls) {
-  const span_record r = load_record(h, p);
-  if (!r.is_live() || r.is_retiring() || r.cls() != cls) return false;
   WARPHEAP_ROLLED
   for (unsigned w = 0; w < span_words(cls); ++w)
     if (atomic::load<order::relaxed>(h.word + index_of_word(p, w)) != full_word) return false;
@@ -220,6 +218,12 @@ WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
 /// Spans that a class looks at for one to give up.
 inline constexpr unsigned surplus_looks = 16;
 
+/// The same for a page that may not be such a span.
+WARPHEAP_OUTLINED bool looks_idle(const heap_view& h, page_index p, unsigned cls) {
+  const span_record r = load_record(h, p);
+  return r.is_live() && !r.is_retiring() && r.cls() == cls && looks_empty(h, p, cls);
+}
+
 /// A search for a span of a class to give up. In memory, as the others' (search_state).
 struct surplus_search {
   unsigned cls;
@@ -238,7 +242,7 @@ WARPHEAP_OUTLINED std::uint32_t look_for_surplus(const heap_view& h, std::uint32
     const page_index q = w * 64 + above;
     if (q <= s.found) break;
     here &= bits::low_mask(above);
-    if (!looks_empty(h, q, s.cls)) continue;
+    if (!looks_idle(h, q, s.cls)) continue;
     s.found = q;
     break;
   }

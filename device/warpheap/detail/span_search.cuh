@@ -190,15 +190,21 @@ WARPHEAP_OUTLINED bool await_hands(const heap_view& h, search_state& s) {
   return now_ns() - s.start <= h.refill_timeout_ns;
 }
 
+/// Reads all words of the class. False when they were read in vain before and no pages have come
+/// free since: frees of this class would be in its lists by now.
+WARPHEAP_OUTLINED bool scan_for_news(const heap_view& h, unsigned cls, search_state& s) {
+  s.gives = atomic::load<order::relaxed>(&h.state->gives.value);
+  if (atomic::load<order::relaxed>(h.state->scanned_at + cls) == s.gives + 1) return false;
+  s.found = scan_words(h, cls);
+  return true;
+}
+
 /// What a search does when lists and stock show nothing for the class: true when it is over, with a
 /// word or 0 in `s.found`.
 WARPHEAP_OUTLINED bool search_is_over(const heap_view& h, unsigned cls, search_state& s) {
   if (s.reclaims++ < max_reclaims && reclaim_or_await(h, s.seen)) return false;
-  // All words of the class were read in vain before and no pages have come free since: frees of
-  // this class would be in its lists by now.
-  s.gives = atomic::load<order::relaxed>(&h.state->gives.value);
-  const bool known = atomic::load<order::relaxed>(h.state->scanned_at + cls) == s.gives + 1;
-  if (!known && (s.found = scan_words(h, cls)) != 0) return true;
+  const bool known = !scan_for_news(h, cls, s);
+  if (s.found != 0) return true;
   if (!nothing_was_in_hand(h, s.hands)) return !await_hands(h, s);
   if (!known) atomic::store<order::relaxed>(h.state->scanned_at + cls, s.gives + 1);
   return true;
