@@ -11,9 +11,8 @@
 #include <warpheap/memory_resource.hpp>
 #include <warpheap/region.hpp>
 
+namespace warpheap::bad_input_cases {
 namespace {
-
-using namespace warpheap;
 
 constexpr std::size_t most = ~std::size_t{0};
 constexpr std::size_t sizes[] = {0,           1,          15,     100,        32768,
@@ -289,3 +288,4 @@ TEST(bad_input_of_c, a_region_of_any_sizes) {
 }
 
 }  // namespace
+}  // namespace warpheap::bad_input_cases

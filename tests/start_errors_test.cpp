@@ -127,8 +127,8 @@ TEST(start_errors, a_smaller_heap_where_there_is_little_address_space) {
               ::testing::ExitedWithCode(0), "no room for a heap of 1 GiB: it has [0-9]+ MiB");
   EXPECT_EXIT(make_a_heap_in_little_address_space(64_MiB, 512_MiB, 24_MiB, false),
               ::testing::ExitedWithCode(0), "no room for a heap of 512 MiB: it has 24 MiB");
-  EXPECT_EXIT(make_a_heap_in_little_address_space(74_MiB, 400_MiB, 40_MiB, false),
-              ::testing::ExitedWithCode(0), "no room for a heap of 400 MiB: it has 40 MiB");
+  EXPECT_EXIT(make_a_heap_in_little_address_space(90_MiB, 700_MiB, 40_MiB, false),
+              ::testing::ExitedWithCode(0), "no room for a heap of 700 MiB: it has 40 MiB");
 }
 #endif
 
