@@ -14,14 +14,12 @@
 #include <atomic>
 #include <cstdint>
 
+#include "host/barrier_for_all.hpp"
 #include "host/mspan.hpp"
 #include "host/span_marks.hpp"
 #include "host/span_sync.hpp"
 
 namespace warpheap {
-
-/// Has every thread of the process execute a full fence, those that do not run when they run again.
-void barrier_for_all();
 
 /// Thread-safe, unless said otherwise. Its lock is taken inside mcentral's and mheap's.
 class mark_phase {

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "host/mark_phase.hpp"
+#include "host/barrier_for_all.hpp"
 #include "tests/host_heap_fixture.hpp"
 #include "tests/test_scale.hpp"
 
