@@ -52,7 +52,7 @@ struct alloc_counters {
   std::array<owned_counter, num_classes> frees;
   owned_counter tiny_mallocs, tiny_frees, tiny_blocks_taken, tiny_blocks_freed;
   owned_counter large_bytes_taken, large_bytes_freed;
-  owned_counter out_of_memory, refused, refills, freed_by_reset;
+  owned_counter out_of_memory, refused, refills, freed_by_reset, cleared_bytes;
   std::array<owned_counter, free_statuses> wrong_frees;  // by free_status; that of success stays 0
 
   void add(const alloc_counters& other) {
@@ -67,7 +67,7 @@ struct alloc_counters {
           &alloc_counters::tiny_blocks_taken, &alloc_counters::tiny_blocks_freed,
           &alloc_counters::large_bytes_taken, &alloc_counters::large_bytes_freed,
           &alloc_counters::out_of_memory, &alloc_counters::refused, &alloc_counters::refills,
-          &alloc_counters::freed_by_reset}) {
+          &alloc_counters::freed_by_reset, &alloc_counters::cleared_bytes}) {
       (this->*figure).add((other.*figure).get());
     }
   }

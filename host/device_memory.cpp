@@ -38,14 +38,17 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   const std::size_t bytes = options.reserve_bytes / chunk_bytes * chunk_bytes;
   const std::size_t most = memory.max_reserve();
   if (bytes > most)
-    throw heap_error("a heap of " + format_bytes(bytes) + " was asked for, but "
-                     + memory.device_name() + " has room for " + format_bytes(most)
-                     + "; set heap_options::reserve_bytes or WARPHEAP=reserve=SIZE");
+    throw no_room("a heap of " + format_bytes(bytes) + " was asked for, but " + memory.device_name()
+                  + " has room for " + format_bytes(most)
+                  + "; set heap_options::reserve_bytes or WARPHEAP=reserve=SIZE");
   view_.base = memory.reserve(bytes);
   if (view_.base == nullptr)
-    throw heap_error("cannot reserve arena virtual address space: the system refused "
-                     + format_bytes(bytes)
-                     + "; set heap_options::reserve_bytes or WARPHEAP=reserve=SIZE");
+    throw no_room("cannot reserve arena virtual address space: the system refused "
+                  + format_bytes(bytes)
+                  + "; set heap_options::reserve_bytes or WARPHEAP=reserve=SIZE");
+  if (reinterpret_cast<std::uintptr_t>(view_.base) % chunk_bytes != 0)
+    throw heap_error("misrounded allocation in mallocinit: the reservation is not aligned to "
+                     + format_bytes(chunk_bytes));
   view_.bytes = bytes;
   view_.pages = static_cast<std::uint32_t>(bytes / page_size);
   view_.summary_stride = static_cast<std::uint32_t>(bits::align_up(summary_words(view_.pages), 16));
@@ -77,8 +80,8 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   arrays_ = static_cast<std::byte*>(memory.allocate_device(array_bytes_));
   view_.queue = static_cast<refill_queue*>(memory.allocate_pinned(sizeof(refill_queue)));
   if (arrays_ == nullptr || view_.queue == nullptr)
-    throw heap_error("no memory for " + format_bytes(array_bytes_) + " of metadata of a heap of "
-                     + format_bytes(bytes));
+    throw no_room("no memory for " + format_bytes(array_bytes_) + " of metadata of a heap of "
+                  + format_bytes(bytes));
   view_.self = reinterpret_cast<const heap_view*>(arrays_ + self);
   view_.state = reinterpret_cast<device_state*>(arrays_ + state);
   view_.entry = reinterpret_cast<std::uint32_t*>(arrays_ + entry);

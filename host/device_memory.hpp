@@ -6,10 +6,16 @@
 
 namespace warpheap {
 
+/// There is no room for a heap of this size: a smaller one may be had.
+class no_room : public heap_error {
+ public:
+  using heap_error::heap_error;
+};
+
 /// Owns the reservation, the device arrays and the queue; `view()` says where they are.
 class device_memory {
  public:
-  /// Throws heap_error saying what could not be had. Without kernels only the reservation is made.
+  /// Throws no_room saying what could not be had. Without kernels only the reservation is made.
   device_memory(memory_backend& memory, const heap_options& options, bool kernels);
   ~device_memory();
   device_memory(const device_memory&) = delete;

@@ -5,16 +5,24 @@
 
 namespace warpheap {
 
-heap_arenas::heap_arenas(std::size_t pages)
+heap_arenas::heap_arenas(std::size_t pages, std::size_t most_pages)
     : pages_(pages),
       chunks_(bits::ceil_div(pages, chunk_pages)),
       arena_chunks_(warpheap::arena_chunks(chunks_)),
       allocators_{page_allocator(chunks_), page_allocator(chunks_)},
       owner_(bits::ceil_div(chunks_, arena_chunks_)),
       told_(owner_.size()),
-      high_(owner_.size()) {}
+      high_(owner_.size()),
+      most_pages_(most_pages),
+      far_end_(first_far_page(pages)) {
+  if (most_pages > far_end_) far_.emplace(bits::ceil_div(most_pages, chunk_pages));
+}
 
 page_allocator& heap_arenas::owner_of_page(std::size_t page) {
+  if (page >= pages_) {
+    if (page < first_far_page(pages_) || page >= far_end_) fatal("a page freed is none");
+    return *far_;
+  }
   const std::uint8_t owner = owner_[page / arena_pages()];
   if (owner == nobody) fatal("a page freed lies in an arena that nobody has");
   return allocators_[owner - 1];
@@ -32,6 +40,7 @@ std::size_t heap_arenas::arenas(page_user user) const {
 page_allocation heap_arenas::alloc(page_user user, std::size_t n, bool from_the_other) {
   page_allocation got = of(user).alloc(n);
   if (!got && (grow(user, n) || gather(user, n))) got = of(user).alloc(n);
+  if (!got && far_ && user == page_user::host) got = far_->alloc(n);
   if (!got && from_the_other) got = of(other(user)).alloc(n);
   return got;
 }
@@ -39,6 +48,7 @@ page_allocation heap_arenas::alloc(page_user user, std::size_t n, bool from_the_
 page_cache heap_arenas::alloc_to_cache(page_user user) {
   if (of(user).free_pages() != 0 || grow(user, 1) || gather(user, 1))
     return of(user).alloc_to_cache();
+  if (far_ && user == page_user::host && far_->free_pages() != 0) return far_->alloc_to_cache();
   return of(other(user)).alloc_to_cache();
 }
 
@@ -46,6 +56,7 @@ void heap_arenas::free(std::size_t first, std::size_t n, bool scavenged) {
   // What the device gives back in one piece may be of several, in arenas of either user.
   while (n > 0) {
     page_allocator& owner = owner_of_page(first);
+    if (far_ && &owner == &*far_) return owner.free(first, n, scavenged);
     std::size_t end = first;
     do {
       end = (end / arena_pages() + 1) * arena_pages();
@@ -59,6 +70,25 @@ void heap_arenas::free(std::size_t first, std::size_t n, bool scavenged) {
 
 void heap_arenas::flush(page_cache& cache) {
   if (!cache.empty()) cache.flush(owner_of_page(cache.base()));
+}
+
+void heap_arenas::add_far(std::size_t pages, bool continues) {
+  const std::size_t first = far_end_;
+  if (pages % (arena_bytes / page_size) != 0 || first + pages > most_pages_)
+    fatal("no such pages can be added");
+  if (!continues && !far_fixed_.push_back(first)) fatal("no room was made for pages");
+  far_end_ += pages;
+  far_->grow(first / chunk_pages, pages / chunk_pages);
+  grown_pages_ += pages;
+  if (continues) return;
+  far_->allocate_range(first, 1);
+  --grown_pages_;
+}
+
+bool heap_arenas::is_fixed(std::size_t page) const {
+  if (page < pages_) return page == 0;
+  return page < first_far_page(pages_) || page >= far_end_
+         || std::find(far_fixed_.begin(), far_fixed_.end(), page) != far_fixed_.end();
 }
 
 /// What a chunk has to offer when no object is in it.

@@ -7,6 +7,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+
+#include <warpheap/bits.hpp>
+#include <warpheap/layout.hpp>
 
 #include "host/page_allocator.hpp"
 #include "host/page_cache.hpp"
@@ -16,23 +20,39 @@ namespace warpheap {
 /// Who uses pages.
 enum class page_user : std::uint8_t { device, host };
 
-/// Page numbers of the whole heap, for both users. Each has a page allocator of its own, which
-/// covers the arenas that are its. When the arenas that nobody has are used up, those change hands
-/// in which all pages are free; only after that does one user get pages in an arena of the other.
-/// Hence no request fails for the division alone, unless a run would have to cross from an arena
-/// with pages of one user into one with pages of the other.
+/// Page numbers of the whole heap, for both users. Beyond the first `pages`, there may be runs of
+/// further ones that the host alone uses: of arenas that came later and lie elsewhere. Each has a
+/// page allocator of its own, which covers the arenas that are its. When the arenas that nobody has
+/// are used up, those change hands in which all pages are free; only after that does one user get
+/// pages in an arena of the other. Hence no request fails for the division alone, unless a run
+/// would have to cross from an arena with pages of one user into one with pages of the other.
 ///
 /// Not thread-safe: mheap's lock guards it. Keeps the books only, as page_allocator does.
 class heap_arenas {
  public:
-  /// For the pages [1, pages); page 0 is never handed out.
-  explicit heap_arenas(std::size_t pages);
+  /// For the pages [1, pages); page 0 is never handed out. Pages from first_far_page up to
+  /// most_pages may be added; most_pages of 0: none.
+  explicit heap_arenas(std::size_t pages, std::size_t most_pages = 0);
+  /// Number of the first page that may be added, of a heap of so many pages.
+  static constexpr std::size_t first_far_page(std::size_t pages) {
+    return bits::align_up(pages, arena_bytes / page_size);
+  }
 
   /// n free pages in a row, n >= 1. Nothing if there are none, or none without pages in an arena of
   /// the other user when those are not wanted.
   page_allocation alloc(page_user user, std::size_t n, bool from_the_other = true);
   /// The free pages among 64 aligned ones; empty when no page is free.
   page_cache alloc_to_cache(page_user user);
+
+  /// Adds whole arenas of pages for the host, which follow the last that were added, or are the
+  /// first. No run of pages leads into them from those before, whose addresses are elsewhere,
+  /// unless it is said to continue them: their first page is never handed out then. There must be
+  /// room for the note of that, which is made before.
+  void add_far(std::size_t pages, bool continues);
+  [[nodiscard]] bool make_room_for_far() { return far_fixed_.reserve(far_fixed_.size() + 1); }
+  /// Pages that nobody is ever given, for the sake of runs and of the object of size 0, or because
+  /// there is no such page.
+  bool is_fixed(std::size_t page) const;
 
   /// Frees pages, all allocated before, in whatever pieces (else aborts). scavenged: they have no
   /// memory.
@@ -44,27 +64,32 @@ class heap_arenas {
   /// their memory then.
   template <class F>
   std::size_t scavenge(F&& decommit, std::size_t most = page_allocation::npos) {
-    const std::size_t released = of(page_user::host).scavenge(decommit, most);
+    std::size_t released = far_ ? far_->scavenge(decommit, most) : 0;
+    released += of(page_user::host).scavenge(decommit, most - released);
     return released + of(page_user::device).scavenge(decommit, most - released);
   }
 
   std::size_t free_pages() const {
-    return of(page_user::device).free_pages() + of(page_user::host).free_pages();
+    return of(page_user::device).free_pages() + of(page_user::host).free_pages()
+           + (far_ ? far_->free_pages() : 0);
   }
   std::size_t scavenged_pages() const {
-    return of(page_user::device).scavenged_pages() + of(page_user::host).scavenged_pages();
+    return of(page_user::device).scavenged_pages() + of(page_user::host).scavenged_pages()
+           + (far_ ? far_->scavenged_pages() : 0);
   }
   std::size_t idle_pages() const { return free_pages() - scavenged_pages(); }
-  /// Pages of all chunks taken into use, page 0 and what is past the end not counted.
+  /// Pages of all chunks taken into use, but for the fixed ones.
   std::size_t grown_pages() const { return grown_pages_; }
   /// f(chunk, its bits) for each chunk taken into use.
   template <class F>
   void for_each_chunk(F&& f) const {
-    for (const page_allocator& pages : allocators_) {
+    const auto visit = [&](const page_allocator& pages) {
       for (const page_allocator::chunk_range range : pages.in_use()) {
         for (std::size_t c = range.first; c < range.last; ++c) f(c, pages.chunk(c));
       }
-    }
+    };
+    for (const page_allocator& pages : allocators_) visit(pages);
+    if (far_) visit(*far_);
   }
   /// Arenas that a user has.
   std::size_t arenas(page_user user) const;
@@ -127,6 +152,12 @@ class heap_arenas {
     std::size_t end = 0;
   } rest_[2];
   std::size_t grown_pages_ = 0;
+  // Of the pages that were added. Their numbers are those of an allocator of its own, so that they
+  // are the last that the host takes, and none that the device does.
+  const std::size_t most_pages_;
+  std::optional<page_allocator> far_;
+  std::size_t far_end_;
+  sys_vector<std::size_t> far_fixed_;  // the first pages of runs
 };
 
 }  // namespace warpheap

@@ -47,9 +47,10 @@ void host_heap::before_fork() {
   sys_pool::lock();
 }
 
-// The other threads' caches stay as the fork found them, in the middle of a change it may be: what
-// was in them is lost to the child until the next bulk free, which looks at all spans and not at
-// these caches. What was handed out of them can be freed.
+// The other threads' caches stay as the fork found them. Those that were in the middle of a slow
+// path are lost to the child until the next bulk free, which looks at all spans and not at these
+// caches; the others, until memory is short (recover_lost_caches). What was handed out of them can
+// be freed.
 void host_heap::after_fork_in_child() {
   for (const auto& [id, heap] : heap_registry::instance().heaps) {
     heap->is_forked_ = true;

@@ -4,6 +4,7 @@
 // of them to the device's allocator. The fast paths of malloc and free are here, malloc_fast and
 // free_fast; what they leave over is in host_heap_alloc.cpp and host_heap_free.cpp.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -172,10 +173,12 @@ class host_heap {
   /// nothing.
   void reset();
   /// Marks the object at p, so that it outlives the next sweep. Any number of threads may mark at
-  /// the same time. What is allocated or freed between marks and sweep is allowed: the one needs a
-  /// mark as well, the other is dangling if it had one and its span is still there. A reset takes
-  /// all marks off. 64 bytes to 2 KiB for a span with marks, until the sweep or reset: also for
-  /// one that was freed since.
+  /// the same time. Objects may be allocated and freed between marks and sweep: what is allocated
+  /// after the first mark outlives the sweep without one; what is freed is dangling if it had one
+  /// and its slot is still free and its span still there. A reset takes all marks off. 64 bytes to
+  /// 4 KiB for a span with marks or new objects, until the sweep or reset: also for one that was
+  /// freed since. The first mark takes time for all threads' spans, and interrupts threads that
+  /// run.
   mark_status mark(const void* p);
   /// The same, and marks what the object leads to: every live object that a word in it, at a
   /// multiple of 8, points to or into, and so on. Only objects with contents::pointers are read.
@@ -184,6 +187,20 @@ class host_heap {
   /// so many objects one by one. No other call may be in flight. Throws std::bad_alloc when there
   /// is no memory for the report; the sweep is done then. O(spans + objects).
   sweep_report sweep(std::size_t listed = 1000);
+  /// While it lives, a bulk free is under way, and a slow path that another call comes to aborts.
+  /// (Go: mallocgc called with gcphase == _GCmarktermination.)
+  class bulk_call {
+   public:
+    explicit bulk_call(host_heap& heap) : flag_(heap.in_bulk_) {
+      flag_.store(true, std::memory_order_relaxed);
+    }
+    ~bulk_call() { flag_.store(false, std::memory_order_relaxed); }
+    bulk_call(const bulk_call&) = delete;
+    bulk_call& operator=(const bulk_call&) = delete;
+
+   private:
+    std::atomic<bool>& flag_;
+  };
   /// Does at most so many spans' part of what a reset left; true when there is more. For a thread
   /// that has nothing else to do.
   bool sweep_some(unsigned spans);
@@ -232,7 +249,7 @@ class host_heap {
   void* with_cache(F&& f);
   [[gnu::noinline]] void* malloc_any(std::size_t n, contents kind) noexcept;
   void* alloc(mcache& c, std::size_t n, contents kind);
-  void* alloc_class(mcache& c, unsigned size_class, contents kind);
+  void* alloc_class(mcache& c, unsigned size_class, contents kind, bool* is_zero = nullptr);
   mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind);
   template <class F>
   auto or_reclaim(mcache& c, F&& attempt);
@@ -260,12 +277,17 @@ class host_heap {
 
   // host_heap_mark.cpp
   static bool may_hold_pointers(const live_object& object);
+  void begin_marks();
   mark_status set_mark(const live_object& object);
   mark_status note_dangling(void* p);
-  mark_status lose_marks();
+  mark_status lose_marks() {
+    central_.marks.lose();
+    return mark_status::no_memory;
+  }
 
   // host_heap_pages.cpp
   void reclaim(mcache* c);
+  void recover_lost_caches();
   void begin_cycle(sweep_sink* sink);
   void finish_sweep();
   void drop_stale_caches();
@@ -291,10 +313,9 @@ class host_heap {
   bool is_forked_ = false;
   alloc_counters retired_;  // of caches that are gone
   epoch_history epochs_;
+  std::atomic<bool> in_bulk_{false};  // relaxed: it is about calls that nothing orders
 
   // Of the marks for the next sweep.
-  span_marks::list marks_;
-  bool marks_lost_ = false;
   std::uint64_t dangling_marks_ = 0;
   sys_vector<void*> dangling_;  // the first of them
 };

@@ -8,6 +8,15 @@
 
 namespace warpheap {
 
+namespace {
+
+/// 8 bytes lie as densely in slots of their own, and need no mask.
+bool is_tiny(std::size_t n, contents kind) {
+  return n < tiny_size && n != 8 && kind == contents::no_pointers;
+}
+
+}  // namespace
+
 /// f(c), which is not to be called again meanwhile: it would find lists half changed.
 template <class F>
 void* host_heap::call(mcache& c, F&& f) {
@@ -18,6 +27,8 @@ void* host_heap::call(mcache& c, F&& f) {
 /// f(cache of this thread); a thread that has ended already has one for this call only.
 template <class F>
 void* host_heap::with_cache(F&& f) {
+  if (in_bulk_.load(std::memory_order_relaxed)) [[unlikely]]
+    fatal("malloc during a reset or sweep: no other call may be in flight");
   if (mcache* c = cache(); c != nullptr) [[likely]]
     return call(*c, f);
   mcache* c = add_cache();
@@ -40,11 +51,14 @@ auto host_heap::or_reclaim(mcache& c, F&& attempt) {
   return p;
 }
 
-void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind) {
+/// is_zero: where to say whether the object's memory reads as zero.
+void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind, bool* is_zero) {
   const unsigned sc = make_span_class(size_class, kind == contents::no_pointers);
-  void* p = c.alloc(sc);
+  bool fresh = false;
+  void* p = c.alloc(sc, fresh);
   if (p == nullptr) [[unlikely]]
-    p = or_reclaim(c, [&] { return c.alloc(sc); });
+    p = or_reclaim(c, [&] { return c.alloc(sc, fresh); });
+  if (is_zero != nullptr) *is_zero = fresh;
   if (p != nullptr) c.counters.mallocs[size_class].increment();
   return p;
 }
@@ -52,7 +66,7 @@ void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind) {
 mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind) {
   const std::size_t npages = bits::ceil_div(n, page_size);
   const unsigned span_class = make_span_class(0, kind == contents::no_pointers);
-  if (npages > pages_.reserve_pages()) {
+  if (npages > pages_.most_bytes() / page_size) {
     // No sweep and no trim makes room for it.
     c.counters.out_of_memory.add(1);
     return nullptr;
@@ -65,14 +79,15 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
     if (s == nullptr) return nullptr;
     central_[span_class].add_full(s);
   }
+  if (central_.marks.is_on()) [[unlikely]]
+    central_.marks.note_large_birth(*s);
   c.counters.mallocs[0].add(1);
   c.counters.large_bytes_taken.add(s->elemsize());
   return s;
 }
 
 void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
-  // 8 bytes lie as densely in slots of their own, and need no mask.
-  if (n < tiny_size && n != 8 && kind == contents::no_pointers) {
+  if (is_tiny(n, kind)) {
     return or_reclaim(c, [&] { return c.alloc_tiny(static_cast<unsigned>(n)); });
   }
   if (n <= max_small_size) return alloc_class(c, size_to_class(n), kind);
@@ -112,14 +127,22 @@ void* host_heap::calloc(std::size_t n, std::size_t m, contents kind) {
     }
     const std::size_t bytes = n * m;
     if (bytes == 0) return base();
-    if (bytes <= max_small_size) {
-      void* p = alloc(c, bytes, kind);
-      return p == nullptr ? nullptr : std::memset(p, 0, bytes);
+    // What was never used stays untouched.
+    bool is_zero = false;
+    void* p = nullptr;
+    if (bytes > max_small_size) {
+      mspan* const s = alloc_large(c, bytes, 1, kind);
+      if (s == nullptr) return nullptr;
+      p = s->base();
+      is_zero = !s->needzero;
+    } else if (is_tiny(bytes, kind)) {
+      p = alloc(c, bytes, kind);
+    } else {
+      p = alloc_class(c, size_to_class(bytes), kind, &is_zero);
     }
-    mspan* s = alloc_large(c, bytes, 1, kind);
-    if (s == nullptr) return nullptr;
-    if (s->needzero) std::memset(s->base(), 0, bytes);  // fresh pages stay untouched
-    return s->base();
+    if (p == nullptr || is_zero) return p;
+    c.counters.cleared_bytes.add(bytes);
+    return std::memset(p, 0, bytes);
   });
 }
 
@@ -133,7 +156,7 @@ void* host_heap::aligned_alloc(std::size_t align, std::size_t n, contents kind) 
       if (reinterpret_cast<std::uintptr_t>(base()) % align == 0) return base();
       n = 1;  // the object of size 0 is not aligned so far
     }
-    if (n > reserve_bytes() || align > reserve_bytes()) {
+    if (n > pages_.most_bytes() || align > pages_.most_bytes()) {
       c.counters.out_of_memory.add(1);
       return nullptr;
     }

@@ -22,13 +22,13 @@ free_status host_heap::free_slow(void* p) noexcept {
 
 free_status host_heap::free_object(void* p, mcache* c, alloc_counters& counters) {
   if (p == nullptr) return free_status::null;
-  const std::size_t offset =
-      reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
-  if (offset >= reserve_bytes()) return free_status::foreign;
-  if (offset == 0) return free_status::zero_size;
+  const std::size_t page = pages_.page_number(p);
+  if (page == mheap::no_page) return free_status::foreign;
+  if (p == base()) return free_status::zero_size;
   for (;;) {
-    const page_owner owner = pages_.owner(offset >> page_shift);
-    if (!owner.is_span()) return classify_without_span(owner, offset % page_size);
+    const page_owner owner = pages_.owner(page);
+    if (!owner.is_span())
+      return classify_without_span(owner, reinterpret_cast<std::uintptr_t>(p) % page_size);
     mspan* s = owner.span();
     const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base());
     // Before all else that the span says: see "In another cycle" in mspan.hpp.
@@ -59,7 +59,7 @@ free_status host_heap::free_object(void* p, mcache* c, alloc_counters& counters)
     // An object that lives pins all that was read. If the pointer is stale, the span may have ended
     // meanwhile, or have been cut into other slots, and the slot be another object's. What is left
     // of that is the time from here to the bit, a few instructions.
-    if (!s->is_slot(slot, p) || pages_.owner(offset >> page_shift).bits() != owner.bits()) continue;
+    if (!s->is_slot(slot, p) || pages_.owner(page).bits() != owner.bits()) continue;
     const remote_free done = s->free_remote(slot);
     if (done == remote_free::was_free) return free_status::double_free;
     counters.frees[size_class].increment();
@@ -109,10 +109,8 @@ free_status host_heap::free_tiny_object(mspan* s, void* p, bool own, mcache* c,
   if (own) return c->free_own_tiny(s, p) ? free_status::ok : free_status::double_free;
   const unsigned nelems = s->nelems();
   // As in free_object.
-  const std::size_t page =
-      static_cast<std::size_t>(static_cast<std::byte*>(p) - base()) >> page_shift;
   if (s->tiny_masks.load(std::memory_order_acquire) != masks
-      || pages_.owner(page).bits() != page_owner::of(s).bits()) {
+      || pages_.owner_at(p).bits() != page_owner::of(s).bits()) {
     return free_status::double_free;
   }
   const remote_free done = s->free_remote_tiny(*masks, slot, offset);
@@ -149,9 +147,7 @@ host_heap::live_object host_heap::find_live(const void* p, bool interior) const 
 
 /// The span that the object was found in has the same base and class, and the object's pages.
 bool host_heap::is_current(const live_object& object) const {
-  const auto owner = [&](const std::byte* at) {
-    return pages_.owner(static_cast<std::size_t>(at - base()) >> page_shift).bits();
-  };
+  const auto owner = [&](const std::byte* at) { return pages_.owner_at(at).bits(); };
   const std::uintptr_t span = page_owner::of(object.span).bits();
   return owner(object.start) == span && owner(object.start + object.bytes - 1) == span
          && object.span->base() == object.base && object.span->span_class() == object.span_class;
@@ -160,10 +156,8 @@ bool host_heap::is_current(const live_object& object) const {
 /// The same without the look back. Class and base are read once, and all else follows from them:
 /// what is found has the bounds of an object of the class.
 host_heap::live_object host_heap::look_up(const void* p, bool interior) const {
-  const std::size_t offset =
-      reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
-  if (p == nullptr || offset >= reserve_bytes()) return {};
-  const page_owner owner = pages_.owner(offset >> page_shift);
+  if (p == nullptr) return {};
+  const page_owner owner = pages_.owner_at(p);
   if (!owner.is_span()) return {};
   mspan* s = owner.span();
   if (!s->is_swept(pages_.sweepgen())) return {};
@@ -174,7 +168,6 @@ host_heap::live_object host_heap::look_up(const void* p, bool interior) const {
   if (c == 0) {
     const std::size_t bytes = s->npages() * page_size;
     if (s->is_free(0) || (in_span != 0 && !interior) || in_span >= bytes) return {};
-    if (bytes > reserve_bytes() - static_cast<std::size_t>(first - base())) return {};
     return {s, first, bytes, 0, sc, first};
   }
   if (in_span >= std::size_t{host_span_pages(c)} * page_size) return {};

@@ -6,7 +6,7 @@ namespace warpheap {
 
 void* host_heap::acquire_stack(std::size_t bytes) noexcept {
   const std::size_t size = stack_pool::rounded(bytes);
-  if (size == 0 || size > reserve_bytes()) return nullptr;
+  if (size == 0 || size > pages_.most_bytes()) return nullptr;
   mcache* const c = cache();
   const mcache::call guard(c);
   const auto attempt = [&]() -> void* {

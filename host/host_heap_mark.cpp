@@ -50,38 +50,36 @@ bool host_heap::may_hold_pointers(const live_object& object) {
 }
 
 mark_status host_heap::mark(const void* p) {
-  const std::size_t offset =
-      reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
-  if (p == nullptr || offset == 0) return mark_status::again;
-  if (offset >= reserve_bytes()) return mark_status::foreign;
-  if (pages_.owner(offset >> page_shift).is_device()) return mark_status::device;
+  if (p == nullptr || p == base()) return mark_status::again;
+  const std::size_t page = pages_.page_number(p);
+  if (page == mheap::no_page) return mark_status::foreign;
+  if (!central_.marks.has_begun()) begin_marks();
+  if (pages_.owner(page).is_device()) return mark_status::device;
   const live_object object = find_live(p, false);
   const mark_status status = object.span != nullptr ? set_mark(object) : mark_status::dangling;
   return status == mark_status::dangling ? note_dangling(const_cast<void*>(p)) : status;
+}
+
+/// Before the first mark: from here on, what is allocated needs none.
+void host_heap::begin_marks() {
+  const std::scoped_lock lock(caches_mutex_);
+  central_.marks.begin(pages_.sweepgen() + 2, [this] {
+    for (mcache* c : caches_) {
+      if (!c->lost) c->note_all_births();
+    }
+  });
 }
 
 /// The object may be freed meanwhile, and its span be cut into others, or be another. Marks are
 /// never freed before the sweep (span_marks), and those of another base or class are not used: so
 /// such a mark is on no object.
 mark_status host_heap::set_mark(const live_object& object) {
-  mspan* const s = object.span;
-  const std::uint32_t cycle = pages_.sweepgen() + 2;
-  const auto found = [&](const span_marks* m) {
-    return m != nullptr && m->is_of(object.base, object.span_class, cycle);
-  };
-  span_marks* marks = s->marks();
-  if (!found(marks)) {
-    const std::scoped_lock lock(caches_mutex_);
-    marks = s->marks();
-    if (!found(marks)) {
-      // Under the lock: whoever has put other marks here has found the span to be another, and it
-      // is found so here too. What is put here after all, because the span changes just now, is not
-      // found by those who mark in it then.
-      if (!is_current(object)) return mark_status::dangling;
-      marks = span_marks::make(marks_, object.base, object.span_class, cycle);
-      if (marks != nullptr) s->set_marks(marks);
-    }
-  }
+  bool gone = false;
+  span_marks* const marks = central_.marks.of(*object.span, object.base, object.span_class, [&] {
+    gone = !is_current(object);
+    return !gone;
+  });
+  if (gone) return mark_status::dangling;
   if (marks == nullptr) return lose_marks();
   return marks->set(object.mark_bit) ? mark_status::again : mark_status::marked;
 }
@@ -91,12 +89,6 @@ mark_status host_heap::note_dangling(void* p) {
   ++dangling_marks_;
   if (dangling_.size() < max_dangling) (void)dangling_.push_back(p);
   return mark_status::dangling;
-}
-
-mark_status host_heap::lose_marks() {
-  const std::scoped_lock lock(caches_mutex_);
-  marks_lost_ = true;
-  return mark_status::no_memory;
 }
 
 contents host_heap::contents_at(const void* p) const {
@@ -139,19 +131,20 @@ sweep_report host_heap::sweep(std::size_t listed) {
   {
     const std::scoped_lock registered(heap_registry::instance().mutex);
     const std::scoped_lock lock(caches_mutex_);
-    if (marks_lost_) {
+    if (central_.marks.lost()) {
       // What has a mark keeps it: the caller may try again with the rest.
-      marks_lost_ = false;
+      central_.marks.forgive_lost();
       report.complete = false;
       return report;
     }
     found.dangling_marks = dangling_marks_;
     found.dangling_pointers.swap(dangling_);
+    const bulk_call bulk(*this);
     finish_sweep();
     begin_cycle(&found);
     finish_sweep();
     central_.forget_sink();
-    marks_.drop();
+    central_.marks.drop_marks();
     std::uint64_t objects = 0;
     for (unsigned c = 0; c <= num_classes; ++c) {
       const std::uint64_t n = found.by_class[c].objects;

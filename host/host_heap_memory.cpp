@@ -101,7 +101,7 @@ memory_stats host_heap::memory(std::size_t buckhash_sys, std::size_t device_tabl
   m.sys = m.heap_sys + m.device_sys + m.stacks_sys + m.regions_sys + m.mspan_sys + m.mcache_sys
           + m.tiny_mask_sys + m.buckhash_sys + m.page_table_sys + m.device_table_sys + m.other_sys;
 
-  m.reserved = reserve_bytes();
+  m.reserved = pages_.total_bytes();
   m.committed = h.committed_pages * page_size;
   m.memory_limit = pages_.memory_limit() == mheap::no_limit ? 0 : pages_.memory_limit();
   m.peak = h.peak_pages * page_size;

@@ -22,10 +22,32 @@ void host_heap::give_back_device_pages(page_run run) { pages_.give_back_device_p
 /// null.
 void host_heap::reclaim(mcache* c) {
   if (c != nullptr) flush(*c);
+  recover_lost_caches();
   (void)stacks_.release();
   (void)regions_.release();
   central_.sweep_all();
   central_.release_empty();
+}
+
+/// In the child of a fork, does for the threads that it does not have what they would do at their
+/// end, unless the fork found them in a slow path. The system stops each thread's stores at one
+/// point of its program, so that where it is in none its spans and lists are whole; an object that
+/// it was about to take or had just freed may count as it did before, or live on.
+void host_heap::recover_lost_caches() {
+  if (!is_forked_) return;
+  for (;;) {
+    mcache* found = nullptr;
+    {
+      const std::scoped_lock lock(caches_mutex_);
+      for (mcache* c : caches_) {
+        if (c->lost && !c->in_call()) found = c;
+      }
+      if (found == nullptr) return;
+      found->lost = false;  // this thread's, until it is gone
+    }
+    flush(*found);
+    drop_cache(found);
+  }
 }
 
 std::size_t host_heap::trim() {
@@ -95,10 +117,9 @@ void host_heap::begin_cycle(sweep_sink* sink) {
   if (is_forked_) pages_.count_spans();
   central_.next_cycle(sink);
   id_ = heap_registry::instance().renew(id_);
-  marks_lost_ = false;
   // No call is in flight, and spans forget theirs before anyone looks: when they are swept, or
   // made.
-  if (sink == nullptr) marks_.drop();
+  central_.marks.end(/*drop=*/sink == nullptr);
   dangling_marks_ = 0;
   dangling_.clear();
   // At once, as the spans of lost threads are in no list.
@@ -108,6 +129,7 @@ void host_heap::begin_cycle(sweep_sink* sink) {
 void host_heap::reset() {
   const std::scoped_lock registered(heap_registry::instance().mutex);
   const std::scoped_lock lock(caches_mutex_);
+  const bulk_call bulk(*this);
   const epoch_history::recording epoch(epochs_);
   finish_sweep();
   begin_cycle(nullptr);

@@ -18,6 +18,7 @@ host_heap_stats host_heap::stats() const {
     st.out_of_memory += a.out_of_memory.get();
     st.refused += a.refused.get();
     st.cache_refills += a.refills.get();
+    st.cleared_bytes += a.cleared_bytes.get();
     freed_by_reset += a.freed_by_reset.get();
     for (unsigned i = 0; i < free_statuses; ++i) st.frees_by_status[i] += a.wrong_frees[i].get();
   };
@@ -62,7 +63,7 @@ host_heap_stats host_heap::stats() const {
   st.peak_pages = h.peak_pages;
   st.heap_sys_bytes = h.grown_pages * page_size;
   st.released_bytes = h.scavenged_pages * page_size;
-  st.reserved_bytes = reserve_bytes();
+  st.reserved_bytes = pages_.total_bytes();
   st.span_sys_bytes = h.span_sys;
   st.tiny_sys_bytes = h.tiny_sys;
   st.cache_sys_bytes = cache_sys_.load(std::memory_order_relaxed);

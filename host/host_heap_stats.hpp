@@ -29,6 +29,7 @@ struct host_heap_stats {
   std::uint64_t refused = 0;        ///< allocations refused: size overflow or bad alignment
   std::array<std::uint64_t, free_statuses> frees_by_status{};  ///< calls of free, by answer
   std::uint64_t cache_refills = 0;       ///< spans that thread caches took from mcentral or mheap
+  std::uint64_t cleared_bytes = 0;       ///< bytes that calloc found used before, and cleared
   std::uint64_t spans = 0;               ///< spans that have pages, without the unswept
   std::uint64_t pages_in_use = 0;        ///< pages of spans, without the unswept
   std::uint64_t unswept_spans = 0;       ///< spans of which a reset left nothing that lives

@@ -36,12 +36,15 @@ mcache::mcache(mheap& heap, mcentral_set& central) : heap_(&heap), central_(&cen
 mspan* mcache::refill(unsigned span_class) {
   mspan* s = current(span_class);
   if (s != &no_span) {
-    if (s->advance()) return s;
+    if (s->advance()) {
+      note_births(s);
+      return s;
+    }
     if (!let_go_full(s)) {
       make_current(s);
       return s;
     }
-    current(span_class) = &no_span;
+    set_current(span_class, &no_span);
   }
   s = next_span(span_class);
   if (s == nullptr) return nullptr;
@@ -52,7 +55,18 @@ mspan* mcache::refill(unsigned span_class) {
 void mcache::make_current(mspan* s) {
   check_span(*s);
   if (!s->enter()) fatal_span(*s, "s.allocCount != s.nelems && freeIndex == s.nelems");
-  current(s->span_class()) = s;
+  set_current(s->span_class(), s);
+  note_births(s);
+}
+
+void mcache::note_all_births() {
+  for (mspan*& current : current_) {
+    // Acquire: the record is as its owner made it before it took the span up.
+    mspan* const s = std::atomic_ref(current).load(std::memory_order_acquire);
+    if (s != &no_span) central_->marks.note_births(*s);
+  }
+  mspan* const tiny = std::atomic_ref(tiny_span_).load(std::memory_order_acquire);
+  if (tiny != nullptr) central_->marks.note_tiny_births(*tiny);
 }
 
 /// A span of this cache with free slots, in none of its lists.
@@ -215,7 +229,9 @@ void* mcache::alloc_tiny_block(unsigned n) {
     tiny_ = rule;
     tiny_block_ = fresh.address;
     tiny_mask_ = &mask;
-    tiny_span_ = fresh.span;
+    set_tiny_span(fresh.span);
+    if (central_->marks.is_on()) [[unlikely]]
+      central_->marks.note_tiny_births(*fresh.span);
   }
   counters.tiny_mallocs.increment();
   counters.tiny_blocks_taken.increment();
@@ -225,7 +241,7 @@ void* mcache::alloc_tiny_block(unsigned n) {
 /// Takes the frontier off the open block, which pinned it; frees the block if no object is left.
 void mcache::close_tiny() {
   mspan* s = tiny_span_;
-  tiny_span_ = nullptr;
+  set_tiny_span(nullptr);
   tiny_.forget();
   const std::uint32_t old = tiny_mask_->load(std::memory_order_relaxed);
   const std::uint32_t closed = old & ~tiny_mask::frontier_of(old);
@@ -282,8 +298,9 @@ void mcache::flush() {
   tiny_.forget();
   for (mspan*& s : current_) {
     if (s == &no_span) continue;
-    hand_over(s);
-    s = &no_span;
+    mspan* const was = s;
+    std::atomic_ref(s).store(&no_span, std::memory_order_release);
+    hand_over(was);
   }
   for (span_list& list : others_) {
     while (mspan* s = list.pop_front()) hand_over(s);

@@ -3,6 +3,7 @@
 // One thread's spans: allocation and freeing without a lock. (Go: mcache.)
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -47,6 +48,7 @@ class alignas(64) mcache {
     if (p == nullptr) {
       const call guard(*this);
       if (!s->advance()) return nullptr;
+      note_births(s);
       p = s->take();
     }
     counters.mallocs[size_class].increment();
@@ -57,6 +59,12 @@ class alignas(64) mcache {
 
   /// A slot of a small-object class; nullptr when there is no room.
   void* alloc(unsigned span_class) { return take_slot(span_class).address; }
+  /// The same; is_zero: its memory was never used, and reads as zero.
+  void* alloc(unsigned span_class, bool& is_zero) {
+    const slot_ref slot = take_slot(span_class);
+    is_zero = slot.span != nullptr && slot.span->takes_fresh();
+    return slot.address;
+  }
   /// n bytes, 1 <= n < tiny_size, without pointers, in the open block; nullptr when it has no room.
   void* take_tiny(unsigned n) {
     const unsigned at = tiny_.place(n);
@@ -128,10 +136,16 @@ class alignas(64) mcache {
   /// more, and its address not be used again before all spans are swept: it is still their status.
   void retire();
 
+  /// For who begins a phase of marks, while this thread goes on: notes as born what it may hand out
+  /// without a look at the phase.
+  void note_all_births();
+
   page_stock& stock() { return stock_; }
   /// Its thread is one that the child of a fork does not have: all but the counters may be as a
   /// fork cut it short, and is not to be looked at.
   bool lost = false;
+  /// Its thread is in a slow path; for the child of a fork that does not have that thread.
+  bool in_call() const { return in_call_; }
   alloc_counters counters;
   stack_cache stacks;  // flush leaves them: they are host_heap's to give back
 
@@ -183,6 +197,16 @@ class alignas(64) mcache {
     }
     return {s, p};
   }
+  /// After a word of a span of this cache was filled, before a slot of it is taken.
+  void note_births(mspan* s) {
+    if (central_->marks.is_on()) [[unlikely]]
+      central_->marks.note_births(*s);
+  }
+  // Who begins a phase of marks reads these while this thread goes on.
+  void set_current(unsigned span_class, mspan* s) {
+    std::atomic_ref(current(span_class)).store(s, std::memory_order_release);
+  }
+  void set_tiny_span(mspan* s) { std::atomic_ref(tiny_span_).store(s, std::memory_order_release); }
   mspan* refill(unsigned span_class);
   mspan* next_span(unsigned span_class);
   bool let_go_full(mspan* s);

@@ -191,9 +191,11 @@ void mcentral_set::lock() {
   stale_mutex_.lock();
   for (mcentral& c : central_) c.lock();
   late_mutex_.lock();
+  marks.lock();
 }
 
 void mcentral_set::unlock() {
+  marks.unlock();
   late_mutex_.unlock();
   for (mcentral& c : central_) c.unlock();
   stale_mutex_.unlock();

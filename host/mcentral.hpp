@@ -30,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/mark_phase.hpp"
 #include "host/mheap.hpp"
 #include "host/mspan.hpp"
 #include "host/span_list.hpp"
@@ -153,6 +154,9 @@ class mcentral_set {
   }
   /// Gives a span without live objects, in no list and no cache, back to the heap.
   void free_span(mspan* s);
+
+  /// Marks for a sweep on request.
+  mark_phase marks;
 
   // --- sweeping, see sweep.cpp ------------------------------------------------------------------
 

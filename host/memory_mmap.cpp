@@ -2,13 +2,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstring>
 #include <fstream>
 #include <string>
 #include <thread>
 #include <warpheap/backend.hpp>
 
+#include "host/arena_hints.hpp"
 #include "host/os_page.hpp"
 
 namespace warpheap {
@@ -21,28 +21,17 @@ void* map_zero(std::size_t bytes, void* at = nullptr) {
   return p == MAP_FAILED ? nullptr : p;
 }
 
-// Where heaps are tried first, in turn: addresses that a reader of a dump knows for those of a
-// heap, that are no valid UTF-8, and that a heap does not take over from the one before it, so that
-// stale pointers are told. They are as far apart as a heap may be long. (Go: arenaHints.)
-constexpr unsigned hints = 0x80;
-std::uintptr_t hint(unsigned i) {
-  return std::uintptr_t{0xc0} << 32 | std::uintptr_t{i % hints} << 40;
-}
-static_assert(max_reserve_bytes <= std::size_t{1} << 40);
-std::atomic<unsigned> next_hint{0};
-
 /// At the first hint where nothing is. nullptr: at none; `full`: the system has no room at all.
 std::byte* map_at_hint(std::size_t bytes, bool& full) {
-  // Relaxed: a number to begin with. Who has the address is the system's business.
-  const unsigned first = next_hint.fetch_add(1, std::memory_order_relaxed);
-  for (unsigned i = first; i != first + hints; ++i) {
-    void* const wanted = reinterpret_cast<void*>(hint(i));
-    void* const p = map_zero(bytes, wanted);
+  void* p = nullptr;
+  const bool found = arena_hints::find([&](void* wanted) {
+    p = map_zero(bytes, wanted);
     full = p == nullptr;
-    if (full || p == wanted) return static_cast<std::byte*>(p);
+    if (full || p == wanted) return true;
     munmap(p, bytes);
-  }
-  return nullptr;
+    return false;
+  });
+  return found ? static_cast<std::byte*>(p) : nullptr;
 }
 
 std::string cpu_name() {

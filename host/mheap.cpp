@@ -19,15 +19,25 @@ std::size_t checked_pages(const std::byte* base, std::size_t reserve_bytes) {
   return pages;
 }
 
+/// Arenas that the heap may have beyond its reservation.
+std::size_t more_arenas(const page_source& source, std::size_t reserve_bytes) {
+  const std::size_t most = std::min(source.most_bytes, max_reserve_bytes);
+  return source.reserve == nullptr || most <= reserve_bytes ? 0
+                                                            : (most - reserve_bytes) / arena_bytes;
+}
+
 }  // namespace
 
 mheap::mheap(std::byte* base, std::size_t reserve_bytes, const page_source& source)
     : base_(base),
       reserve_bytes_(checked_pages(base, reserve_bytes) * page_size),
+      most_bytes_(reserve_bytes_ + more_arenas(source, reserve_bytes_) * arena_bytes),
       source_(source),
-      arenas_(reserve_pages()),
-      owners_(reserve_pages()),
-      states_(reserve_pages()) {
+      arenas_(reserve_pages(), most_bytes_ == reserve_bytes_ ? 0 : table_pages()),
+      map_(heap_arenas::first_far_page(reserve_pages()),
+           (most_bytes_ - reserve_bytes_) / arena_bytes),
+      owners_(table_pages()),
+      states_(table_pages()) {
   static_assert(class_to_objects(tiny_class) == page_size / tiny_size);
   span_alloc_.init(
       metadata_, sizeof(mspan), alignof(mspan), span_sys_,
@@ -38,6 +48,32 @@ mheap::mheap(std::byte* base, std::size_t reserve_bytes, const page_source& sour
   tiny_mask_alloc_.init(
       metadata_, sizeof(tiny_mask_block), alignof(tiny_mask_block), tiny_sys_,
       [](void*, void* record) { new (record) tiny_mask_block; }, nullptr, /*zero=*/false);
+}
+
+/// Pages that have a number, now or later.
+std::size_t mheap::table_pages() const {
+  if (most_bytes_ == reserve_bytes_) return reserve_pages();
+  return heap_arenas::first_far_page(reserve_pages()) + (most_bytes_ - reserve_bytes_) / page_size;
+}
+
+/// Takes address space for a run of so many pages from the source. mutex_ is held. (Go:
+/// mheap.sysAlloc.)
+bool mheap::add_arenas(std::size_t pages) {
+  if (map_.room() == 0 || !arenas_.make_room_for_far()) return false;
+  // One page more: the first of a run is never handed out.
+  const std::size_t wanted = bits::ceil_div(pages + 1, mapped_arena_pages);
+  if (wanted > map_.room()) return false;
+  const std::size_t bytes = wanted * arena_bytes;
+  std::byte* const start = source_.reserve(source_.context, map_end_, bytes);
+  if (start == nullptr) return false;
+  if (!map_.add(start, wanted, metadata_, map_sys_)) {
+    if (source_.unreserve != nullptr) source_.unreserve(source_.context, start, bytes);
+    return false;
+  }
+  arenas_.add_far(wanted * mapped_arena_pages, start == map_end_);
+  map_end_ = start + bytes;
+  far_arenas_.fetch_add(wanted, std::memory_order_relaxed);
+  return true;
 }
 
 void mheap::set_owner(std::size_t first, std::size_t n, page_owner o) {
@@ -132,7 +168,7 @@ mspan* mheap::alloc_span(std::size_t n, unsigned span_class, span_status status,
 
 mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class,
                           page_stock& stock) {
-  if (n > reserve_pages() || align_pages > reserve_pages()) return nullptr;
+  if (n > most_pages() || align_pages > most_pages()) return nullptr;
   page_allocation got;
   const std::size_t slack = align_pages - 1;
   const std::size_t longer = n + slack;
@@ -164,7 +200,7 @@ void mheap::free_span(mspan* s) { end_span(s, spans_, pages_in_use_); }
 void mheap::free_swept_span(mspan* s) { end_span(s, unswept_spans_, unswept_pages_); }
 
 void mheap::end_span(mspan* s, std::atomic<std::size_t>& spans, std::atomic<std::size_t>& pages) {
-  const auto first = static_cast<std::size_t>(s->base() - base_) / page_size;
+  const std::size_t first = page_of(s);
   const std::size_t n = s->npages();
   if (s->set() != nullptr) fatal("span is in a set");
   // A stale record answers every free with "double free": its slots are all free.

@@ -12,6 +12,7 @@
 #include <warpheap/layout.hpp>
 #include <warpheap/size_classes.hpp>
 
+#include "host/arena_map.hpp"
 #include "host/fixalloc.hpp"
 #include "host/heap_arenas.hpp"
 #include "host/mspan.hpp"
@@ -36,6 +37,15 @@ struct page_source {
   bool (*fault)(void* context, std::byte* start, std::size_t bytes) = nullptr;
   /// The contrary: they are as after decommit. False: they still cannot be touched.
   bool (*unfault)(void* context, std::byte* start, std::size_t bytes) = nullptr;
+  /// Address space for `bytes` more, a multiple of arena_bytes and aligned to it, right behind
+  /// `after` if that can be; nullptr when there is none. The heap keeps it until it goes. Null:
+  /// there is the reservation only.
+  std::byte* (*reserve)(void* context, std::byte* after, std::size_t bytes) = nullptr;
+  /// Takes back what `reserve` gave, if the heap can do nothing with it.
+  void (*unreserve)(void* context, std::byte* start, std::size_t bytes) = nullptr;
+  /// The most bytes that the heap may have with what `reserve` gives; no more than
+  /// max_reserve_bytes count.
+  std::size_t most_bytes = 0;
   /// Pages may hold anything after commit. False: fresh and decommitted pages read as zero.
   bool needzero_after_decommit = true;
 };
@@ -147,12 +157,32 @@ class mheap {
   mheap(const mheap&) = delete;
   mheap& operator=(const mheap&) = delete;
 
+  /// The reservation. Its pages have the numbers below reserve_pages: the distance from the base.
+  /// The fast paths and the device know these alone.
   std::byte* base() const { return base_; }
   std::size_t reserve_pages() const { return reserve_bytes_ / page_size; }
   std::size_t reserve_bytes() const { return reserve_bytes_; }
+  /// Bytes of the reservation and of the arenas that came later; and the most there can be.
+  std::size_t total_bytes() const {
+    return reserve_bytes_ + far_arenas_.load(std::memory_order_relaxed) * arena_bytes;
+  }
+  std::size_t most_bytes() const { return most_bytes_; }
+  /// The number of the page that holds p, wherever that is; no_page: it is none of the heap's.
+  std::size_t page_number(const void* p) const {
+    const std::size_t offset =
+        reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base_);
+    return offset < reserve_bytes_ ? offset >> page_shift : map_.page_of(p);
+  }
+  static constexpr std::size_t no_page = arena_map::none;
+  /// What the page that holds p belongs to; to nothing, as a page that was never used, if there is
+  /// no such page.
+  page_owner owner_at(const void* p) const {
+    const std::size_t page = page_number(p);
+    return page == no_page ? page_owner() : owner(page);
+  }
   persistentalloc& metadata() { return metadata_; }
 
-  /// What a page below reserve_pages belongs to. Acquire: a span's record is complete.
+  /// What a page belongs to. Acquire: a span's record is complete.
   page_owner owner(std::size_t page) const {
     return page_owner(std::atomic_ref(const_cast<std::uintptr_t&>(owners_[page]))
                           .load(std::memory_order_acquire));
@@ -240,7 +270,8 @@ class mheap {
   /// Pages that nobody has and that are not unswept.
   std::size_t room_pages() const {
     const std::size_t taken = taken_pages() + unswept_pages();
-    return taken < reserve_pages() ? reserve_pages() - taken : 0;
+    const std::size_t all = total_bytes() / page_size;
+    return taken < all ? all - taken : 0;
   }
 
   mheap_stats stats() const;
@@ -278,10 +309,13 @@ class mheap {
   // meets a record whose slots are all free.
   static constexpr std::size_t quarantine = 64;
 
-  std::byte* page_address(std::size_t page) const { return base_ + page * page_size; }
-  std::size_t page_of(const mspan* s) const {
-    return static_cast<std::size_t>(s->base() - base_) / page_size;
+  std::byte* page_address(std::size_t page) const {
+    return page < reserve_pages() ? base_ + page * page_size : map_.address_of(page);
   }
+  std::size_t page_of(const mspan* s) const { return page_number(s->base()); }
+  std::size_t most_pages() const { return most_bytes_ / page_size; }
+  std::size_t table_pages() const;
+  bool add_arenas(std::size_t pages);
   std::atomic<std::size_t>& manual_count(manual_use use) {
     return manual_pages_[static_cast<unsigned>(use)];
   }
@@ -304,11 +338,14 @@ class mheap {
 
   std::byte* const base_;
   const std::size_t reserve_bytes_;  // whole pages
+  const std::size_t most_bytes_;     // whole arenas beyond the reservation
   const page_source source_;
 
   mutable std::mutex mutex_;  // guards what follows up to the figures; the innermost lock
   persistentalloc metadata_;
   heap_arenas arenas_;
+  arena_map map_;                 // looked into without the lock
+  std::byte* map_end_ = nullptr;  // where the last arenas in it end
   fixalloc span_alloc_;
   fixalloc tiny_mask_alloc_;
   span_list dead_;
@@ -321,6 +358,8 @@ class mheap {
   // Figures. Relaxed: they publish nothing.
   sys_counter span_sys_{0};
   sys_counter tiny_sys_{0};
+  sys_counter map_sys_{0};
+  std::atomic<std::size_t> far_arenas_{0};
   std::atomic<std::size_t> spans_{0};  // without the unswept, as in the next
   std::atomic<std::size_t> pages_in_use_{0};
   std::atomic<std::size_t> unswept_spans_{0};

@@ -4,7 +4,7 @@
 namespace warpheap {
 
 mspan* mheap::alloc_manual(std::size_t n, manual_use use) {
-  if (n == 0 || n > reserve_pages()) return nullptr;
+  if (n == 0 || n > most_pages()) return nullptr;
   page_allocation got;
   mspan* s = nullptr;
   {

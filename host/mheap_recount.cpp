@@ -10,7 +10,7 @@ page_recount mheap::recount() const {
   arenas_.for_each_chunk([&](std::size_t chunk, const chunk_bits& b) {
     for (unsigned i = 0; i < chunk_pages; ++i) {
       const std::size_t page = chunk * chunk_pages + i;
-      if (page == 0 || page >= reserve_pages()) continue;
+      if (arenas_.is_fixed(page)) continue;
       ++n.grown;
       n.free += !b.alloc.get(i);
       n.scavenged += b.scavenged.get(i);

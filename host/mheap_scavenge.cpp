@@ -13,7 +13,13 @@ namespace warpheap {
 /// places, as many of these give it up. mutex_ is held.
 page_allocation mheap::alloc_pages(page_user user, std::size_t n, bool from_the_other) {
   const std::size_t before = arenas_.grown_pages();
-  const page_allocation got = arenas_.alloc(user, n, from_the_other);
+  const bool may_add = user == page_user::host && map_.room() != 0;
+  page_allocation got = arenas_.alloc(user, n, from_the_other && !may_add);
+  // Further arenas before those of the other.
+  if (!got && may_add) {
+    (void)add_arenas(n);
+    got = arenas_.alloc(user, n, from_the_other);
+  }
   if (arenas_.grown_pages() != before)
     (void)scavenge_locked(scavenge_cause::growth, arenas_.grown_pages() - before);
   return got;

@@ -97,6 +97,7 @@ class alignas(64) mspan {
               c == 0 ? 1 : host_span_objects(c));
     divisor_ = c == 0 ? 0 : divisor(class_to_size(c));
     set_marks(nullptr);
+    fresh_from_ = 0;
     free_all();
     if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
   }
@@ -154,12 +155,17 @@ class alignas(64) mspan {
     for (unsigned k = 0; k < n; ++k) {
       if (make_ready(w)) {
         enter(w);
+        takes_fresh_ = w >= fresh_from_ && !needzero;
+        if (w >= fresh_from_) fresh_from_ = static_cast<std::uint8_t>(w + 1);
         return true;
       }
       w = w + 1 < n ? w + 1 : 0;
     }
     return false;
   }
+
+  /// The slots of the current word were never taken before, and their memory reads as zero.
+  bool takes_fresh() const { return takes_fresh_; }
 
   /// Makes this the span from which its owner takes slots: take and advance then find them, and its
   /// becoming empty is not told. False when there is no free slot.
@@ -476,6 +482,9 @@ class alignas(64) mspan {
   std::byte* current_base_ = nullptr;
   std::uint32_t current_size_ = 0;
   unsigned current_word_ = 0;
+  // No slot of a word from this one on was ever taken.
+  std::uint8_t fresh_from_ = 0;
+  bool takes_fresh_ = false;
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
   span_set* set_ = nullptr;

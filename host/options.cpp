@@ -62,6 +62,9 @@ void heap_options::validate() const {
   if (reserve_bytes > max_reserve_bytes)
     throw heap_error("a heap of " + format_bytes(reserve_bytes) + " was asked for; the most is "
                      + format_bytes(max_reserve_bytes));
+  if (least_reserve_bytes > reserve_bytes)
+    throw heap_error("a heap of " + format_bytes(reserve_bytes) + " was asked for, and of "
+                     + format_bytes(least_reserve_bytes) + " at least");
   if (device_events > max_device_events)
     throw heap_error("a ring of " + std::to_string(device_events)
                      + " device events was asked for; the most is "
@@ -78,6 +81,8 @@ void set_option(heap_options& options, const std::string& key, const std::string
   };
   if (key == "reserve") {
     options.reserve_bytes = parse_size(value);
+  } else if (key == "least_reserve") {
+    options.least_reserve_bytes = parse_size(value);
   } else if (key == "stock") {
     options.initial_stock_bytes = parse_size(value);
   } else if (key == "backend") {
@@ -128,8 +133,9 @@ void set_option(heap_options& options, const std::string& key, const std::string
     options.sbrk = flag();
   } else {
     throw heap_error(
-        "unknown key; known are reserve, stock, memory_limit, backend, timeout_us, service, "
-        "scavenge, leaks, events, print_state, profile, profile_file, trace, annotate, quarantine, "
+        "unknown key; known are reserve, least_reserve, stock, memory_limit, backend, timeout_us, "
+        "service, scavenge, leaks, events, print_state, profile, profile_file, trace, annotate, "
+        "quarantine, "
         "red_zones, clobberfree, efence, sbrk");
   }
 }

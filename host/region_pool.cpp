@@ -9,10 +9,7 @@ std::byte* region_pool::take(std::size_t pages) {
 }
 
 void region_pool::give(std::byte* start) {
-  const auto offset =
-      reinterpret_cast<std::uintptr_t>(start) - reinterpret_cast<std::uintptr_t>(heap_->base());
-  const page_owner owner =
-      offset < heap_->reserve_bytes() ? heap_->owner(offset >> page_shift) : page_owner();
+  const page_owner owner = heap_->owner_at(start);
   mspan* s = owner.is_manual() ? owner.manual_span() : nullptr;
   if (s == nullptr || s->base() != start || s->free_large())
     fatal("what is released is no chunk of a region");

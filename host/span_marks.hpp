@@ -14,7 +14,8 @@
 
 namespace warpheap {
 
-/// One bit for each slot, or for each byte of a page of tiny objects. Belongs to the cycle that
+/// One bit for each slot, or for each byte of a page of tiny objects, and another that says that
+/// what is there was made since the marks began (mark_phase.hpp). Belongs to the cycle that
 /// begins with the sweep, and to the base and class that the span had: marks of others mean
 /// nothing. Made under a lock, set by any thread; the thread that sets one may hold the pointer
 /// while another frees all that the span has, so none goes before the cycle ends.
@@ -59,6 +60,19 @@ class span_marks {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
     return (word(i / 64).fetch_or(bit, std::memory_order_relaxed) & bit) != 0;
   }
+  /// Notes the slots of a word as those of newborn objects. Relaxed, as for marks. A word that is
+  /// none is passed over: the span may have become another with more since these were found.
+  void set_born(unsigned w, std::uint64_t slots) {
+    if (w >= words_) return;
+    word(words_ + w).fetch_or(slots, std::memory_order_relaxed);
+  }
+  /// The same for bytes of a tiny block, by its number.
+  void set_born_bytes(unsigned block, std::uint32_t bytes) {
+    set_born(block / 4, std::uint64_t{bytes} << block % 4 * 16);
+  }
+  bool is_born(unsigned i) const {
+    return (word(words_ + i / 64).load(std::memory_order_relaxed) >> (i % 64) & 1) != 0;
+  }
   /// f(i) for each mark.
   template <class F>
   void for_each(F&& f) const {
@@ -75,7 +89,7 @@ class span_marks {
   span_marks(span_marks* next, const std::byte* base, unsigned span_class, std::uint32_t cycle,
              std::uint32_t words)
       : next_(next), base_(base), span_class_(span_class), cycle_(cycle), words_(words) {
-    for (std::uint32_t w = 0; w < words; ++w) new (&word(w)) word_type(0);
+    for (std::uint32_t w = 0; w < 2 * words; ++w) new (&word(w)) word_type(0);
   }
   static unsigned bits_of(unsigned span_class) {
     if (span_class == tiny_span_class) return page_size;
@@ -83,9 +97,9 @@ class span_marks {
     return c == 0 ? 1 : host_span_objects(c);
   }
   static std::size_t bytes_for(std::uint32_t words) {
-    return sizeof(span_marks) + words * sizeof(word_type);
+    return sizeof(span_marks) + 2 * words * sizeof(word_type);
   }
-  // The words follow the record in its block.
+  // The words follow the record in its block: those of marks, then those of births.
   word_type& word(unsigned w) { return reinterpret_cast<word_type*>(this + 1)[w]; }
   const word_type& word(unsigned w) const {
     return reinterpret_cast<const word_type*>(this + 1)[w];

@@ -44,9 +44,7 @@ void stack_pool::give(unsigned order, void* const* stacks, unsigned n) {
   pool& p = pools_[order];
   const std::scoped_lock lock(p.mutex);
   for (unsigned i = 0; i < n; ++i) {
-    const auto page =
-        static_cast<std::size_t>(static_cast<std::byte*>(stacks[i]) - heap_->base()) / page_size;
-    mspan* s = heap_->owner(page).manual_span();
+    mspan* s = heap_->owner_at(stacks[i]).manual_span();
     const bool was_full = s->count_free() == 0;
     const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(stacks[i]) - s->base());
     if (!s->free_own_slot(static_cast<unsigned>(offset / s->elemsize())))
@@ -79,9 +77,7 @@ void* stack_pool::take_large(std::size_t size) {
 }
 
 void stack_pool::give_large(void* p, std::size_t size) {
-  const auto page =
-      static_cast<std::size_t>(static_cast<std::byte*>(p) - heap_->base()) / page_size;
-  mspan* s = heap_->owner(page).manual_span();
+  mspan* s = heap_->owner_at(p).manual_span();
   if (s->free_large()) fatal("a scratch stack was released twice");
   const std::scoped_lock lock(large_.mutex);
   if (large_.bytes + size <= max_kept_bytes) {
@@ -105,9 +101,8 @@ std::size_t stack_pool::release() {
 }
 
 void stack_pool::begin_use(void* p, std::size_t size) {
-  const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(p) - heap_->base());
-  const std::size_t page = offset >> page_shift;
-  const std::size_t part = offset % page_size / smallest;
+  const std::size_t page = heap_->page_number(p);
+  const std::size_t part = reinterpret_cast<std::uintptr_t>(p) % page_size / smallest;
   page_owner seen = heap_->owner(page);
   while (!heap_->exchange_owner(page, seen, seen.with_part(part))) {
   }
@@ -116,11 +111,9 @@ void stack_pool::begin_use(void* p, std::size_t size) {
 }
 
 void stack_pool::end_use(void* p, std::size_t size) {
-  const auto offset =
-      reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(heap_->base());
-  if (offset >= heap_->reserve_bytes()) fatal("what is released is no scratch stack of this heap");
-  const std::size_t page = offset >> page_shift;
-  const std::size_t part = offset % page_size / smallest;
+  const std::size_t page = heap_->page_number(p);
+  if (page == mheap::no_page) fatal("what is released is no scratch stack of this heap");
+  const std::size_t part = reinterpret_cast<std::uintptr_t>(p) % page_size / smallest;
   page_owner seen = heap_->owner(page);
   do {
     const mspan* s = seen.is_manual() ? seen.manual_span() : nullptr;

@@ -92,9 +92,12 @@ void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
       if (!lives) sink.dangling(p);
     });
   }
+  const auto lives_on = [&](unsigned i) {
+    return marks != nullptr && (marks->get(i) || marks->is_born(i));
+  };
   s->for_each_taken([&](unsigned i) {
     if (masks == nullptr) {
-      if (marks != nullptr && marks->get(i)) return sink.kept(s->elemsize());
+      if (lives_on(i)) return sink.kept(s->elemsize());
       if (large ? s->free_large() : !s->free_own_slot(i)) fatal("object is swept twice");
       return sink.leaked(s->slot_address(i), s->elemsize(), s->size_class());
     }
@@ -104,7 +107,7 @@ void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
     for (unsigned at = 0; at < tiny_size; ++at) {
       if (!tiny_mask::is_live(mask, at)) continue;
       const std::size_t bytes = tiny_mask::extent(mask, at);
-      if (marks != nullptr && marks->get(i * tiny_size + at)) {
+      if (lives_on(i * tiny_size + at)) {
         sink.kept(bytes);
         continue;
       }

@@ -28,6 +28,20 @@ static int file_start(const char* folder, const char* name, char* bytes, size_t 
   return (int)n;
 }
 
+/* A heap that writes a file of this name in the folder when it goes; `option` is the member of the
+ * options that says which. The name in the options is gone after this. */
+static warpheap_heap* heap_that_writes(const char** option, const warpheap_options* options,
+                                       const char* folder, const char* name) {
+  char path[600];
+  warpheap_heap* heap;
+  snprintf(path, sizeof path, "%s%s", folder, name);
+  *option = path;
+  heap = warpheap_create(options);
+  path[0] = '!'; /* the name was copied */
+  *option = NULL;
+  return heap;
+}
+
 int c_api_stats(void) {
   struct lines lines = {0, ""};
   warpheap_heap* heap = c_api_small_heap(&lines);
@@ -143,14 +157,10 @@ int c_api_memory_limit(void) {
 int c_api_texts(const char* folder) {
   struct lines lines = {0, ""};
   warpheap_options options = c_api_small_options(&lines);
-  warpheap_heap* heap;
+  warpheap_heap* heap = heap_that_writes(&options.print_state_file, &options, folder, "state");
   char path[600];
   char start[200];
   FILE* file;
-  snprintf(path, sizeof path, "%sstate", folder);
-  options.print_state_file = path;
-  heap = warpheap_create(&options);
-  path[0] = '!'; /* the name was copied */
   CHECK(heap != NULL && warpheap_malloc(heap, 1000) != NULL);
   CHECK(found(warpheap_stats_text(heap), "1"));
   CHECK(found(warpheap_stats_json(heap), "{\"schema\":"));
@@ -211,14 +221,12 @@ int c_api_profile(const char* folder) {
   struct lines lines = {0, ""};
   warpheap_options options = c_api_small_options(&lines);
   warpheap_heap* heap;
-  char path[600];
   char start[4096];
+  char path[600];
   char* end;
   void* p;
   options.profile_rate = 1;
-  snprintf(path, sizeof path, "%sat_the_end.pb", folder);
-  options.profile_file = path;
-  heap = warpheap_create(&options);
+  heap = heap_that_writes(&options.profile_file, &options, folder, "at_the_end.pb");
   CHECK(heap != NULL);
   p = warpheap_malloc(heap, 1000);
   CHECK(p != NULL);
@@ -254,12 +262,10 @@ int c_api_debug_modes(const char* folder) {
   char start[200];
   unsigned char* p;
   unsigned char* q;
-  snprintf(path, sizeof path, "%strace", folder);
-  options.trace_file = path;
   options.red_zones = 1;
   options.clobber_free = 1;
   options.quarantine_bytes = (size_t)1 << 20;
-  heap = warpheap_create(&options);
+  heap = heap_that_writes(&options.trace_file, &options, folder, "trace");
   CHECK(heap != NULL);
   p = warpheap_malloc(heap, 100);
   CHECK(p != NULL);
@@ -325,6 +331,9 @@ int c_api_figures_bad_input(void) {
   struct lines lines = {0, ""};
   warpheap_heap* heap = c_api_small_heap(&lines);
   warpheap_memory memory;
+  warpheap_device device;
+  warpheap_device_event event;
+  uint64_t lost = 7;
   CHECK(heap != NULL);
   CHECK_EINVAL(warpheap_get_memory(heap, NULL) == -1);
   memory.struct_size = 0;
@@ -343,6 +352,12 @@ int c_api_figures_bad_input(void) {
   CHECK_EINVAL(warpheap_device_name(NULL) == NULL);
   CHECK_EINVAL(warpheap_stop_refill_service(NULL) == -1);
   CHECK_EINVAL(warpheap_start_refill_service(NULL) == -1);
+  CHECK_EINVAL(warpheap_get_device(NULL, &device) == -1);
+  CHECK_EINVAL(warpheap_get_device(heap, NULL) == -1);
+  CHECK_EINVAL(warpheap_take_device_events(NULL, &event, 1, NULL) == 0);
+  CHECK_EINVAL(warpheap_take_device_events(heap, NULL, 1, NULL) == 0);
+  errno = 0;
+  CHECK(warpheap_take_device_events(heap, &event, 1, &lost) == 0 && lost == 0 && errno == 0);
   warpheap_destroy(heap);
   CHECK(lines.count == 0);
   return 0;

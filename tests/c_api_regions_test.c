@@ -185,8 +185,11 @@ int c_api_mark_reachable(void) {
   int i;
   CHECK(heap != NULL);
   for (i = 0; i < 100; ++i) {
-    node = warpheap_malloc_pointers(heap, 2 * sizeof(void*));
-    CHECK(node != NULL);
+    node = i % 3 == 0   ? warpheap_malloc_pointers(heap, 2 * sizeof(void*))
+           : i % 3 == 1 ? warpheap_calloc_pointers(heap, 2, sizeof(void*))
+                        : warpheap_aligned_alloc_pointers(heap, 64, 2 * sizeof(void*));
+    CHECK(node != NULL && (i % 3 != 1 || (node[0] == NULL && node[1] == NULL)));
+    CHECK(i % 3 != 2 || (uintptr_t)node % 64 == 0);
     node[0] = list;
     node[1] = warpheap_malloc(heap, 50);
     list = node;
@@ -203,8 +206,9 @@ int c_api_mark_reachable(void) {
   CHECK(warpheap_mark_reachable(heap, list) == WARPHEAP_MARK_AGAIN);
   CHECK(warpheap_mark_reachable(heap, &lines) == WARPHEAP_MARK_FOREIGN);
   CHECK_EINVAL(warpheap_mark_reachable(NULL, list) == -1);
-  CHECK_EINVAL(warpheap_malloc_pointers(NULL, 8) == NULL);
   CHECK_ERRNO(ENOMEM, warpheap_malloc_pointers(heap, SIZE_MAX) == NULL);
+  CHECK_ERRNO(ENOMEM, warpheap_calloc_pointers(heap, SIZE_MAX, 2) == NULL);
+  CHECK_ERRNO(ENOMEM, warpheap_aligned_alloc_pointers(heap, 64, SIZE_MAX) == NULL);
   memset(&report, 0, sizeof report);
   report.struct_size = sizeof report;
   CHECK(warpheap_sweep(heap, &report) == 0);

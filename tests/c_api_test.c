@@ -115,6 +115,7 @@ int c_api_errors(void) {
   CHECK(warpheap_aligned_alloc(heap, 0, 100) == NULL && errno == EINVAL);
   errno = 0;
   CHECK(warpheap_aligned_alloc(heap, (size_t)1 << 63, 100) == NULL && errno == ENOMEM);
+  CHECK_EINVAL(warpheap_aligned_alloc_pointers(heap, 24, 100) == NULL);
 
   CHECK(lines.count == 4 && strstr(lines.last, "cannot allocate 100-byte block") != NULL);
 
@@ -161,8 +162,11 @@ int c_api_no_heap(void) {
   int local = 0;
   stats.struct_size = sizeof stats;
   CHECK_EINVAL(warpheap_malloc(NULL, 1) == NULL);
+  CHECK_EINVAL(warpheap_malloc_pointers(NULL, 1) == NULL);
   CHECK_EINVAL(warpheap_calloc(NULL, 1, 1) == NULL);
+  CHECK_EINVAL(warpheap_calloc_pointers(NULL, 1, 1) == NULL);
   CHECK_EINVAL(warpheap_aligned_alloc(NULL, 8, 1) == NULL);
+  CHECK_EINVAL(warpheap_aligned_alloc_pointers(NULL, 8, 1) == NULL);
   CHECK_EINVAL(warpheap_realloc(NULL, NULL, 1) == NULL);
   CHECK_EINVAL((warpheap_free(NULL, &local), 1));
   CHECK_EINVAL(warpheap_usable_size(NULL, &local) == 0);

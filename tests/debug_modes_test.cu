@@ -58,6 +58,39 @@ TEST_F(DebugModes, KernelsUseAndFreeObjectsOfTheHost) {
   }
 }
 
+// What layers find when kernels' frees are collected is found under a lock, and said without it.
+TEST_F(DebugModes, AReportOfAKernelsFreeMayUseTheHeap) {
+  for (const bool quarantine : {false, true}) {
+    heap* used = nullptr;
+    std::vector<std::string> lines;
+    heap_options o = options(64_MiB);
+    o.refill_service = false;
+    o.quarantine_bytes = quarantine ? 1000 : 0;
+    o.red_zones = !quarantine;
+    o.on_report = [&](const std::string& line) {
+      lines.push_back(line);
+      used->free(used->malloc(100));
+      (void)used->stats();
+      (void)used->trim();
+    };
+    heap h(o);
+    used = &h;
+    shared_array<void*> pointers(2);
+    for (void*& p : pointers) p = h.malloc(600);
+    auto* const damaged = static_cast<unsigned char*>(pointers[0]);
+    if (quarantine) {
+      h.free(damaged);
+      pointers[0] = h.malloc(600);
+    }
+    damaged[quarantine ? 10 : 600] = 1;
+    launch(1, 32, free_all, device_heap(h.device()), pointers.data(), 2);
+    h.synchronize();
+    ASSERT_EQ(lines.size(), 1u) << quarantine;
+    EXPECT_NE(lines[0].find(quarantine ? "freed" : "outside"), std::string::npos) << lines[0];
+    EXPECT_EQ(h.errors().size(), 1u);
+  }
+}
+
 TEST_F(DebugModes, ObjectsOfKernelsPassThrough) {
   constexpr std::uint32_t n = 300;
   shared_array<void*> pointers(n);

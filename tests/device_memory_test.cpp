@@ -13,17 +13,18 @@ namespace {
 class failing_memory final : public memory_backend {
  public:
   long until_fault = -1;
-  long held = 0;  ///< allocations and reservations
+  long held = 0;         ///< allocations and reservations
+  std::size_t skew = 0;  ///< bytes by which a reservation misses its alignment
 
   backend_kind kind() const override { return backend_kind::simt; }
   std::string device_name() const override { return "memory of the test"; }
   std::size_t max_reserve() const override { return memory_->max_reserve(); }
   std::byte* reserve(std::size_t bytes) override {
-    return fails() ? nullptr : counted(memory_->reserve(bytes));
+    return fails() ? nullptr : counted(memory_->reserve(bytes)) + skew;
   }
   void release(std::byte* base, std::size_t bytes) noexcept override {
     --held;
-    memory_->release(base, bytes);
+    memory_->release(base - skew, bytes);
   }
   bool can_discard() const override { return false; }
   bool discard(std::byte*, std::size_t) noexcept override { return false; }
@@ -70,6 +71,19 @@ heap_options small() {
   o.reserve_bytes = 8_MiB;
   o.device_events = 100;
   return o;
+}
+
+TEST(device_memory, a_reservation_that_is_not_aligned_is_refused) {
+  failing_memory memory;
+  memory.skew = 8192;
+  try {
+    const device_memory arrays(memory, small(), true);
+    FAIL() << "it was taken";
+  } catch (const heap_error& error) {
+    EXPECT_NE(std::string(error.what()).find("misrounded allocation in mallocinit"),
+              std::string::npos);
+  }
+  EXPECT_EQ(memory.held, 0);
 }
 
 TEST(device_memory, whatever_fails_nothing_is_left_behind) {

@@ -87,6 +87,39 @@ TEST(fork_test, child_uses_the_heap_while_threads_of_the_parent_do) {
   EXPECT_EQ(h.stats().host.live_objects, 0u);
 }
 
+// Of threads that were not in the middle of anything.
+TEST(fork_test, child_gets_what_threads_of_the_parent_had_kept) {
+  if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
+  test::host_region region{64_MiB};
+  host_heap h(region.base(), region.bytes(), region.source());
+  std::vector<void*> objects;
+  std::atomic<bool> done{false}, stop{false};
+  std::thread other([&] {
+    void* const stack = h.acquire_stack(4096);
+    for (void* p; (p = h.malloc(1000)) != nullptr;) objects.push_back(p);
+    for (void* p; (p = h.malloc(5)) != nullptr && objects.size() < 100'000;) objects.push_back(p);
+    for (std::size_t i = 0; i < objects.size(); i += 2) (void)h.free(objects[i]);
+    done = true;
+    while (!stop) std::this_thread::yield();
+    h.release_stack(stack, 4096);
+  });
+  while (!done) std::this_thread::yield();
+  const int ended = in_child([&] {
+    const std::size_t kept = h.stats().pages_in_use;
+    for (std::size_t i = 1; i < objects.size(); i += 2)
+      if (h.free(objects[i]) != free_status::ok) return 1;
+    const std::uint64_t caches = h.stats().thread_caches;
+    // All but the pages of the stack can be had, for another class.
+    std::size_t bytes = 0;
+    for (void* p; (p = h.malloc(100'000)) != nullptr;) bytes += h.usable_size(p);
+    if (bytes < 62_MiB || kept * page_size < 60_MiB) return 2;
+    return h.stats().thread_caches == caches - 1 ? 0 : 3;
+  });
+  EXPECT_EQ(ended, 0);
+  stop = true;
+  other.join();
+}
+
 /// Children of a process whose other thread does `work` all the time: f(heap) in each comes to its
 /// end.
 template <class Work, class F>

@@ -19,10 +19,11 @@ heap_options parse(const std::string& text) {
 
 TEST(Options, EveryKeyIsRead) {
   const heap_options o = parse(
-      "reserve=64M,stock=128K,backend=simt,timeout_us=250,service=0,leaks=0,events=64K,print_state="
-      "-");
+      "reserve=64M,least_reserve=32M,stock=128K,backend=simt,timeout_us=250,service=0,leaks=0,"
+      "events=64K,print_state=-");
   EXPECT_TRUE(warnings.empty());
   EXPECT_EQ(o.reserve_bytes, 64_MiB);
+  EXPECT_EQ(o.least_reserve_bytes, 32_MiB);
   EXPECT_EQ(o.initial_stock_bytes, 128_KiB);
   EXPECT_EQ(o.backend, backend_kind::simt);
   EXPECT_EQ(o.refill_timeout_ns, 250'000u);
@@ -106,6 +107,7 @@ TEST(Options, HostileNumbersAreRefusedOrHarmless) {
     const char* name;
     std::size_t heap_options::*option;
   } const sizes[] = {{"reserve_bytes", &heap_options::reserve_bytes},
+                     {"least_reserve_bytes", &heap_options::least_reserve_bytes},
                      {"initial_stock_bytes", &heap_options::initial_stock_bytes},
                      {"refill_timeout_ns", &heap_options::refill_timeout_ns},
                      {"memory_limit", &heap_options::memory_limit},

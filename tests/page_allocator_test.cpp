@@ -12,10 +12,12 @@ namespace {
 using namespace warpheap;
 using nlohmann::json;
 using warpheap::test::bits_of;
+using warpheap::test::kinds_of_cases;
 using warpheap::test::load_cases;
 using warpheap::test::page_of;
 
-constexpr std::size_t vector_chunks = std::size_t{1} << 22;
+// All that a 48-bit address space has: cases may name any.
+constexpr std::size_t vector_chunks = page_allocator::max_chunks;
 
 /// An allocator with the chunks of a case: allocated as in `before`, and of the free pages those of
 /// `scav` given back to the system.
@@ -43,6 +45,11 @@ void expect_state(const page_allocator& pages, const json& after, const std::str
   for (const auto& [key, ranges] : after.items()) {
     EXPECT_EQ(pages.chunk(std::stoull(key)).alloc, bits_of(ranges)) << name << " chunk " << key;
   }
+}
+
+TEST(page_allocator, every_kind_of_case_has_a_reader) {
+  EXPECT_EQ(kinds_of_cases("page_allocator.json"),
+            (std::set<std::string>{"alloc", "alloc_and_free", "free", "grow"}));
 }
 
 TEST(page_allocator, go_grow) {

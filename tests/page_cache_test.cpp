@@ -9,8 +9,13 @@ namespace {
 
 using namespace warpheap;
 using warpheap::test::hex;
+using warpheap::test::kinds_of_cases;
 using warpheap::test::load_cases;
 using warpheap::test::page_of;
+
+TEST(page_cache, every_kind_of_case_has_a_reader) {
+  EXPECT_EQ(kinds_of_cases("page_cache.json"), (std::set<std::string>{"alloc"}));
+}
 
 TEST(page_cache, go_alloc) {
   const auto cases = load_cases("page_cache.json");

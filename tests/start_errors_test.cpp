@@ -5,6 +5,8 @@
 #include <unistd.h>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
+#include <fstream>
 #include <string>
 #include <warpheap/heap.hpp>
 
@@ -72,14 +74,33 @@ TEST(start_errors, memory_in_pages_larger_than_the_heaps_is_never_given_back) {
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-/// Exits by 3, with what the heap says on standard error, when it cannot be made.
-[[noreturn]] void make_a_heap_in_little_address_space() {
-  const rlimit little{64 << 20, 64 << 20};
+std::size_t address_space_in_use() {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+/// Exits by 3, with what the heap says on standard error, when it cannot be made; else by 0, with
+/// what the heap reports, when all that it has can be used.
+[[noreturn]] void make_a_heap_in_little_address_space(std::size_t space, std::size_t reserve,
+                                                      std::size_t least, bool service) {
+  const std::size_t used = address_space_in_use();
+  const rlimit little{used + space, used + space};
   setrlimit(RLIMIT_AS, &little);
   heap_options o = small_heap_options();
-  o.reserve_bytes = 512_MiB;
+  o.reserve_bytes = reserve;
+  o.least_reserve_bytes = least;
+  o.refill_service = service;
+  o.initial_stock_bytes = 0;  // or a kernel runs
   try {
     heap h(o);
+    const std::size_t has = h.options().reserve_bytes;
+    if (has != h.device().bytes || has != h.memory().reserved) std::_Exit(4);
+    void* const p = h.malloc(has / 2);
+    if (p == nullptr) std::_Exit(5);
+    std::memset(p, 1, has / 2);
+    h.free(p);
+    std::_Exit(0);  // there may be too little for the stacks of the executor
   } catch (const heap_error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     std::_Exit(3);
@@ -89,8 +110,25 @@ TEST(start_errors, memory_in_pages_larger_than_the_heaps_is_never_given_back) {
 
 TEST(start_errors, address_space_that_cannot_be_reserved) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(make_a_heap_in_little_address_space(), ::testing::ExitedWithCode(3),
+  EXPECT_EXIT(make_a_heap_in_little_address_space(64_MiB, 512_MiB, 0, false),
+              ::testing::ExitedWithCode(3),
               "cannot reserve arena virtual address space: the system refused 512 MiB");
+  EXPECT_EXIT(make_a_heap_in_little_address_space(64_MiB, 512_MiB, 200_MiB, false),
+              ::testing::ExitedWithCode(3), "the system refused 200 MiB");
+}
+
+// A default of 1 GiB, and what was said to do as well, where there is less. The service's thread
+// needs its stack too.
+TEST(start_errors, a_smaller_heap_where_there_is_little_address_space) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(make_a_heap_in_little_address_space(200_MiB, 1_GiB, 0, false),
+              ::testing::ExitedWithCode(0), "no room for a heap of 1 GiB: it has [0-9]+ MiB");
+  EXPECT_EXIT(make_a_heap_in_little_address_space(400_MiB, 1_GiB, 0, true),
+              ::testing::ExitedWithCode(0), "no room for a heap of 1 GiB: it has [0-9]+ MiB");
+  EXPECT_EXIT(make_a_heap_in_little_address_space(64_MiB, 512_MiB, 24_MiB, false),
+              ::testing::ExitedWithCode(0), "no room for a heap of 512 MiB: it has 24 MiB");
+  EXPECT_EXIT(make_a_heap_in_little_address_space(90_MiB, 700_MiB, 40_MiB, false),
+              ::testing::ExitedWithCode(0), "no room for a heap of 700 MiB: it has 40 MiB");
 }
 #endif
 
@@ -172,6 +210,17 @@ TEST_F(reentry, a_free_by_what_malloc_calls_aborts) {
   other = h.malloc(100000);
   on_commit = [] { (void)heap->free(other); };
   EXPECT_DEATH((void)h.malloc(100), "malloc deadlock");
+}
+
+TEST_F(reentry, a_malloc_beside_a_bulk_free_aborts) {
+  EXPECT_DEATH(
+      {
+        const host_heap::bulk_call bulk(h);
+        (void)h.malloc(100);
+      },
+      "malloc during a reset or sweep");
+  h.reset();
+  EXPECT_NE(h.malloc(100), nullptr);
 }
 
 TEST_F(reentry, a_malloc_by_a_signal_handler_that_interrupts_one_aborts) {

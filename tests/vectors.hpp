@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <stdexcept>
 #include <string>
 
@@ -16,6 +17,14 @@ inline nlohmann::json load_cases(const std::string& name) {
   std::ifstream file(std::string(WARPHEAP_TEST_DATA "/") + name);
   if (!file) throw std::runtime_error("no such test data: " + name);
   return nlohmann::json::parse(file).at("cases");
+}
+
+/// The names of the kinds of cases in a file, so that none of them is there without a reader.
+inline std::set<std::string> kinds_of_cases(const std::string& name) {
+  const nlohmann::json cases = load_cases(name);
+  std::set<std::string> kinds;
+  for (const auto& [kind, unused] : cases.items()) kinds.insert(kind);
+  return kinds;
 }
 
 inline std::uint64_t hex(const nlohmann::json& text) {

@@ -32,7 +32,14 @@ struct heap_options {
   /// Address space of the heap in bytes, rounded down to whole 4 MiB chunks. Memory is taken from
   /// the system as pages are touched. At least 8 MiB, at most 1 TiB; on CUDA no more than the
   /// device has free.
-  std::size_t reserve_bytes = std::size_t{1} << 30;
+  static constexpr std::size_t default_reserve_bytes = std::size_t{1} << 30;
+  std::size_t reserve_bytes = default_reserve_bytes;
+
+  /// Where the system has not so much address space, as under `ulimit -v`, or the device not so
+  /// much memory, a half, a quarter, ... of reserve_bytes is tried down to this, and a report says
+  /// what the heap has. 0: whatever a heap can have where reserve_bytes is the default, and else
+  /// reserve_bytes, so that a heap is as large as was asked for, or an error.
+  std::size_t least_reserve_bytes = 0;
 
   backend_kind backend = backend_kind::automatic;
 
@@ -114,7 +121,8 @@ struct heap_options {
   void validate() const;
 
   /// These options, changed by the environment variable WARPHEAP ("key=value,key=value"). Keys:
-  /// reserve, stock, memory_limit, events, profile, quarantine (numbers with K, M, G), backend
+  /// reserve, least_reserve, stock, memory_limit, events, profile, quarantine (numbers with K, M,
+  /// G), backend
   /// (auto|cuda|simt), timeout_us, profile_file, trace, print_state (names of files), service,
   /// scavenge, leaks, annotate, red_zones, clobberfree, efence, sbrk (0|1). An unknown key or a bad
   /// value is ignored; a process says so once, on standard error.

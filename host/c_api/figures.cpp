@@ -274,8 +274,10 @@ const char* warpheap_device_name(const warpheap_heap* heap) {
 
 int warpheap_stop_refill_service(warpheap_heap* heap) {
   if (no_heap(heap)) return -1;
-  heap->heap.stop_refill_service();
-  return 0;
+  return guarded(-1, EDEADLK, [&] {
+    heap->heap.stop_refill_service();
+    return 0;
+  });
 }
 
 int warpheap_start_refill_service(warpheap_heap* heap) {

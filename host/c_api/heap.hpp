@@ -22,6 +22,7 @@ struct warpheap_heap {
   std::once_flag named;  // for these, which C is given by pointer
   std::string backend_name, backend_reason, device_name;
   std::vector<warpheap::error_record> errors;  // taken from the heap, not yet by the program
+  warpheap::device_events events;              // likewise
 };
 
 namespace warpheap::c_api {

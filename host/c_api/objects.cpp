@@ -32,6 +32,15 @@ void* or_no_memory(void* p) {
   return p;
 }
 
+void* aligned(warpheap_heap* heap, size_t alignment, size_t size, contents kind) {
+  if (no_heap(heap)) return nullptr;
+  if (!bits::is_power_of_two(alignment)) {
+    fail(EINVAL, "the alignment is no power of two");
+    return nullptr;
+  }
+  return or_no_memory(heap->heap.aligned_alloc(alignment, size, kind));
+}
+
 std::string name_of(const char* file) { return file == nullptr ? std::string() : file; }
 
 /// Why a file cannot be written, as the system says it; 0: it can.
@@ -81,6 +90,7 @@ std::optional<heap_options> converted(const warpheap_options* given) {
   options.clobber_free = o.clobber_free != 0;
   options.efence = o.efence != 0;
   options.sbrk = o.sbrk != 0;
+  options.least_reserve_bytes = o.least_reserve_bytes;
   return options;
 }
 
@@ -137,13 +147,16 @@ void* warpheap_calloc(warpheap_heap* heap, size_t count, size_t size) {
   return no_heap(heap) ? nullptr : or_no_memory(heap->heap.calloc(count, size));
 }
 
+void* warpheap_calloc_pointers(warpheap_heap* heap, size_t count, size_t size) {
+  return no_heap(heap) ? nullptr : or_no_memory(heap->heap.calloc(count, size, contents::pointers));
+}
+
 void* warpheap_aligned_alloc(warpheap_heap* heap, size_t alignment, size_t size) {
-  if (no_heap(heap)) return nullptr;
-  if (!bits::is_power_of_two(alignment)) {
-    fail(EINVAL, "the alignment is no power of two");
-    return nullptr;
-  }
-  return or_no_memory(heap->heap.aligned_alloc(alignment, size));
+  return aligned(heap, alignment, size, contents::no_pointers);
+}
+
+void* warpheap_aligned_alloc_pointers(warpheap_heap* heap, size_t alignment, size_t size) {
+  return aligned(heap, alignment, size, contents::pointers);
 }
 
 void* warpheap_realloc(warpheap_heap* heap, void* p, size_t size) {

@@ -27,7 +27,7 @@ void heap::impl::refuse_on_service_thread(const char* call) const {
 void heap::impl::synchronize() {
   refuse_on_service_thread("a call that waits for kernels");
   if (operations == nullptr) return surface_errors();
-  wrong_frees wrong;
+  held_reports held;
   {
     const std::lock_guard lock(device_mutex);
     bool all = false;
@@ -36,9 +36,9 @@ void heap::impl::synchronize() {
       operations->synchronize();
     } while (!all);
     advise_arenas();
-    wrong = collect_host_frees(/*at_rest=*/true);
+    held = collect_host_frees(/*at_rest=*/true);
   }
-  report(wrong);
+  report(held);
   surface_errors();
   log_events();
 }

@@ -9,6 +9,9 @@ namespace warpheap {
 
 namespace {
 
+/// Where this thread's reports go while it must not make them; null: it may.
+constinit thread_local held_reports* held_here = nullptr;
+
 /// What is wrong about a free; nothing where there is no object to free.
 std::optional<error_kind> error_of(free_status status) {
   switch (status) {
@@ -75,30 +78,35 @@ bool heap::impl::start_device_frees() {
   return operations->free_batch(frees_in_hand);
 }
 
-/// Frees the host's objects that kernels have freed. Returns what was wrong, to be reported
-/// without the lock. device_mutex is held.
-heap::impl::wrong_frees heap::impl::collect_host_frees(bool at_rest) {
-  wrong_frees wrong;
-  const auto is_lent = [this](page_index p) { return objects.is_device_page(p); };
-  for (void* p : operations->take_host_frees(is_lent, at_rest)) {
-    // A page that has become the device's meanwhile held no live object when the kernel freed.
-    const free_status status = free_host_object(p);
-    if (status == free_status::ok) {
-      after_free(p, status);
-      continue;
-    }
-    try {
-      wrong.emplace_back(p, status);
-    } catch (const std::bad_alloc&) {
-      // Without memory, and with the lock held, it is counted without a word.
-      if (const auto kind = error_of(status); kind) errors.count(*kind, p);
-    }
+/// What a layer has found.
+void heap::impl::note_of_layer(error_kind kind, const void* p) noexcept {
+  if (held_here == nullptr) return errors.note(kind, p);
+  try {
+    held_here->emplace_back(kind, p);
+  } catch (const std::bad_alloc&) {
+    errors.count(kind, p);  // without a word, for want of memory
   }
-  return wrong;
 }
 
-void heap::impl::report(const wrong_frees& wrong) {
-  for (const auto& [p, status] : wrong) after_free(p, status);
+/// Frees the host's objects that kernels have freed. Returns what was wrong, to be reported
+/// without the lock. device_mutex is held.
+held_reports heap::impl::collect_host_frees(bool at_rest) {
+  held_reports held;
+  const auto is_lent = [this](page_index p) { return objects.is_device_page(p); };
+  const std::vector<void*> freed = operations->take_host_frees(is_lent, at_rest);
+  held_here = &held;
+  for (void* p : freed) {
+    // A page that has become the device's meanwhile held no live object when the kernel freed.
+    const free_status status = free_host_object(p);
+    if (status == free_status::ok) after_pages();
+    if (const auto kind = error_of(status); kind) note_of_layer(*kind, p);
+  }
+  held_here = nullptr;
+  return held;
+}
+
+void heap::impl::report(const held_reports& held) {
+  for (const auto& [kind, p] : held) errors.note(kind, p);
 }
 
 }  // namespace warpheap

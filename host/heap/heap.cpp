@@ -43,8 +43,11 @@ void heap::impl::note_out_of_memory(std::size_t bytes) noexcept {
 }
 
 void* heap::calloc(std::size_t count, std::size_t size) noexcept {
-  void* p = impl_->top != nullptr ? layer_calloc(*impl_->top, count, size, contents::no_pointers)
-                                  : impl_->objects.calloc(count, size);
+  return calloc(count, size, contents::no_pointers);
+}
+void* heap::calloc(std::size_t count, std::size_t size, contents kind) noexcept {
+  void* p = impl_->top != nullptr ? layer_calloc(*impl_->top, count, size, kind)
+                                  : impl_->objects.calloc(count, size, kind);
   // A product that overflows is more than there can be.
   return impl_->or_out_of_memory(p,
                                  bits::mul_overflows(count, size) ? ~std::size_t{0} : count * size);
@@ -83,7 +86,7 @@ void* heap::realloc(void* p, std::size_t size) noexcept {
 
 std::size_t heap::usable_size(const void* p) const noexcept { return impl_->usable_size(p); }
 heap::heap() : heap(heap_options{}) {}
-heap::heap(heap_options options) : impl_(std::make_unique<impl>(std::move(options))) {}
+heap::heap(heap_options options) : impl_(impl::make(std::move(options))) {}
 heap::~heap() = default;
 heap::heap(heap&&) noexcept = default;
 heap& heap::operator=(heap&&) noexcept = default;

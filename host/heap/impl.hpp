@@ -19,11 +19,15 @@
 
 namespace warpheap {
 
+/// Found under a lock that on_report must not find held: said when it is not.
+using held_reports = std::vector<std::pair<error_kind, const void*>>;
+
 /// What a heap is made of: the memory of its backend, the allocator of host objects and the layers
 /// around it, the operations on the device's allocator and the service that gives it pages.
 struct heap::impl {
   // lifetime.cpp
-  explicit impl(heap_options o);
+  static std::unique_ptr<impl> make(heap_options asked);
+  explicit impl(const heap_options& o);
   ~impl();
   void make_layers();
   void write_profile();
@@ -50,7 +54,6 @@ struct heap::impl {
   }
 
   // frees.cpp
-  using wrong_frees = std::vector<std::pair<void*, free_status>>;
   [[gnu::noinline]] void free_tiny(void* p) noexcept;
   [[gnu::noinline]] void free(void* p) noexcept;
   free_status free_host_object(void* p) { return top == nullptr ? objects.free(p) : top->free(p); }
@@ -61,8 +64,9 @@ struct heap::impl {
   }
   void free_device_object(void* p);
   bool start_device_frees();
-  wrong_frees collect_host_frees(bool at_rest);
-  void report(const wrong_frees& wrong);
+  held_reports collect_host_frees(bool at_rest);
+  void report(const held_reports& held);
+  void note_of_layer(error_kind kind, const void* p) noexcept;
 
   // bulk.cpp
   void refuse_on_service_thread(const char* call) const;

@@ -4,7 +4,10 @@
 #include <exception>
 #include <fstream>
 #include <functional>
+#include <new>
 #include <string>
+#include <system_error>
+#include <thread>
 
 #include "host/heap/impl.hpp"
 
@@ -28,10 +31,55 @@ layer_options layers_of(const heap_options& o) {
           o.red_zones,    o.clobber_free,       o.efence,   o.sbrk};
 }
 
+/// Whether there is address space for a heap of so many bytes, its tables, the program's own use,
+/// and the stacks of the lanes and threads of the executor.
+bool room_beside(std::size_t reserve_bytes) {
+  constexpr std::size_t worker_bytes = std::size_t{80} << 20;
+  std::size_t bytes = reserve_bytes + reserve_bytes / 4;
+  if (have_kernels) bytes += worker_bytes * std::max(2u, std::thread::hardware_concurrency());
+  void* const all = sys_reserve(bytes);
+  sys_release(all, bytes);
+  return all != nullptr;
+}
+
 }  // namespace
 
-heap::impl::impl(heap_options o)
-    : options(checked(std::move(o))),
+/// The heap that was asked for, or one of a half, a quarter, ... of its size where that is all
+/// there is room for. (Go: mallocinit's smaller and smaller reservations.)
+std::unique_ptr<heap::impl> heap::impl::make(heap_options asked) {
+  heap_options o = checked(std::move(asked));
+  const std::size_t wanted = o.reserve_bytes;
+  std::size_t least = o.least_reserve_bytes;
+  if (least == 0 && wanted != heap_options::default_reserve_bytes) least = wanted;
+  least = std::max(least, min_reserve_bytes);
+  const auto smaller = [&] {
+    if (o.reserve_bytes == least) return false;
+    o.reserve_bytes = std::max(o.reserve_bytes / 2 / chunk_bytes * chunk_bytes, least);
+    return true;
+  };
+  for (;;) {
+    // A smaller one leaves room for what is used beside it.
+    while (o.reserve_bytes != wanted && o.reserve_bytes != least && !room_beside(o.reserve_bytes))
+      (void)smaller();
+    try {
+      auto made = std::make_unique<impl>(o);
+      if (o.reserve_bytes == wanted) return made;
+      made->errors.say("warpheap: there is no room for a heap of " + format_bytes(wanted)
+                       + ": it has " + format_bytes(o.reserve_bytes)
+                       + " (heap_options::least_reserve_bytes)");
+      return made;
+    } catch (const no_room&) {
+      if (!smaller()) throw;
+    } catch (const std::bad_alloc&) {  // for a table of the host's
+      if (!smaller()) throw;
+    } catch (const std::system_error&) {  // for the stack of the service's thread
+      if (!smaller()) throw;
+    }
+  }
+}
+
+heap::impl::impl(const heap_options& o)
+    : options(o),
       chosen(choose_backend(options.backend)),
       arrays(*chosen.memory, options, have_kernels),
       objects(arrays.view().base, arrays.view().bytes, source_of(*chosen.memory)),
@@ -54,14 +102,14 @@ heap::impl::impl(heap_options o)
   if (chosen.memory->kind() == backend_kind::simt)
     idle_work = [this] {
       // Never waits for a bulk operation: whoever holds the lock collects by himself.
-      wrong_frees wrong;
+      held_reports held;
       try {
         if (const std::unique_lock lock(device_mutex, std::try_to_lock); lock)
-          wrong = collect_host_frees(/*at_rest=*/false);
+          held = collect_host_frees(/*at_rest=*/false);
       } catch (const std::exception&) {
         // No memory to collect them: they wait for the next time.
       }
-      report(wrong);
+      report(held);
     };
   const auto longest_sleep = std::min<std::chrono::microseconds>(
       std::chrono::microseconds(arrays.view().refill_timeout_ns / 20'000),
@@ -100,7 +148,7 @@ void heap::impl::make_layers() {
   if (wanted.efence && chosen.memory->kind() != backend_kind::simt)
     throw heap_error("efence needs the CPU backend: it changes the protection of the heap's pages");
   const layer_reports reports{this, [](void* self, error_kind kind, const void* p) {
-                                static_cast<impl*>(self)->errors.note(kind, p);
+                                static_cast<impl*>(self)->note_of_layer(kind, p);
                               }};
   layers.emplace(objects, wanted, reports);
   if (!layers->trace_opened())

@@ -14,14 +14,26 @@ void* red_zone_layer::take(const object_request& r) {
   auto* block = static_cast<std::byte*>(below().take({total, front, r.zeroed, r.kind}));
   if (block == nullptr) return nullptr;
   const zoned_object o{block, below().usable_size(block), front, r.bytes};
-  put_fill(block, front, zone_fill);
-  put_fill(block + front + r.bytes, o.block_bytes - front - r.bytes, zone_fill);
+  fill_zones(o);
   return track(block + front, o, block);
 }
 
+/// Bytes in front of an object that are looked at. A wide alignment leaves more, which is not to be
+/// touched.
+std::size_t red_zone_layer::front_zone(const zoned_object& o) {
+  return std::min(o.front, std::size_t{4096});
+}
+
+void red_zone_layer::fill_zones(const zoned_object& o) {
+  std::byte* const object = o.block + o.front;
+  put_fill(object - front_zone(o), front_zone(o), zone_fill);
+  put_fill(object + o.bytes, o.block_bytes - o.front - o.bytes, zone_fill);
+}
+
 bool red_zone_layer::sound(const zoned_object& o) {
-  return has_fill(o.block, o.front, zone_fill)
-         && has_fill(o.block + o.front + o.bytes, o.block_bytes - o.front - o.bytes, zone_fill);
+  const std::byte* const object = o.block + o.front;
+  return has_fill(object - front_zone(o), front_zone(o), zone_fill)
+         && has_fill(object + o.bytes, o.block_bytes - o.front - o.bytes, zone_fill);
 }
 
 free_status red_zone_layer::free_live(void* p, const zoned_object& o) {
@@ -42,8 +54,7 @@ void red_zone_layer::drain() {
     objects_.for_each([&](const void* p, zoned_object& o) {
       if (damaged != nullptr || !o.live || sound(o)) return;
       damaged = p;
-      put_fill(o.block, o.front, zone_fill);
-      put_fill(o.block + o.front + o.bytes, o.block_bytes - o.front - o.bytes, zone_fill);
+      fill_zones(o);
     });
     if (damaged == nullptr) break;
     report_(error_kind::write_outside, damaged);

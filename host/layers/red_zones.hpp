@@ -30,6 +30,8 @@ class red_zone_layer final : public tracking_layer<zoned_object> {
   static constexpr std::size_t zone = 16;
 
   free_status free_live(void* p, const zoned_object& o) override;
+  static std::size_t front_zone(const zoned_object& o);
+  static void fill_zones(const zoned_object& o);
   static bool sound(const zoned_object& o);
 
   const layer_reports report_;

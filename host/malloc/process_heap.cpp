@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -47,6 +48,19 @@ bool commit(void* os_page_bytes, std::byte* start, std::size_t bytes) {
 bool decommit(void*, std::byte* start, std::size_t bytes) {
   const keep_errno keep;
   return madvise(start, bytes, MADV_DONTNEED) == 0;
+}
+
+std::byte* reserve(void*, std::byte* after, std::size_t bytes) {
+  const keep_errno keep;
+  return reserve_arenas(after, bytes, /*must_commit=*/false);
+}
+std::byte* reserve_to_commit(void*, std::byte* after, std::size_t bytes) {
+  const keep_errno keep;
+  return reserve_arenas(after, bytes, /*must_commit=*/true);
+}
+void unreserve(void*, std::byte* start, std::size_t bytes) {
+  const keep_errno keep;
+  munmap(start, bytes);
 }
 
 alignas(host_heap) constinit std::byte heap_memory[sizeof(host_heap)];
@@ -93,12 +107,19 @@ object_layer& process_heap::make() {
   if (!options.read()) say("warpheap: WARPHEAP is ignored: it has more than 1023 characters\n");
   const long os_page = sysconf(_SC_PAGESIZE);
   if (const char* wrong = os_page_error(os_page); wrong != nullptr) fatal(wrong);
+  const std::size_t most = most_process_bytes();
   const process_reservation r = reserve_process_heap(
       options.reserve_bytes != 0 ? options.reserve_bytes : process_reserve_bytes());
   if (r.base == nullptr) fatal("cannot reserve arena virtual address space");
+  if (reinterpret_cast<std::uintptr_t>(r.base) % arena_bytes != 0)
+    fatal("misrounded allocation in mallocinit");
   max_object_ = largest_backed_object();
   page_source source;
   source.context = reinterpret_cast<void*>(os_page);
+  source.reserve = r.must_commit ? reserve_to_commit : reserve;
+  source.unreserve = unreserve;
+  source.most_bytes = options.reserve_bytes != 0 ? options.reserve_bytes : max_reserve_bytes;
+  source.most_bytes = std::min(source.most_bytes, most);
   if (r.must_commit) source.commit = commit;
   // A page of the system's that is larger than the heap's may hold live objects beside free pages.
   if (page_size % static_cast<std::size_t>(os_page) == 0) source.decommit = decommit;

@@ -4,7 +4,8 @@
 // its own, so that no memory of free pages goes back in the background.
 //
 // Its reservation is 1 TiB, or what WARPHEAP=reserve=64G says, or half of what `ulimit -v` leaves;
-// where the system refuses that, the largest half, quarter, ... that it grants. Under
+// where the system refuses that, the largest half, quarter, ... that it grants. What is refused or
+// left at first is asked for in arenas of 64 MiB when it is needed, wherever they lie. Under
 // vm.overcommit_memory=2 pages are counted as they come into use. Objects of 9 bytes and more lie
 // at multiples of 16, smaller ones at multiples of 8. As everywhere, malloc in a signal handler is
 // not safe; one that interrupts a malloc or free beyond its fast path ends a process without debug

@@ -12,6 +12,8 @@
 #include <warpheap/bits.hpp>
 #include <warpheap/layout.hpp>
 
+#include "host/arena_hints.hpp"
+
 namespace warpheap {
 
 namespace {
@@ -42,15 +44,19 @@ std::byte* map(std::size_t bytes, int protection) {
 
 }  // namespace
 
-std::size_t process_reserve_bytes() {
+std::size_t most_process_bytes() {
   rlimit limit{};
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
     return max_reserve_bytes;
   const std::size_t used =
       first_number("/proc/self/statm") * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const std::size_t left = limit.rlim_cur > used ? limit.rlim_cur - used : 0;
-  const std::size_t half = left / 2 / chunk_bytes * chunk_bytes;
-  return half < max_reserve_bytes ? half : max_reserve_bytes;
+  return left < max_reserve_bytes ? left : max_reserve_bytes;
+}
+
+std::size_t process_reserve_bytes() {
+  const std::size_t most = most_process_bytes();
+  return most == max_reserve_bytes ? most : most / 2 / chunk_bytes * chunk_bytes;
 }
 
 process_reservation reserve_process_heap(std::size_t bytes) {
@@ -65,6 +71,21 @@ process_reservation reserve_process_heap(std::size_t bytes) {
     if (std::byte* base = map(bytes, PROT_NONE); base != nullptr) return {base, bytes, true};
   }
   return {};
+}
+
+std::byte* reserve_arenas(std::byte* after, std::size_t bytes, bool must_commit) {
+  const int protection = must_commit ? PROT_NONE : PROT_READ | PROT_WRITE;
+  void* p = nullptr;
+  // Not over what is there already: the system takes the address for a hint, too.
+  const auto lies_at = [&](void* wanted) {
+    p = mmap(wanted, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED || p == wanted) return true;
+    munmap(p, bytes);
+    return false;
+  };
+  if ((after != nullptr && lies_at(after)) || arena_hints::find(lies_at))
+    return p == MAP_FAILED ? nullptr : static_cast<std::byte*>(p);
+  return map(bytes, protection);
 }
 
 std::size_t largest_backed_object() {

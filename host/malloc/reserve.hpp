@@ -12,13 +12,21 @@ struct process_reservation {
   bool must_commit = false;
 };
 
-/// How much address space a process's heap asks for first: 1 TiB, or half of what the limit of
-/// address space (RLIMIT_AS, ulimit -v) leaves, in whole chunks.
+/// How much address space a process's heap may take in all: 1 TiB, or what the limit of address
+/// space (RLIMIT_AS, ulimit -v) leaves.
+std::size_t most_process_bytes();
+
+/// How much it asks for first: 1 TiB, or half of what that limit leaves, in whole chunks.
 std::size_t process_reserve_bytes();
 
 /// Reserves `bytes`, or the largest half, quarter, eighth ... that the system has, down to the
 /// least that a heap can have.
 process_reservation reserve_process_heap(std::size_t bytes);
+
+/// Address space for arenas beyond the reservation: `bytes`, a multiple of arena_bytes and aligned
+/// to it; right behind `after` if that can be, else at a hint (arena_hints.hpp), else anywhere.
+/// nullptr when the system has none.
+std::byte* reserve_arenas(std::byte* after, std::size_t bytes, bool must_commit);
 
 /// The most bytes that one object can have and be used: memory and swap, or without bound where the
 /// system was told to promise everything (vm.overcommit_memory = 1).

@@ -150,6 +150,7 @@ class heap {
   /// The same for an object that may hold pointers to others, or may not; the calls above are for
   /// those that hold none. realloc keeps the kind.
   void* malloc(std::size_t size, contents kind) noexcept;
+  void* calloc(std::size_t count, std::size_t size, contents kind) noexcept;
   void* aligned_alloc(std::size_t alignment, std::size_t size, contents kind) noexcept;
   /// A T made of the arguments, of the kind contents_of<T>; nullptr when there is no memory. What
   /// its constructor throws is thrown, and nothing is lost. T() is zeroed where it has no
@@ -215,9 +216,9 @@ class heap {
   /// objects meanwhile. What became of the first mark; no_memory when any had no room.
   mark_status mark_reachable(const void* p);
   /// Frees every host object without a mark, takes all marks off, and says what it found, with at
-  /// most `listed` objects one by one. What is made between marks and sweep needs a mark too.
-  /// Objects of kernels stay. Needs the heap at rest, as reset does. Throws heap_error in a heap
-  /// with a profile or debug modes, whose objects are surrounded by others; mark does as well.
+  /// most `listed` objects one by one. What was made after the first mark lives on without one, as
+  /// do objects of kernels. Needs the heap at rest, as reset does. Throws heap_error in a heap with
+  /// a profile or debug modes, whose objects are surrounded by others; mark does as well.
   sweep_report sweep(std::size_t listed = 1000);
   /// The recent errors that were detected since the last call, oldest first.
   std::vector<error_record> errors();

@@ -46,8 +46,8 @@ class region final : public std::pmr::memory_resource {
     const auto next = reinterpret_cast<std::uintptr_t>(next_);
     const std::size_t pad = -next & (alignment - 1);
     const auto left = static_cast<std::size_t>(end_ - next_);
-    if (pad > left || bytes > left - pad || (alignment & (alignment - 1)) != 0 || alignment == 0)
-        [[unlikely]] {
+    if (pad > left || bytes > left - pad || (alignment & (alignment - 1)) != 0
+        || alignment - 1 >= page_size) [[unlikely]] {
       return malloc_slow(bytes, alignment);
     }
     std::byte* p = next_ + pad;

@@ -33,7 +33,7 @@ struct sweep_report {
 
   /// False: there was no memory for a mark, so nothing was freed and the rest is empty.
   bool complete = true;
-  sum kept;                                            ///< marked objects, which live on
+  sum kept;                                            ///< marked and new ones, which live on
   sum leaked;                                          ///< unmarked objects, which have been freed
   std::array<sum, num_classes + 1> leaked_by_class{};  ///< index: size_class as above
   std::vector<object> leaks;                           ///< the first of them, in no order

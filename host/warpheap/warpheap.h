@@ -62,6 +62,7 @@ typedef struct warpheap_options {
   size_t profile_rate; /* bytes */
   size_t quarantine_bytes;
   int annotate, red_zones, clobber_free, efence, sbrk; /* 0 or 1 */
+  size_t least_reserve_bytes;
 } warpheap_options;
 
 void warpheap_options_init(warpheap_options* options);
@@ -77,12 +78,15 @@ void warpheap_destroy(warpheap_heap* heap);
  * size overflows. malloc(0) gives one address, of which nothing may be used and which may be freed
  * any number of times. */
 void* warpheap_malloc(warpheap_heap* heap, size_t size);
-/* As malloc, for an object that may hold pointers to others, which mark_reachable follows; those of
- * the other calls hold none. realloc keeps the kind. */
+/* As malloc, for an object that may hold pointers to others, which mark_reachable follows, and so
+ * for the other calls of this ending; those of the calls without it hold none. realloc keeps the
+ * kind. */
 void* warpheap_malloc_pointers(warpheap_heap* heap, size_t size);
 void* warpheap_calloc(warpheap_heap* heap, size_t count, size_t size);
+void* warpheap_calloc_pointers(warpheap_heap* heap, size_t count, size_t size);
 /* NULL with EINVAL for an alignment that is no power of two. The size need not be a multiple. */
 void* warpheap_aligned_alloc(warpheap_heap* heap, size_t alignment, size_t size);
+void* warpheap_aligned_alloc_pointers(warpheap_heap* heap, size_t alignment, size_t size);
 /* p of NULL: malloc. Size 0 frees p and gives what malloc(0) gives. NULL with EINVAL for what is no
  * live object of the host. When it fails, the object is as it was. */
 void* warpheap_realloc(warpheap_heap* heap, void* p, size_t size);
@@ -238,6 +242,52 @@ typedef struct warpheap_error {
  * is left; 0 with EINVAL for a list of NULL, EIO when a kernel has failed. */
 size_t warpheap_take_errors(warpheap_heap* heap, warpheap_error* list, size_t capacity);
 
+/* ---- Kernels. ---- */
+
+/* The heap as kernels see it: the bytes of a warpheap::heap_view (warpheap/heap_view.hpp), for code
+ * in CUDA C++, which makes a warpheap::device_heap of it:
+ *
+ *   extern "C" void run(const warpheap_device* device) {
+ *     warpheap::heap_view view;
+ *     memcpy((void*)&view, device, sizeof view);
+ *     warpheap::launch(grid, block, kernel, warpheap::device_heap(view)); ...
+ *
+ * Valid as long as the heap; copies are as good as the original. */
+typedef struct warpheap_device {
+  uint64_t words[32];
+} warpheap_device;
+
+/* 0, or -1 with EINVAL for a NULL, ENOTSUP in a build that has no kernels. */
+int warpheap_get_device(const warpheap_heap* heap, warpheap_device* device);
+
+/* What an event says has happened, as warpheap::device_op. */
+enum {
+  WARPHEAP_OP_MALLOC = 0, /* an object was made */
+  WARPHEAP_OP_FREE = 1,   /* a pointer is about to be freed: an object's, or a wrong one */
+  WARPHEAP_OP_RESIZE = 2, /* realloc left the object where it was; it has so many bytes now */
+  WARPHEAP_OP_FAILURE = 3 /* so many bytes could not be had */
+};
+
+/* One call of a lane of a kernel that is observed (warpheap/device_heap.cuh). */
+typedef struct warpheap_device_event {
+  uint64_t address;
+  uint64_t bytes;    /* asked for; 0 for a free */
+  uint64_t clock_ns; /* of the clock that all warps share */
+  uint32_t warp;     /* number of the warp in its launch */
+  uint8_t op;        /* WARPHEAP_OP_... */
+  uint8_t size_class;
+  uint8_t log2_alignment;
+  uint8_t unused;
+} warpheap_device_event;
+
+/* Takes up to `capacity` events of kernels, in an order in which they could have come one by one,
+ * and returns how many: 0 when none is left, and in a heap without
+ * warpheap_options::device_events. *lost, unless NULL, is set to the number of events since the
+ * last call for which there was no room in the heap. 0 with EINVAL for a list of NULL, EIO when a
+ * kernel has failed. */
+size_t warpheap_take_device_events(warpheap_heap* heap, warpheap_device_event* list,
+                                   size_t capacity, uint64_t* lost);
+
 /* ---- The heap's profile: with warpheap_options::profile_rate. ---- */
 
 /* Writes what was sampled so far: folded stacks if the name ends in ".folded", else for pprof. 0,
@@ -292,7 +342,7 @@ typedef struct warpheap_sweep_report {
 
   size_t leaks_listed; /* from here on set by warpheap_sweep */
   size_t dangling_listed;
-  uint64_t kept_objects, kept_bytes;     /* marked objects, which live on */
+  uint64_t kept_objects, kept_bytes;     /* marked and new objects, which live on */
   uint64_t leaked_objects, leaked_bytes; /* unmarked ones, which have been freed */
   uint64_t dangling;                     /* marks on what did not live */
   struct {
@@ -301,7 +351,8 @@ typedef struct warpheap_sweep_report {
 } warpheap_sweep_report;
 
 /* Frees every host object without a mark, takes all marks off, and says in *report what it found;
- * a report of NULL: says nothing. Objects of kernels stay. 0, or -1 with nothing freed: EINVAL for
+ * a report of NULL: says nothing. What was made after the first mark lives on without one, as do
+ * objects of kernels. 0, or -1 with nothing freed: EINVAL for
  * a struct_size that no version had or a list of NULL with a capacity, ENOTSUP in a heap with a
  * profile or debug modes, EIO when a kernel has failed, EAGAIN when there was no memory for a mark:
  * marks stay, and it may be tried again. -1 with ENOMEM: no memory for the report of what may have

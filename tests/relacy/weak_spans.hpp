@@ -6,6 +6,7 @@
 #include <functional>
 #include <span>
 
+#include "host/mark_phase.cpp"
 #include "host/mcache.cpp"
 #include "host/mcentral.cpp"
 #include "host/span_check.cpp"

@@ -1,0 +1,39 @@
+#pragma once
+
+// Where address space for a heap is asked for first.
+
+#include <atomic>
+#include <cstdint>
+
+#include <warpheap/layout.hpp>
+
+namespace warpheap {
+
+/// Addresses that a reader of a dump knows for those of a heap, that are no valid UTF-8, and that a
+/// heap does not take over from the one before it, so that stale pointers are told. They are as far
+/// apart as a heap may be long. (Go: arenaHints.)
+class arena_hints {
+ public:
+  static constexpr unsigned count = 0x80;
+
+  /// f(address) for each in turn, from another one on than the last time, until it answers true.
+  template <class F>
+  static bool find(F&& f) {
+    // Relaxed: a number to begin with. Who has the address is the system's business.
+    const unsigned first = next_.fetch_add(1, std::memory_order_relaxed);
+    for (unsigned i = first; i != first + count; ++i) {
+      if (f(reinterpret_cast<void*>(address(i)))) return true;
+    }
+    return false;
+  }
+
+ private:
+  static std::uintptr_t address(unsigned i) {
+    return std::uintptr_t{0xc0} << 32 | std::uintptr_t{i % count} << 40;
+  }
+  static_assert(max_reserve_bytes <= std::size_t{1} << 40);
+
+  static constinit inline std::atomic<unsigned> next_{0};
+};
+
+}  // namespace warpheap
