@@ -13,7 +13,7 @@ namespace {
 std::uint64_t register_heap(host_heap* h) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, [] {
-    pthread_atfork(host_heap::before_fork, host_heap::after_fork, host_heap::after_fork);
+    pthread_atfork(host_heap::before_fork, host_heap::after_fork, host_heap::after_fork_in_child);
   });
   heap_registry& r = heap_registry::instance();
   const std::scoped_lock lock(r.mutex);
@@ -32,6 +32,9 @@ host_heap::~host_heap() {
   heap_registry& r = heap_registry::instance();
   const std::scoped_lock lock(r.mutex);
   r.remove(id_);
+  // A thread that ends from now on does not find its cache here, but waits for the lock.
+  const std::scoped_lock caches(caches_mutex_);
+  for (mcache* c : caches_) c->forget_user();
 }
 
 void host_heap::before_fork() {
@@ -60,6 +63,13 @@ void host_heap::after_fork() {
     heap->caches_mutex_.unlock();
   }
   r.mutex.unlock();
+}
+
+void host_heap::after_fork_in_child() {
+  for (const auto& [id, heap] : heap_registry::instance().heaps) {
+    for (mcache* c : heap->caches_) c->keep_user(&last_used);
+  }
+  after_fork();
 }
 
 }  // namespace warpheap

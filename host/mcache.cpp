@@ -236,7 +236,7 @@ void mcache::close_tiny() {
 
 void mcache::free_tiny_block(mspan* s, unsigned block) {
   counters.tiny_blocks_freed.increment();
-  if (!s->free_own_slot(block)) fatal("tiny block with objects is free");
+  if (!s->free_slot(block)) fatal("tiny block with objects is free");
   if (s != current(tiny_span_class)) note_free(s);
 }
 

@@ -175,7 +175,7 @@ unsigned mcentral_set::collect(mspan* s) {
                }
                if (!tiny_mask::holds_nothing(rest) || tiny_mask::holds_nothing(old)) return;
                ++tiny_blocks;
-               if (!s->free_own_slot(block)) fatal("tiny block with objects is free");
+               if (!s->free_slot(block)) fatal("tiny block with objects is free");
              });
   return tiny_blocks;
 }

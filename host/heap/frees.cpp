@@ -6,9 +6,10 @@
 
 namespace warpheap {
 
-void heap::impl::free_tiny(void* p) noexcept {
-  if (!objects.free_tiny(p)) free(p);
+void heap::free_tiny(void* p) noexcept {
+  if (!impl_->objects.free_tiny(p)) impl_->free(p);
 }
+void heap::free_slow(void* p) noexcept { impl_->free(p); }
 
 /// A free that is not only setting a bit in one of this thread's spans.
 void heap::impl::free(void* p) noexcept {
