@@ -20,7 +20,7 @@ template <class F>
 void* host_heap::with_cache(F&& f) {
   if (mcache* c = cache(); c != nullptr) [[likely]]
     return call(*c, f);
-  mcache* c = add_cache();
+  mcache* c = add_cache(nullptr);
   if (c == nullptr) return nullptr;
   void* p = call(*c, f);
   flush(*c);
@@ -82,7 +82,7 @@ void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
 
 void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
   if (last_used.heap_id == id_) [[likely]] {
-    mcache* c = last_used.cache;
+    mcache* c = last_used.get();
     void* p = nullptr;
     if (n - 1 >= tiny_size - 1 || kind == contents::pointers || n == 8) {
       if (n - 1 < max_small_size) p = c->take_or_advance(size_to_class(n), kind);

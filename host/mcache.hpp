@@ -9,6 +9,7 @@
 #include <warpheap/size_classes.hpp>
 
 #include "host/alloc_counters.hpp"
+#include "host/last_cache.hpp"
 #include "host/mcentral.hpp"
 #include "host/mheap.hpp"
 #include "host/mspan.hpp"
@@ -128,6 +129,17 @@ class alignas(64) mcache {
   /// more, and its address not be used again before all spans are swept: it is still their status.
   void retire();
 
+  /// Whose cache it is: where it is found, until forget_user. Under the heap's lock of its caches.
+  void set_user(last_cache* user) { user_ = user; }
+  void forget_user() {
+    if (user_ != nullptr) user_->forget(this);
+    user_ = nullptr;
+  }
+  /// In the child of a fork, whose only thread has `mine`: the others' blocks are gone.
+  void keep_user(const last_cache* mine) {
+    if (user_ != mine) user_ = nullptr;
+  }
+
   page_stock& stock() { return stock_; }
   /// Its thread is one that the child of a fork does not have: all but the counters may be as a
   /// fork cut it short, and is not to be looked at.
@@ -216,6 +228,7 @@ class alignas(64) mcache {
   mheap* heap_;
   mcentral_set* central_;
   page_stock stock_;
+  last_cache* user_ = nullptr;
   bool in_call_ = false;
 };
 

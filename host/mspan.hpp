@@ -51,6 +51,8 @@
 #include <warpheap/size_classes.hpp>
 
 #include "host/free_cursor.hpp"
+#include "host/one_instruction.hpp"
+#include "host/own_frees.hpp"
 #include "host/span_classes.hpp"
 #include "host/span_marks.hpp"
 #include "host/span_status.hpp"
@@ -80,12 +82,8 @@ class alignas(64) mspan {
   static constexpr unsigned max_words = max_objects_per_span / 64;
 
  private:
-  // The owner's two sets of bits lie side by side, as a free by the owner looks at both; and at the
-  // beginning, which spares that look an addition.
-  struct own_bits {
-    word ready{0}, free{0};
-  };
-  own_bits own_[max_words];
+  // The owner's two sets of bits, ready and free, at the beginning: which spares an addition.
+  word own_[2 * max_words]{};
 
  public:
   /// Takes over pages for span_class; class 0: one object. All slots are free (class 0: taken).
@@ -95,7 +93,6 @@ class alignas(64) mspan {
     span_class_ = static_cast<std::uint8_t>(span_class);
     set_slots(base, npages, c == 0 ? npages * page_size : class_to_size(c),
               c == 0 ? 1 : host_span_objects(c));
-    divisor_ = c == 0 ? 0 : divisor(class_to_size(c));
     set_marks(nullptr);
     free_all();
     if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
@@ -121,10 +118,7 @@ class alignas(64) mspan {
   unsigned words() const { return (nelems_ + 63u) / 64; }
 
   /// Slot that holds a byte of a small-object span; may be nelems, in the tail.
-  unsigned slot_of(std::size_t offset) const {
-    __extension__ using uint128 = unsigned __int128;
-    return static_cast<unsigned>(uint128{offset} * divisor_ >> 64);
-  }
+  unsigned slot_of(std::size_t offset) const { return own_frees::slot_of(offset, size_class_); }
   std::byte* slot_address(unsigned i) const { return base_ + std::size_t{i} * elemsize_; }
   /// Slot i begins at p: what a free of a stale pointer asks again before it frees, as the span may
   /// have been cut into other slots since it asked which one it is.
@@ -150,7 +144,7 @@ class alignas(64) mspan {
   /// Goes on to a word with a free slot, this one again if it can be; false when there is none.
   bool advance() {
     const unsigned n = words();
-    unsigned w = current_word_;
+    unsigned w = current_word();
     for (unsigned k = 0; k < n; ++k) {
       if (make_ready(w)) {
         enter(w);
@@ -164,39 +158,31 @@ class alignas(64) mspan {
   /// Makes this the span from which its owner takes slots: take and advance then find them, and its
   /// becoming empty is not told. False when there is no free slot.
   bool enter() {
-    empty_word_ = 0;
+    own_frees_.take_below(nelems_, slot_size());
     enter(0);
     return advance();
   }
   /// The contrary of enter.
   void leave() {
-    empty_word_ = ~std::uint64_t{0};
+    own_frees_.take_none();
     enter(0);
   }
 
   /// Frees the object at p, which lies in the pages of this small-object span. False, and nothing
-  /// done, when no object starts there, when it is free, or when a word of a span that is not
-  /// entered becomes all free: all these are for a slower look.
+  /// done, when no object starts there, when it is free, or when it may be the last one of a span
+  /// that is not entered: all these are for a slower look.
   bool free_own(const void* p) {
-    // Quotient above, remainder below: with divisor_ = ceil(2^64 / elemsize), the low half of the
-    // product is below divisor_ for multiples of elemsize alone (mspan_test tries every offset).
-    __extension__ using uint128 = unsigned __int128;
-    const uint128 product =
-        uint128{static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base_)} * divisor_;
-    if (static_cast<std::uint64_t>(product) >= divisor_) return false;
-    const auto slot = static_cast<std::uint64_t>(product >> 64);
-    const std::uint64_t bit = slot & 63;
-    own_bits& bits_of_64 = own_[slot / 64];
-    const std::uint64_t old = bits_of_64.free.load(std::memory_order_relaxed);
-    const std::uint64_t ready = bits_of_64.ready.load(std::memory_order_relaxed);
-    if (((old | ready) >> bit & 1) != 0) return false;
-    const std::uint64_t now = old | std::uint64_t{1} << bit;
-    if (now == empty_word_) return false;
-    bits_of_64.free.store(now, std::memory_order_relaxed);
+    const std::uint64_t slot = own_frees_.slot(p);
+    return slot != own_frees::refused && set_if_clear<max_words>(own_, slot);
+  }
+  /// The same for a slot, the last one too; false if it is free already.
+  bool free_own_slot(unsigned i) {
+    if (!free_slot(i)) return false;
+    if (!is_entered()) watch(i);
     return true;
   }
-  /// The same for a slot; false if it is free already.
-  bool free_own_slot(unsigned i) {
+  /// The same in a span that has no owner, or is of tiny blocks.
+  bool free_slot(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
     const std::uint64_t old = free_at(i / 64).load(std::memory_order_relaxed);
     if (((old | ready_at(i / 64).load(std::memory_order_relaxed)) & bit) != 0) return false;
@@ -209,6 +195,8 @@ class alignas(64) mspan {
   /// of it still live.
   template <class Twice, class Block>
   void collect(Twice&& f, Block&& on_block) {
+    // The slot that is watched may be among those.
+    if (!is_entered()) own_frees_.take_none();
     status_.fetch_and(~span_status::pending, std::memory_order_seq_cst);
     for (unsigned w = 0; w < words(); ++w) {
       std::uint64_t freed = remote_at(w).load(std::memory_order_seq_cst);
@@ -293,7 +281,7 @@ class alignas(64) mspan {
   void set_ready_word(unsigned w, std::uint64_t x) {
     ready_at(w).store(x, std::memory_order_relaxed);
   }
-  void set_current_word(unsigned w) { current_word_ = w; }
+  void set_current_word(unsigned w) { current_word_ = static_cast<std::uint16_t>(w); }
 
   /// The sets as they are, for checks and dumps (span_check.hpp): the owner's, the others'.
   struct word_sets {
@@ -368,7 +356,7 @@ class alignas(64) mspan {
   span_status status() const { return span_status(status_.load(std::memory_order_seq_cst)); }
   /// The quick look of an owner, which alone makes the status its own and unmakes it.
   bool is_own(const void* cache) const {
-    return status_.load(std::memory_order_relaxed) == reinterpret_cast<std::uintptr_t>(cache);
+    return is_equal(status_, reinterpret_cast<std::uintptr_t>(cache));
   }
   bool is_own_tiny(const void* cache) const {
     return status_.load(std::memory_order_relaxed)
@@ -409,30 +397,23 @@ class alignas(64) mspan {
   /// mcentral's set that the span is in; null: none. For who has the span, or mcentral's lock.
   const span_set* set() const { return set_; }
 
-  /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of
-  /// stale pointers, which may meet a record at any time.
-  alignas(64) span_atomic<tiny_mask_block*> tiny_masks{nullptr};
-  /// The pages may hold old contents.
-  bool needzero = true;
-
  private:
   friend class span_list;
   friend class span_set;
 
-  word& ready_at(unsigned w) { return own_[w].ready; }
-  word& free_at(unsigned w) { return own_[w].free; }
+  word& ready_at(unsigned w) { return own_[w]; }
+  word& free_at(unsigned w) { return own_[max_words + w]; }
   word& remote_at(unsigned w) { return remote_[w]; }
-  const word& ready_at(unsigned w) const { return own_[w].ready; }
-  const word& free_at(unsigned w) const { return own_[w].free; }
+  const word& ready_at(unsigned w) const { return own_[w]; }
+  const word& free_at(unsigned w) const { return own_[max_words + w]; }
   const word& remote_at(unsigned w) const { return remote_[w]; }
 
-  static constexpr std::uint64_t divisor(std::size_t elemsize) {
-    return ~std::uint64_t{0} / elemsize + 1;
-  }
+  own_frees::size slot_size() const { return {elemsize_, size_class_, base_}; }
+  bool is_entered() const { return own_frees_.takes_all(nelems_, slot_size()); }
   std::uint64_t past_end(unsigned w) const { return ~bits::low_mask(nelems_ - w * 64u); }
   void enter(unsigned w) {
     current_ = &ready_at(w);
-    current_word_ = w;
+    current_word_ = static_cast<std::uint16_t>(w);
     current_base_ = base_ + std::size_t{w} * 64 * elemsize_;
     current_size_ = static_cast<std::uint32_t>(elemsize_);
   }
@@ -459,30 +440,61 @@ class alignas(64) mspan {
                                                                 : remote_free::done;
   }
 
+  /// Watches one of the slots that the owner knows not to be free, after it freed slot i: the first
+  /// or the last, whichever is farther, as many frees come in the order of addresses.
+  void watch(unsigned i) {
+    unsigned first = nelems_, last = 0;
+    for (unsigned w = 0; w < words(); ++w) {
+      const std::uint64_t taken = ~(free_at(w).load(std::memory_order_relaxed)
+                                    | ready_at(w).load(std::memory_order_relaxed));
+      if (taken == 0) continue;
+      if (first == nelems_) first = w * 64 + bits::lowest_bit(taken);
+      last = w * 64 + 63 - static_cast<unsigned>(bits::countl_zero(taken));
+    }
+    if (first == nelems_) {
+      own_frees_.take_none();
+    } else if (first + last > 2 * i) {
+      own_frees_.take_below(last, slot_size());
+    } else {
+      own_frees_.take_above(first, slot_size());
+    }
+  }
+
   // Read by all frees, written when the span changes hands: a line of its own.
-  span_sweepgen sweepgen_;
-  span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
+  alignas(64) span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
+  own_frees own_frees_;  // the owner's
   std::byte* base_ = nullptr;
-  std::uint64_t empty_word_ = ~std::uint64_t{0};  // tells an own free to look: all free, or never
-  std::uint64_t divisor_ = 0;                     // rounded up
+  std::size_t elemsize_ = 0;
+  span_sweepgen sweepgen_;
+  std::uint32_t npages_ = 0;
+  std::uint32_t set_index_ = 0;
   std::uint16_t nelems_ = 0;
   std::uint8_t size_class_ = 0;
   std::uint8_t span_class_ = 0;
-  std::uint32_t npages_ = 0;
-  std::size_t elemsize_ = 0;
 
   // The owner's.
-  alignas(64) word* current_ = &own_[0].ready;
+  alignas(64) word* current_ = &own_[0];
   std::byte* current_base_ = nullptr;
   std::uint32_t current_size_ = 0;
-  unsigned current_word_ = 0;
+  std::uint16_t current_word_ = 0;
+  span_state state_ = span_state::dead;
+
+ public:
+  /// The pages may hold old contents.
+  bool needzero = true;
+
+ private:
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
   span_set* set_ = nullptr;
   std::atomic<span_marks*> marks_{nullptr};
-  std::uint32_t set_index_ = 0;
-  span_state state_ = span_state::dead;
 
+ public:
+  /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of
+  /// stale pointers, which may meet a record at any time.
+  span_atomic<tiny_mask_block*> tiny_masks{nullptr};
+
+ private:
   alignas(64) word remote_[max_words]{};
 };
 

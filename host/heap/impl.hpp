@@ -51,8 +51,7 @@ struct heap::impl {
 
   // frees.cpp
   using wrong_frees = std::vector<std::pair<void*, free_status>>;
-  [[gnu::noinline]] void free_tiny(void* p) noexcept;
-  [[gnu::noinline]] void free(void* p) noexcept;
+  void free(void* p) noexcept;
   free_status free_host_object(void* p) { return top == nullptr ? objects.free(p) : top->free(p); }
   void after_free(void* p, free_status status);
   /// Pages of the host came free: kernels that were denied some may ask again.

@@ -69,7 +69,8 @@ class weak_spans {
     for (unsigned i = 0; i < mheap::most_spans; ++i) {
       auto* s = reinterpret_cast<std::byte*>(&parts_->heap.span(i));
       const std::size_t remote = mspan::max_words * sizeof(std::uint64_t);
-      the_memory.silence(s + 16, 2 * remote - 16);
+      the_memory.silence(s + 8, remote - 8);
+      the_memory.silence(s + remote + 8, remote - 8);
       the_memory.silence(s + sizeof(mspan) - remote + 8, remote - 8);
       the_memory.hand_over(&parts_->owners[i], 4);
     }
