@@ -146,7 +146,10 @@ TEST(Explore, TheLastByteOfATinyBlockIsAnObjectOrNot) {
 /// was in it when it was the host's.
 page_index page_in_a_reply(small_heap& h, std::initializer_list<unsigned> freed) {
   page_index p = 0;
-  alone([&] { p = core::take_pages(h.view(), 1); });
+  alone([&] {
+    p = core::take_pages(h.view(), 1);
+    core::keep_in_hand(h.view());
+  });
   h.view().entry[p] = 0;
   for (const unsigned at : freed)
     alone([&] { core::free_host_object(h.view(), std::uint64_t{p} * page_size + at); });
