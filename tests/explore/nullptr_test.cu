@@ -76,6 +76,37 @@ TEST(Bounded, NobodyFailsBeforeAPageIsMarked) {
   });
 }
 
+TEST(Bounded, NobodyFailsWhileAPageComesBehindHisLook) {
+  // One warp passes the first page, which is in use, and goes for the last ones, which were free
+  // all the time. Before he has them another frees the first and then takes these. A third has not
+  // told the levels above of them: they are seen by the very last look alone.
+  explore_all(simt::bounded_by::preemptions, 2, [](const simt::explore_options& o) {
+    small_heap h(5, 20'000, 100);
+    const heap_view& v = h.view();
+    void *first = nullptr, *next = nullptr, *last = nullptr, *taken = nullptr;
+    alone([&] {
+      first = core::malloc_pages(v, 2 * page_size);
+      next = core::malloc_pages(v, 2 * page_size);
+      last = core::malloc_pages(v, page_size);
+      if (core::malloc_pages(v, page_size) != nullptr) throw std::runtime_error("a sixth of five");
+    });
+    const auto behind_first = static_cast<page_index>((static_cast<std::byte*>(next) - v.base)
+                                                      / static_cast<std::ptrdiff_t>(page_size));
+    const auto free_and_take = [&] {
+      h.device().free(first);
+      if (core::claim_run(v, behind_first, 3)) core::keep_in_hand(v);
+    };
+    const auto free_and_malloc = [&] {
+      h.device().free(last);
+      taken = core::malloc_pages(v, page_size);
+    };
+    run_schedule(o, {freeing(h, next),
+                     {{1, 1, 0}, free_and_malloc, "free and malloc"},
+                     {{1, 1, 0}, free_and_take, "free and take"}});
+    if (taken == nullptr) throw std::runtime_error("nullptr while a page was free at any time");
+  });
+}
+
 TEST(Explore, NobodyFailsForARunThatIsPutBack) {
   // Who wants all of ten pages takes some before he finds that one has gone. If he fails for that,
   // there is room for five.

@@ -46,28 +46,36 @@ WARPHEAP_OUTLINED page_index look_for_long_run(const heap_view& h, std::uint32_t
   return run.count != 0 ? run.first : scan_stock(h, n);
 }
 
+/// What a search for pages remembers besides.
+struct run_search {
+  search_state looks;
+  std::uint64_t sent = 0;  ///< pages_sent before its last look
+  unsigned gathers = 0;    ///< how often it has sent the stock home
+};
+
+/// After a look in vain: brings more pages together, or waits for those that move. False when the
+/// look was the last one.
+WARPHEAP_OUTLINED bool look_again(const heap_view& h, std::uint32_t n, run_search& s) {
+  if (s.looks.reclaims++ < max_reclaims && reclaim_or_await(h, s.looks.seen)) return true;
+  if (n > stock_run_limit && now_ns() - s.looks.start <= h.refill_timeout_ns) {
+    // Pages that went home meanwhile were neither in the stock nor with the host.
+    if (s.sent != pages_sent(h) || pages_on_their_way(h)) return await_home(h, s.looks.start);
+    // The host has the rest of the run, perhaps. Each message home has a limit of its own.
+    if (s.gathers++ < max_reclaims && send_home(h, 0)) return true;
+  }
+  return !nothing_was_in_hand(h, s.looks.hands) && await_hands(h, s.looks.start);
+}
+
 /// n pages by all means there are: stock, host, empty spans, and for a long run the host with what
 /// was in the stock. 0 = out of memory. They are in hand.
 WARPHEAP_SLOW_PATH page_index find_run(const heap_view& h, std::uint32_t n, bool ends_go_back) {
-  const std::uint64_t start = now_ns();
-  std::uint64_t seen = gives_so_far(h);
-  unsigned reclaims = 0, gathers = 0;
+  run_search s{{now_ns(), gives_so_far(h), 0}};
   for (unsigned round = 0; round < max_search_rounds; ++round) {
-    const std::uint64_t hands = hands_before(h), sent = pages_sent(h);
+    s.looks.hands = hands_before(h);
+    s.sent = pages_sent(h);
     const page_index p =
         n <= stock_run_limit ? get_pages(h, n) : look_for_long_run(h, n, ends_go_back);
-    if (p != 0) return p;
-    if (reclaims++ < max_reclaims && reclaim_or_await(h, seen)) continue;
-    if (n > stock_run_limit && now_ns() - start <= h.refill_timeout_ns) {
-      // Pages that went home meanwhile were neither in the stock nor with the host.
-      if (sent != pages_sent(h) || pages_on_their_way(h)) {
-        if (await_home(h, start)) continue;
-        return 0;
-      }
-      // The host has the rest of the run, perhaps. Each message home has a limit of its own.
-      if (gathers++ < max_reclaims && send_home(h, 0)) continue;
-    }
-    if (nothing_was_in_hand(h, hands) || !await_hands(h, start)) return 0;
+    if (p != 0 || !look_again(h, n, s)) return p;
   }
   return 0;
 }

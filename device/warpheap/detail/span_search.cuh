@@ -121,6 +121,17 @@ WARPHEAP_SLOW_PATH std::uint32_t reclaim(const heap_view& h) {
 /// Bound of the search below: an iteration fails only when another thread was faster.
 inline constexpr unsigned max_search_rounds = 1u << 14;
 
+/// What a malloc that searches remembers from look to look. It stays in memory: kept in registers
+/// across the calls, it would count for every kernel that may come here.
+struct search_state {
+  std::uint64_t start;     ///< now_ns() at its begin
+  std::uint64_t seen;      ///< the count of gives before its last look at the stock
+  std::uint64_t hands;     ///< hands_before its last looks
+  unsigned reclaims = 0;   ///< how often it has asked for other classes' pages
+  unsigned patience = 64;  ///< growths that it leaves to others
+  unsigned pause = 32;     ///< nanoseconds that it does so next time
+};
+
 /// Brings the pages of empty spans of all classes into the stock, or waits, within the limit of a
 /// refill, for the warp that does. True when pages have come since `seen`, the count of gives
 /// before the caller's last look at the stock: then it is worth another one. The count must be
@@ -153,37 +164,39 @@ WARPHEAP_OUTLINED bool await_hands(const heap_view& h, std::uint64_t start_ns) {
   return now_ns() - start_ns <= h.refill_timeout_ns;
 }
 
+/// What a search does when lists and stock show nothing for the class: true when it is over, with a
+/// word or 0 in `found`.
+WARPHEAP_OUTLINED bool search_is_over(const heap_view& h, unsigned cls, search_state& s,
+                                      word_index& found) {
+  if (s.reclaims++ < max_reclaims && reclaim_or_await(h, s.seen)) return false;
+  // All words of the class were read in vain before and no pages have come free since: frees of
+  // this class would be in its lists by now.
+  std::uint64_t* scanned_at = h.state->scanned_at + cls;
+  const std::uint64_t gives = atomic::load<order::relaxed>(&h.state->gives.value);
+  const bool known = atomic::load<order::relaxed>(scanned_at) == gives + 1;
+  if (!known && (found = scan_words(h, cls)) != 0) return true;
+  if (!nothing_was_in_hand(h, s.hands)) return !await_hands(h, s.start);
+  if (!known) atomic::store<order::relaxed>(scanned_at, gives + 1);
+  return true;
+}
+
 /// A word that had free slots of the class a moment ago, by all means there are, in order of cost:
 /// lists, a new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory,
 /// with nothing in anybody's hand (in_hand.cuh).
 WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
-  unsigned pause = 32, patience = 64, reclaims = 0;
-  std::uint64_t seen = gives_so_far(h);
-  const std::uint64_t start = now_ns();
+  search_state s{now_ns(), gives_so_far(h), 0};
+  word_index found = 0;
   for (unsigned round = 0; round < max_search_rounds; ++round) {
-    const std::uint64_t hands = hands_before(h);
-    if (const word_index found = find_word(h, cls)) return found;
-    const grow_result grown = grow_class(h, cls, patience);
-    if (grown == grow_result::grown) continue;
+    s.hands = hands_before(h);
+    if (const word_index listed = find_word(h, cls)) return listed;
+    const grow_result grown = grow_class(h, cls, s.patience);
     if (grown == grow_result::crowded) {
-      --patience;
-      __nanosleep(pause);
-      pause = pause < 1024 ? 2 * pause : pause;
-      continue;
+      --s.patience;
+      __nanosleep(s.pause);
+      s.pause = s.pause < 1024 ? 2 * s.pause : s.pause;
+    } else if (grown == grow_result::exhausted && search_is_over(h, cls, s, found)) {
+      return found;
     }
-    if (reclaims++ < max_reclaims && reclaim_or_await(h, seen)) continue;
-    // All words of the class were read in vain before and no pages have come free since: frees of
-    // this class would be in its lists by now.
-    std::uint64_t* scanned_at = h.state->scanned_at + cls;
-    const std::uint64_t gives = atomic::load<order::relaxed>(&h.state->gives.value);
-    const bool known = atomic::load<order::relaxed>(scanned_at) == gives + 1;
-    if (!known)
-      if (const word_index found = scan_words(h, cls)) return found;
-    if (nothing_was_in_hand(h, hands)) {
-      if (!known) atomic::store<order::relaxed>(scanned_at, gives + 1);
-      return 0;
-    }
-    if (!await_hands(h, start)) return 0;
   }
   return 0;
 }
