@@ -1,11 +1,7 @@
 // Operations on the whole of a heap's device side at rest, with Thrust on either backend: the same
 // functors run as CUDA threads or as a loop on the CPU. This file is compiled once for each.
-#include <thrust/execution_policy.h>
-#include <thrust/for_each.h>
-#include <thrust/iterator/counting_iterator.h>
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -16,92 +12,12 @@
 #include <warpheap/device_heap.cuh>
 #include <warpheap/launch.cuh>
 
+#include "bulk/host_frees.cuh"
+#include "bulk/recount.cuh"
+
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 namespace {
-
-using core::block_index;
-
-#ifdef __CUDACC__
-void check(const char* call, cudaError_t code) { launch_detail::check_launch(call, code); }
-
-/// The heap's device is current wherever operations are carried out, whatever the caller's is.
-using device_scope = cuda_device_scope;
-int current_device() { return current_cuda_device(); }
-
-/// Host memory that kernels read and write, for pointers on their way.
-template <class T>
-struct shared_deleter {
-  void operator()(T* p) const { (void)cudaFreeHost(p); }
-};
-template <class T>
-std::unique_ptr<T[], shared_deleter<T>> make_shared_array(std::size_t n) {
-  void* p = nullptr;
-  check("cudaHostAlloc",
-        cudaHostAlloc(&p, n * sizeof(T), cudaHostAllocMapped | cudaHostAllocPortable));
-  return std::unique_ptr<T[], shared_deleter<T>>(static_cast<T*>(p));
-}
-
-void copy_from_device(void* to, const void* from, std::size_t bytes) {
-  check("cudaMemcpy", cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost));
-}
-
-/// A record in device memory that kernels add to; atomics on host memory would cross the bus.
-template <class T>
-class device_record {
- public:
-  device_record() { check("cudaMalloc", cudaMalloc(&p_, sizeof(T))); }
-  ~device_record() { (void)cudaFree(p_); }
-  T* get() { return static_cast<T*>(p_); }
-  void zero() { check("cudaMemset", cudaMemset(p_, 0, sizeof(T))); }
-
- private:
-  void* p_ = nullptr;
-};
-#else
-struct device_scope {
-  explicit device_scope(int) {}
-};
-int current_device() { return 0; }
-
-template <class T>
-using shared_deleter = std::default_delete<T[]>;
-template <class T>
-std::unique_ptr<T[]> make_shared_array(std::size_t n) {
-  return std::make_unique<T[]>(n);
-}
-void copy_from_device(void* to, const void* from, std::size_t bytes) {
-  std::memcpy(to, from, bytes);
-}
-template <class T>
-class device_record {
- public:
-  T* get() { return &value_; }
-  void zero() { value_ = T{}; }
-
- private:
-  T value_{};
-};
-#endif
-template <class T>
-using shared_array = std::unique_ptr<T[], shared_deleter<T>>;
-
-template <class T>
-T read(device_record<T>& record) {
-  T value;
-  copy_from_device(&value, record.get(), sizeof value);
-  return value;
-}
-
-/// Calls f(i) for i in [first, first + n), in any order.
-template <class F>
-void for_each_index(std::uint32_t first, std::uint32_t n, F f) {
-  thrust::for_each_n(thrust::device, thrust::counting_iterator<std::uint32_t>(first), n, f);
-}
-
-__device__ void add(std::uint64_t& sum, std::uint64_t n) {
-  atomic::fetch_add<order::relaxed>(&sum, n);
-}
 
 struct free_pointers {
   device_heap heap;
@@ -125,64 +41,6 @@ __global__ void mark_done(std::uint32_t* done) {
   // Release, for the host: the batch's kernel has read its pointers.
   atomic::store<order::release, scope::system>(done, 1u);
 }
-
-struct count_page {
-  heap_view h;
-  device_counts* counts;
-
-  __device__ void operator()(std::uint32_t p) const {
-    const page_entry e{atomic::load<order::relaxed>(h.entry + p)};
-    const span_record r = core::load_record(h, p);
-    if (e.cls() == large_class) {
-      add(counts->large_objects, 1);
-      add(counts->large_pages, e.value());
-    }
-    if (h.stock[p / 64] >> (p % 64) & 1) add(counts->stock_pages, 1);
-    std::uint64_t free = 0;
-    for (unsigned w = 0; w < words_per_page; ++w) {
-      const std::uint64_t word = h.word[core::index_of_word(p, w)];
-      if (word == 0) continue;
-      if (!r.is_live() || w >= span_words(r.cls()))
-        add(counts->phantom_words, 1);
-      else if (!findable(r, p, w))
-        add(counts->unreachable_words, 1);
-      free += static_cast<std::uint64_t>(bits::popcount(word));
-    }
-    if (!r.is_live()) return;
-    add(counts->spans[r.cls()], 1);
-    add(counts->free_slots[r.cls()], free);
-    if (free == 0) add(counts->full_spans[r.cls()], 1);
-    if (free == std::uint64_t{span_words(r.cls())} * 64) add(counts->empty_spans[r.cls()], 1);
-    if (r.cls() == tiny_blocks) {
-      std::uint64_t objects = 0;
-      for (unsigned i = 0; i < tiny_blocks_per_page / 2; ++i)
-        objects += static_cast<std::uint64_t>(
-            bits::popcount(h.tiny_mask[std::size_t{p} * (tiny_blocks_per_page / 2) + i]));
-      add(counts->tiny_objects, objects);
-    }
-  }
-
-  /// True when marks on all levels lead to word w of span p.
-  __device__ bool findable(span_record r, page_index p, unsigned w) const {
-    const std::uint64_t* level = h.has_free_of(r.cls());
-    bool found = (r.nonempty() >> w & 1) != 0;
-    std::uint32_t i = p;
-    for (unsigned l = 0; l < 3; ++l, i /= 64) {
-      found = found && (level[i / 64] >> (i % 64) & 1) != 0;
-      level += level_words(h.pages, l);
-    }
-    return found;
-  }
-};
-
-/// The mask of an open block has a bit that is no object's.
-struct discount_open_block {
-  heap_view h;
-  device_counts* counts;
-  __device__ void operator()(std::uint32_t slot) const {
-    if (core::tiny_word{h.tiny[slot]}.block() != 0) add(counts->tiny_objects, 0 - std::uint64_t{1});
-  }
-};
 
 struct close_tiny_block {
   heap_view h;
@@ -242,83 +100,6 @@ void clear(T* array, std::size_t n) {
     done += part;
   }
 }
-
-/// What a search has found.
-struct collected {
-  std::uint64_t count;
-  std::uint64_t left_behind;  ///< pages that did not fit
-};
-inline constexpr std::uint32_t collect_capacity = 1u << 16;
-
-/// One word of list 0: the pages with objects that kernels freed and that were not the device's.
-struct find_marked_pages {
-  heap_view h;
-  collected* total;
-  page_index* out;
-
-  __device__ void operator()(std::uint32_t w) const {
-    const core::summary list(h.has_free_of(no_class), h.pages);
-    for (std::uint64_t rest = list.word(w); rest != 0; rest &= rest - 1) {
-      const std::uint64_t at = atomic::fetch_add<order::relaxed>(&total->count, std::uint64_t{1});
-      if (at < collect_capacity)
-        out[at] = w * 64 + static_cast<unsigned>(bits::countr_zero(rest));
-      else
-        add(total->left_behind, 1);
-    }
-  }
-};
-
-/// Collects the marks of one of these pages.
-struct collect_host_frees {
-  heap_view h;
-  collected* total;
-  const page_index* pages;
-  void** out;
-
-  __device__ void operator()(std::uint32_t i) const {
-    // The mark goes first: a free that comes later sets it again.
-    const core::summary list(h.has_free_of(no_class), h.pages);
-    list.clear(pages[i]);
-    if (!collect(pages[i])) list.set(pages[i]);
-  }
-
- private:
-  /// False when there was no room for all.
-  __device__ bool collect(page_index p) const {
-    for (unsigned i = 0; i < page_size / 32; ++i) {
-      std::uint32_t* word = h.tiny_mask + std::size_t{p} * (page_size / 32) + i;
-      if (atomic::load<order::relaxed>(word) == 0) continue;
-      // Acquire: the kernels' last writes to the objects.
-      std::uint32_t freed = atomic::exchange<order::acq_rel>(word, 0u);
-      for (; freed != 0; freed &= freed - 1) {
-        const std::uint64_t at = atomic::fetch_add<order::relaxed>(&total->count, std::uint64_t{1});
-        if (at >= collect_capacity) {
-          atomic::fetch_or<order::release>(word, freed);
-          add(total->left_behind, 1);
-          return false;
-        }
-        out[at] = h.base + std::uint64_t{p} * page_size + i * 32
-                  + static_cast<unsigned>(__ffs(static_cast<int>(freed)) - 1);
-      }
-    }
-    return true;
-  }
-};
-
-/// The same of a page that is the device's by now, at rest: its marks came from frees of dead
-/// objects. In a span of tiny blocks they are among those of live objects, and found when their
-/// block is used next.
-struct report_stale_marks {
-  heap_view h;
-  const page_index* pages;
-
-  __device__ void operator()(std::uint32_t i) const {
-    if (page_entry{h.entry[pages[i]]}.cls() == tiny_blocks)
-      core::has_free_of(h, no_class).clear(pages[i]);
-    else
-      core::drop_stale_marks(h, pages[i]);
-  }
-};
 
 struct repair {
   heap_view h;

@@ -140,11 +140,10 @@ void refill_service::run() {
       next = steady_clock::now() + interval;
     }
     if (sweep_a_little()) continue;
-    // A burst of requests is answered at once, an idle heap costs next to nothing.
-    if (++idle < spins) {
-      std::this_thread::yield();
-      continue;
-    }
+    // A burst of requests is answered at once, an idle heap costs next to nothing. No yields: the
+    // system may put a thread back by a time slice for each, and on a busy machine the next request
+    // waits for all of them.
+    if (++idle < spins) continue;
     const auto pause = microseconds(10) * (idle - spins + 1);
     std::this_thread::sleep_for(std::min<microseconds>(pause, longest_sleep_));
   }

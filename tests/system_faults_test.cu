@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cerrno>
 #include <new>
+#include <thread>
 
 #include "device_fixture.cuh"
 
@@ -73,6 +74,12 @@ int __wrap_madvise(void* at, std::size_t bytes, int advice) {
 
 namespace warpheap {
 namespace {
+
+/// Each block waits until all are there, so each has a worker of the executor for itself.
+__global__ void meet(std::uint32_t* arrived) {
+  if (threadIdx.x == 0) atomic::fetch_add<order::relaxed>(arrived, 1u);
+  while (atomic::load<order::relaxed>(arrived) < gridDim.x) __nanosleep(1000);
+}
 
 class SystemFaults : public DeviceTest {
  protected:
@@ -161,7 +168,12 @@ TEST_F(SystemFaults, TheNthAllocationOfASynchronizeFails) {
 }
 
 TEST_F(SystemFaults, TheNthCallFails) {
-  // Threads, the executor and their stacks come first: they are not the heap's.
+  // Threads, the executor and their stacks come first: they are not the heap's. Every worker has
+  // its stacks then, though one alone may run all blocks of the heap's kernels.
+  shared_array<std::uint32_t> arrived(1);
+  arrived[0] = 0;
+  launch(std::max(1u, std::thread::hardware_concurrency()), lanes, meet, arrived.data());
+  synchronize();
   std::pair<std::uint32_t, std::uint32_t> everything;
   for (int i = 0; i < 2; ++i) {
     heap h(small());

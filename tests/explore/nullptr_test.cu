@@ -107,6 +107,42 @@ TEST(Bounded, NobodyFailsWhileAPageComesBehindHisLook) {
   });
 }
 
+TEST(Bounded, NobodyFailsForARunThatWasInHandDuringHisLook) {
+  // The two pages are in another's hand when all words are read for them: that is no scan to go by
+  // when they are back. A free of the last page has not told the levels above, so no other look
+  // finds them.
+  explore_all(simt::bounded_by::preemptions, 2, [](const simt::explore_options& o) {
+    small_heap h(5, 20'000, 100);
+    const heap_view& v = h.view();
+    const auto page_of = [&](const void* p) {
+      return static_cast<page_index>((static_cast<const std::byte*>(p) - v.base)
+                                     / static_cast<std::ptrdiff_t>(page_size));
+    };
+    void *two = nullptr, *last = nullptr, *taken = nullptr;
+    alone([&] {
+      two = core::malloc_pages(v, 2 * page_size);
+      static_cast<void>(core::malloc_pages(v, 2 * page_size));
+      last = core::malloc_pages(v, page_size);
+      if (core::malloc_pages(v, page_size) != nullptr) throw std::runtime_error("a sixth of five");
+      const page_index p = page_of(last);
+      atomic::fetch_add<order::relaxed>(&v.state->stock_pages.value, std::uint64_t{1});
+      atomic::fetch_or<order::release>(core::stock_of(v).word_address(p / 64),
+                                       std::uint64_t{1} << (p % 64));
+    });
+    const page_index first = page_of(two);
+    const auto free_and_malloc = [&] {
+      h.device().free(two);
+      taken = core::malloc_pages(v, 2 * page_size);
+    };
+    const auto put_back = [&] {
+      if (core::claim_run(v, first, 3)) throw std::runtime_error("three pages of two");
+    };
+    run_schedule(
+        o, {{{1, 1, 0}, free_and_malloc, "free and malloc"}, {{1, 1, 0}, put_back, "put back"}});
+    if (taken == nullptr) throw std::runtime_error("nullptr for two pages that are free");
+  });
+}
+
 TEST(Explore, NobodyFailsForARunThatIsPutBack) {
   // Who wants all of ten pages takes some before he finds that one has gone. If he fails for that,
   // there is room for five.

@@ -7,17 +7,20 @@
 // over, and that only when the new span was published between its look and its change.
 #define WARPHEAP_SLOTS_PER_WORD 2
 
+#include <atomic>
+
 #include "explore.cuh"
 
 namespace warpheap {
 namespace {
 
-/// What the second free can know of the other warp's progress. Plain words: lanes switch at atomics
-/// only.
+/// What the second free can know of the other warp's progress. The C++ library's atomics are no
+/// place to switch lanes at.
 struct progress {
-  bool ending = false;      ///< the last object of the old span is about to be freed
-  bool reused = false;      ///< objects of the new span are live
-  bool in_between = false;  ///< the second free began before `reused` and ended after `ending`
+  std::atomic<bool> ending = false;      ///< the last object of the old span is about to be freed
+  std::atomic<bool> reused = false;      ///< objects of the new span are live
+  std::atomic<bool> in_between = false;  ///< the second free began before `reused` and ended after
+                                         ///< `ending`
 };
 
 __global__ void free_again(device_heap heap, void* p, progress* at) {

@@ -57,6 +57,8 @@ bool compare_exchange(T* p, T& expected, T desired) {
                                        __ATOMIC_RELAXED);
   });
 }
+/// Not counted: it is no access, and on no path that the model is asked about.
+inline void fence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 }  // namespace atomic
 }  // namespace WARPHEAP_BACKEND_NS

@@ -1,0 +1,281 @@
+// A heap without pages for the check of spans: the product's own span, cache and mcentral
+// (mspan.hpp is the protocol), with a few records in place of the heap's pages. For one source of a
+// program: it brings theirs along.
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include "host/mcache.cpp"
+#include "host/mcentral.cpp"
+#include "host/span_check.cpp"
+#include "host/sweep.cpp"
+#include "relacy/scenario.hpp"
+
+namespace warpheap {
+
+void fatal(const char* what) {
+  weak::fail(what);
+  std::abort();
+}
+
+namespace weak {
+namespace {
+
+// What mcentral's sets are made of: no memory of the model's, and new for each execution.
+alignas(4096) std::byte set_memory[std::size_t{64} << 10];
+std::size_t set_memory_used = 0;
+
+}  // namespace
+}  // namespace weak
+
+void* sys_pool::alloc(std::size_t bytes) noexcept {
+  std::size_t& used = weak::set_memory_used;
+  const std::size_t rounded = std::bit_ceil(bytes < smallest ? smallest : bytes);
+  used = (used + rounded - 1) / rounded * rounded;
+  if (used + rounded > sizeof weak::set_memory) return nullptr;
+  void* p = weak::set_memory + used;
+  used += rounded;
+  return p;
+}
+void sys_pool::free(void*, std::size_t) noexcept {}
+
+namespace weak {
+namespace {
+
+/// Objects of 8 KiB and more have spans of eight slots.
+constexpr unsigned size_class = num_classes - 1;
+constexpr unsigned span_class = size_class << 1 | 1;
+constexpr std::size_t object_size = class_to_size(size_class);
+constexpr unsigned slots = host_span_objects(size_class);
+static_assert(slots == 8);
+
+/// Objects of 8 bytes, two to a tiny block. Spans of their class and of others have one page.
+constexpr std::size_t tiny_bytes = 8;
+constexpr unsigned other_class = tiny_class << 1 | 1;
+static_assert(host_span_pages(tiny_class) == 1);
+
+/// A heap without pages: its caches are the threads'.
+class weak_spans {
+ public:
+  explicit weak_spans(unsigned of_class = span_class)
+      : bytes(of_class == span_class ? object_size : tiny_bytes), class_(of_class) {
+    parts_ = reinterpret_cast<parts*>(the_memory.map(sizeof(parts)));
+    the_memory.name(parts_, 4, "word");
+    build();
+    // A span of eight slots uses the first of sixteen words.
+    for (unsigned i = 0; i < mheap::most_spans; ++i) {
+      auto* s = reinterpret_cast<std::byte*>(&parts_->heap.span(i));
+      const std::size_t remote = mspan::max_words * sizeof(std::uint64_t);
+      the_memory.silence(s + 8, remote - 8);
+      the_memory.silence(s + remote + 8, remote - 8);
+      the_memory.silence(s + sizeof(mspan) - remote + 8, remote - 8);
+      the_memory.hand_over(&parts_->owners[i], 4);
+    }
+  }
+
+  /// All is new. `prepare` is what is done by one thread before the others begin.
+  std::function<void()> prepare = {};
+  void begin_execution() {
+    the_memory.begin_execution();  // forgets the one before
+    the_memory.end_execution();
+    build();
+    bytes.begin_execution();
+    told_ = 0;
+    if (prepare) prepare();
+    the_memory.begin_execution();
+  }
+
+  mcache& cache(unsigned i) { return parts_->caches[i]; }
+  mcentral_set& central() { return parts_->central; }
+  mheap& heap() { return parts_->heap; }
+  unsigned told() const { return told_; }
+  mspan* span_of(void* p) { return heap().span_of(p); }
+
+  /// An object of the thread's cache, nullptr when there are no more spans.
+  void* take(unsigned thread) {
+    void* p = cache(thread).alloc(span_class);
+    if (p == nullptr) return nullptr;
+    own(span_of(p));
+    bytes.take(offset_of(p), object_size);
+    return p;
+  }
+  void give(unsigned thread, void* p) {
+    if (p == nullptr) return;
+    bytes.give(offset_of(p), object_size);
+    if (!free(&cache(thread), p)) fail("a free was taken for a second one");
+  }
+  /// An object of 8 bytes.
+  void* take_tiny(unsigned thread) {
+    void* p = cache(thread).alloc_tiny(tiny_bytes);
+    own(span_of(p));
+    bytes.take(offset_of(p), tiny_bytes);
+    return p;
+  }
+  void give_tiny(unsigned thread, void* p) {
+    bytes.give(offset_of(p), tiny_bytes);
+    if (!free_tiny(&cache(thread), p)) fail("a free was taken for a second one");
+  }
+  /// A slot of a class without masks, in a span of as many pages.
+  void* take_other(unsigned thread) {
+    void* p = cache(thread).alloc(other_class);
+    own(span_of(p));
+    bytes.take(offset_of(p), tiny_size);
+    return p;
+  }
+  void give_other(unsigned thread, void* p) {
+    bytes.give(offset_of(p), tiny_size);
+    if (!free(&cache(thread), p)) fail("a free was taken for a second one");
+  }
+  /// The same by a thread that has no cache.
+  void give_without_cache(void* p) {
+    bytes.give(offset_of(p), object_size);
+    if (!free(nullptr, p)) fail("a free was taken for a second one");
+  }
+  /// The bytes of an object that will be freed more than once.
+  void not_in_use(void* p) { bytes.give(offset_of(p), object_size); }
+  /// One of several frees of it; those that are told are counted.
+  void give_again(unsigned thread, void* p) {
+    if (!free(&cache(thread), p)) ++told_;
+  }
+
+  /// As host_heap::free_object does it. False when p is free already.
+  bool free(mcache* c, void* p) {
+    mspan* s = span_of(p);
+    const unsigned slot =
+        s->slot_of(static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base()));
+    if (c != nullptr && s->is_own(c)) {
+      own(s);
+      if (c->free_own(s, p)) return true;
+    }
+    for (;;) {
+      const span_status seen = s->status();
+      if (seen.place() == span_place::full) {
+        if (c != nullptr)
+          c->adopt(s, seen);
+        else
+          central()[seen.span_class()].take_full(s);
+        continue;
+      }
+      const bool mine = c != nullptr && seen.is_owned_by(c);
+      if (mine) own(s);
+      if (mine && seen.is_pending()) c->collect(s);
+      if (mine) return c->free_own_slot(s, slot);
+      const unsigned nelems = s->nelems();
+      const remote_free done = s->free_remote(slot);
+      if (done == remote_free::was_free) return false;
+      after_remote_free(s, nelems, done, c);
+      return true;
+    }
+  }
+  void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c) {
+    const span_status now = s->status();
+    if (done == remote_free::left_full) {
+      if (c != nullptr)
+        c->take_left(s);
+      else if (now.place() == span_place::full)
+        central()[now.span_class()].take_full(s);
+    } else if (now.place() == span_place::partial && s->may_be_empty(nelems)) {
+      central()[now.span_class()].became_empty(s);
+    }
+  }
+  /// As host_heap::free_tiny_object does it, in a span that is never full.
+  bool free_tiny(mcache* c, void* p) {
+    mspan* s = span_of(p);
+    const bool own_span = s->status().is_owned_by(c);
+    if (own_span) own(s);
+    if (own_span && s->status().is_pending()) c->collect(s);
+    auto* masks = s->tiny_masks.load(std::memory_order_relaxed);
+    const auto at = static_cast<unsigned>(static_cast<std::byte*>(p) - s->base());
+    const unsigned block = at / tiny_size, offset = at % tiny_size;
+    const std::uint32_t freed = masks->freed[block].load(std::memory_order_acquire);
+    const std::uint32_t mask = masks->mask[block].load(std::memory_order_relaxed);
+    if ((freed & tiny_mask::live(offset)) != 0 || !tiny_mask::is_live(mask, offset)) return false;
+    if (own_span) return c->free_own_tiny(s, p);
+    const unsigned nelems = s->nelems();
+    const remote_free done = s->free_remote_tiny(*masks, block, offset);
+    if (done == remote_free::was_free) return false;
+    after_remote_free(s, nelems, done, c);
+    return true;
+  }
+  /// A write as the span's owner does many, to words that are not atomic.
+  void own(mspan* s) {
+    the_memory.store(&parts_->owners[heap().index_of(s)], 4, 0, rl::mo_relaxed, {});
+  }
+
+  /// Hands an object to another thread, which may find none.
+  void pass(void* p) {
+    if (parts_->passed.exchange(p, std::memory_order_acq_rel) != nullptr) fail("passed twice");
+  }
+  void* receive() { return parts_->passed.exchange(nullptr, std::memory_order_acq_rel); }
+
+  /// Second frees that were told so far, at once or late.
+  unsigned all_told() {
+    return told_ + static_cast<unsigned>(central().late_double_frees()[size_class]);
+  }
+  /// Whoever is to find what others have freed finds it: an owner by the mark, and nobody looks for
+  /// a full span.
+  void check_noticed() {
+    for (unsigned i = 0; i < mheap::most_spans; ++i) {
+      const mspan& s = heap().span(i);
+      if (s.state() == span_state::dead) continue;
+      // In a tiny span, the bit of a block may stay as long as objects of it live.
+      const auto* masks = s.tiny_masks.load(std::memory_order_relaxed);
+      if (masks == nullptr ? s.remote_set(0) == 0
+                           : masks->freed[0].load(std::memory_order_relaxed) == 0) {
+        continue;
+      }
+      if (!s.status().is_pending() || s.place() == span_place::full) fail("a free was not noticed");
+    }
+  }
+  /// Nothing is live: all caches end, and all pages go back.
+  void check_all_free() {
+    for (mcache& c : parts_->caches) c.flush();
+    if (central()[class_].set_sizes().partial != 0)
+      fail("a span without objects is among those that have some");
+    central().release_empty();
+    if (heap().spans() != 0) fail("a free was lost: a span did not go back");
+  }
+  /// Frees what is left; then each slot can be had once, and all pages go back.
+  void finish(std::span<void* const> left) {
+    for (void* q : left) give(0, q);
+    check_each_slot_once();
+    check_all_free();
+  }
+  /// Takes all slots of the spans there may be: each once.
+  void check_each_slot_once() {
+    void* all[mheap::most_spans * slots + 1];
+    unsigned n = 0;
+    while ((all[n] = take(0)) != nullptr) ++n;
+    while (n > 0) give(0, all[--n]);
+  }
+
+  user_bytes bytes;
+
+ private:
+  struct parts {
+    explicit parts(unsigned of_class)
+        : heap(host_span_pages(host_span_size_class(of_class))), central(heap) {}
+    mheap heap;
+    mcentral_set central;
+    mcache caches[3] = {{heap, central}, {heap, central}, {heap, central}};
+    span_atomic<void*> passed{nullptr};
+    std::uint32_t owners[mheap::most_spans] = {};
+  };
+
+  void build() {
+    set_memory_used = 0;
+    new (parts_) parts(class_);
+  }
+  static std::uint64_t offset_of(void* p) {
+    return static_cast<std::uint64_t>(static_cast<std::byte*>(p) - mheap::base());
+  }
+
+  unsigned class_;
+  parts* parts_;
+  unsigned told_ = 0;
+};
+
+}  // namespace
+}  // namespace weak
+}  // namespace warpheap
