@@ -240,7 +240,7 @@ void mcache::free_tiny_block(mspan* s, const void* p) {
   const unsigned block =
       s->slot_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base()));
   counters.tiny_blocks_freed.increment();
-  if (!s->free_slot(block)) fatal("tiny block with objects is free");
+  if (!s->free_own_slot(block)) fatal("tiny block with objects is free");
   if (s != current(tiny_span_class)) note_free(s);
 }
 

@@ -175,7 +175,7 @@ unsigned mcentral_set::collect(mspan* s) {
                if (!tiny_mask::holds_nothing(rest)) return false;
                if (tiny_mask::holds_nothing(old)) return true;
                ++tiny_blocks;
-               if (!s->free_slot(block)) fatal("tiny block with objects is free");
+               if (!s->free_own_slot(block)) fatal("tiny block with objects is free");
                return true;
              });
   return tiny_blocks;

@@ -44,6 +44,7 @@
 // of which one is the owner's, may both be answered "ok" (without a fence in the owner's, neither
 // can see the other); then the collector finds the slot free already and tells it.
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -52,7 +53,6 @@
 
 #include "host/free_cursor.hpp"
 #include "host/one_instruction.hpp"
-#include "host/own_frees.hpp"
 #include "host/span_classes.hpp"
 #include "host/span_marks.hpp"
 #include "host/span_status.hpp"
@@ -82,8 +82,7 @@ class alignas(64) mspan {
   static constexpr unsigned max_words = max_objects_per_span / 64;
 
  private:
-  // The owner's two sets of bits, ready and free, at the beginning: which spares an addition.
-  word own_[2 * max_words]{};
+  word free_[max_words]{};  // at the beginning, which spares a free an addition
 
  public:
   /// Takes over pages for span_class; class 0: one object. All slots are free (class 0: taken).
@@ -93,6 +92,7 @@ class alignas(64) mspan {
     span_class_ = static_cast<std::uint8_t>(span_class);
     set_slots(base, npages, c == 0 ? npages * page_size : class_to_size(c),
               c == 0 ? 1 : host_span_objects(c));
+    word_divisor_ = c == 0 ? 0 : word_divisor(class_to_size(c));
     set_marks(nullptr);
     free_all();
     if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
@@ -118,7 +118,9 @@ class alignas(64) mspan {
   unsigned words() const { return (nelems_ + 63u) / 64; }
 
   /// Slot that holds a byte of a small-object span; may be nelems, in the tail.
-  unsigned slot_of(std::size_t offset) const { return own_frees::slot_of(offset, size_class_); }
+  unsigned slot_of(std::size_t offset) const {
+    return static_cast<unsigned>(uint128{offset} * word_divisor_ >> 58);
+  }
   std::byte* slot_address(unsigned i) const { return base_ + std::size_t{i} * elemsize_; }
   /// Slot i begins at p: what a free of a stale pointer asks again before it frees, as the span may
   /// have been cut into other slots since it asked which one it is.
@@ -158,31 +160,33 @@ class alignas(64) mspan {
   /// Makes this the span from which its owner takes slots: take and advance then find them, and its
   /// becoming empty is not told. False when there is no free slot.
   bool enter() {
-    own_frees_.take_below(nelems_, slot_size());
+    empty_word_ = 0;
     enter(0);
     return advance();
   }
   /// The contrary of enter.
   void leave() {
-    own_frees_.take_none();
+    empty_word_ = ~std::uint64_t{0};
     enter(0);
   }
 
   /// Frees the object at p, which lies in the pages of this small-object span. False, and nothing
-  /// done, when no object starts there, when it is free, or when it may be the last one of a span
-  /// that is not entered: all these are for a slower look.
+  /// done, when no object starts there, when it is free, or when a word of a span that is not
+  /// entered becomes all free: all these are for a slower look.
   bool free_own(const void* p) {
-    const std::uint64_t slot = own_frees_.slot(p);
-    return slot != own_frees::refused && set_if_clear<max_words>(own_, slot);
+    // The product is 2^64 times the quotient by 64 slots: the word above, and below the slot in it
+    // (6 bits) and the remainder, which is small for multiples of elemsize alone (mspan_test tries
+    // every offset). Turned by 6 bits, the one is where shifts look for it, the other above it.
+    const uint128 product =
+        uint128{static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base_)}
+        * word_divisor_;
+    const std::uint64_t rest = std::rotl(static_cast<std::uint64_t>(product), 6);
+    if (rest >= rest_limit) return false;
+    const auto w = static_cast<std::uint64_t>(product >> 64);
+    return set_if_clear(free_[w], ready_[w], rest, empty_word_);
   }
-  /// The same for a slot, the last one too; false if it is free already.
+  /// The same for a slot; false if it is free already.
   bool free_own_slot(unsigned i) {
-    if (!free_slot(i)) return false;
-    if (!is_entered()) watch(i);
-    return true;
-  }
-  /// The same in a span that has no owner, or is of tiny blocks.
-  bool free_slot(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
     const std::uint64_t old = free_at(i / 64).load(std::memory_order_relaxed);
     if (((old | ready_at(i / 64).load(std::memory_order_relaxed)) & bit) != 0) return false;
@@ -195,8 +199,6 @@ class alignas(64) mspan {
   /// of it still live.
   template <class Twice, class Block>
   void collect(Twice&& f, Block&& on_block) {
-    // The slot that is watched may be among those.
-    if (!is_entered()) own_frees_.take_none();
     status_.fetch_and(~span_status::pending, std::memory_order_seq_cst);
     for (unsigned w = 0; w < words(); ++w) {
       std::uint64_t freed = remote_at(w).load(std::memory_order_seq_cst);
@@ -401,15 +403,23 @@ class alignas(64) mspan {
   friend class span_list;
   friend class span_set;
 
-  word& ready_at(unsigned w) { return own_[w]; }
-  word& free_at(unsigned w) { return own_[max_words + w]; }
+  word& ready_at(unsigned w) { return ready_[w]; }
+  word& free_at(unsigned w) { return free_[w]; }
   word& remote_at(unsigned w) { return remote_[w]; }
-  const word& ready_at(unsigned w) const { return own_[w]; }
-  const word& free_at(unsigned w) const { return own_[max_words + w]; }
+  const word& ready_at(unsigned w) const { return ready_[w]; }
+  const word& free_at(unsigned w) const { return free_[w]; }
   const word& remote_at(unsigned w) const { return remote_[w]; }
 
-  own_frees::size slot_size() const { return {elemsize_, size_class_, base_}; }
-  bool is_entered() const { return own_frees_.takes_all(nelems_, slot_size()); }
+  __extension__ using uint128 = unsigned __int128;
+  /// 2^58 / elemsize, rounded up by e / elemsize. Then slot i has the remainder i * e, which is
+  /// less than the span's bytes, and what lies between slots 2^58 / elemsize or more.
+  static constexpr std::uint64_t word_divisor(std::size_t elemsize) {
+    return ((std::uint64_t{1} << 58) - 1) / elemsize + 1;
+  }
+  /// Above the first, below the second; small enough to be part of an instruction.
+  static constexpr std::uint64_t rest_limit = std::uint64_t{1} << 30;
+  static_assert(max_host_span_pages * page_size < rest_limit >> 6
+                && rest_limit >> 6 < (std::uint64_t{1} << 58) / max_small_size);
   std::uint64_t past_end(unsigned w) const { return ~bits::low_mask(nelems_ - w * 64u); }
   void enter(unsigned w) {
     current_ = &ready_at(w);
@@ -440,40 +450,21 @@ class alignas(64) mspan {
                                                                 : remote_free::done;
   }
 
-  /// Watches one of the slots that the owner knows not to be free, after it freed slot i: the first
-  /// or the last, whichever is farther, as many frees come in the order of addresses.
-  void watch(unsigned i) {
-    unsigned first = nelems_, last = 0;
-    for (unsigned w = 0; w < words(); ++w) {
-      const std::uint64_t taken = ~(free_at(w).load(std::memory_order_relaxed)
-                                    | ready_at(w).load(std::memory_order_relaxed));
-      if (taken == 0) continue;
-      if (first == nelems_) first = w * 64 + bits::lowest_bit(taken);
-      last = w * 64 + 63 - static_cast<unsigned>(bits::countl_zero(taken));
-    }
-    if (first == nelems_) {
-      own_frees_.take_none();
-    } else if (first + last > 2 * i) {
-      own_frees_.take_below(last, slot_size());
-    } else {
-      own_frees_.take_above(first, slot_size());
-    }
-  }
-
   // Read by all frees, written when the span changes hands: a line of its own.
   alignas(64) span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
-  own_frees own_frees_;  // the owner's
   std::byte* base_ = nullptr;
+  std::uint64_t empty_word_ = ~std::uint64_t{0};  // tells an own free to look: all free, or never
+  std::uint64_t word_divisor_ = 0;
   std::size_t elemsize_ = 0;
   span_sweepgen sweepgen_;
   std::uint32_t npages_ = 0;
-  std::uint32_t set_index_ = 0;
   std::uint16_t nelems_ = 0;
   std::uint8_t size_class_ = 0;
   std::uint8_t span_class_ = 0;
+  std::uint32_t set_index_ = 0;
 
-  // The owner's.
-  alignas(64) word* current_ = &own_[0];
+  // The owner's. A malloc in a span of up to 128 slots needs no other line.
+  alignas(64) word* current_ = &ready_[0];
   std::byte* current_base_ = nullptr;
   std::uint32_t current_size_ = 0;
   std::uint16_t current_word_ = 0;
@@ -487,6 +478,8 @@ class alignas(64) mspan {
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
   span_set* set_ = nullptr;
+  word ready_[max_words]{};
+
   std::atomic<span_marks*> marks_{nullptr};
 
  public:

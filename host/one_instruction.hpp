@@ -47,37 +47,39 @@ inline bool is_equal(const Word& word, std::uintptr_t value) {
   return word.load(std::memory_order_relaxed) == value;
 }
 
-/// Of two arrays of n words each, one behind the other: sets a bit of the second, if it is clear in
-/// both; else returns false. Loads and a store, all relaxed, of words that no other thread writes.
-/// `bit` counts from bit 0 of the first word.
-template <unsigned n, class Word>
-inline bool set_if_clear(Word* words, std::uint64_t bit) {
-  const std::uint64_t w = bit / 64;
+/// Sets a bit of `word`, unless it is set there or in `other`, or `word` would become `refused`:
+/// then false, and nothing is done. No bit is set in both. Loads and a store, all relaxed, of words
+/// that no other thread writes. `bit` counts by its lowest six bits.
+template <class Word>
+inline bool set_if_clear(Word& word, const Word& other, std::uint64_t bit,
+                         const std::uint64_t& refused) {
 #if WARPHEAP_ONE_INSTRUCTION
   if constexpr (std::is_same_v<Word, std::atomic<std::uint64_t>>) {
-    // As below, with what compilers do without: addresses as sums of their parts, and bit numbers
-    // of which the processor takes six bits.
+    // The test and the change of a bit are one instruction. It is done to the bits of both words,
+    // and those of the other taken away again.
     asm goto(
-        "movq %c[second](%[words],%[w],8), %%rax\n\t"
-        "movq (%[words],%[w],8), %%r11\n\t"
-        "orq %%rax, %%r11\n\t"
-        "btq %[bit], %%r11\n\t"
-        "jc %l[is_set]\n\t"
-        "btsq %[bit], %%rax\n\t"
-        "movq %%rax, %c[second](%[words],%[w],8)"
+        "movq %[word], %%r11\n\t"
+        "xorq %[other], %%r11\n\t"
+        "btsq %[bit], %%r11\n\t"
+        "jc %l[is_refused]\n\t"
+        "xorq %[other], %%r11\n\t"
+        "cmpq %[refused], %%r11\n\t"
+        "je %l[is_refused]\n\t"
+        "movq %%r11, %[word]"
         :
-        : [words] "r"(words), [w] "r"(w), [bit] "r"(bit), [second] "i"(n * sizeof *words)
-        : "rax", "r11", "cc", "memory"
-        : is_set);
+        : [word] "m"(word), [other] "m"(other), [bit] "a"(bit), [refused] "m"(refused)
+        : "r11", "cc", "memory"
+        : is_refused);
     return true;
-  is_set:
+  is_refused:
     return false;
   }
 #endif
-  const std::uint64_t old = words[n + w].load(std::memory_order_relaxed);
-  const std::uint64_t other = words[w].load(std::memory_order_relaxed);
-  if (((old | other) >> (bit % 64) & 1) != 0) return false;
-  words[n + w].store(old | std::uint64_t{1} << (bit % 64), std::memory_order_relaxed);
+  const std::uint64_t old = word.load(std::memory_order_relaxed);
+  const std::uint64_t mask = std::uint64_t{1} << (bit % 64);
+  if (((old | other.load(std::memory_order_relaxed)) & mask) != 0) return false;
+  if ((old | mask) == refused) return false;
+  word.store(old | mask, std::memory_order_relaxed);
   return true;
 }
 

@@ -49,7 +49,7 @@ void stack_pool::give(unsigned order, void* const* stacks, unsigned n) {
     mspan* s = heap_->owner(page).manual_span();
     const bool was_full = s->count_free() == 0;
     const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(stacks[i]) - s->base());
-    if (!s->free_slot(static_cast<unsigned>(offset / s->elemsize())))
+    if (!s->free_own_slot(static_cast<unsigned>(offset / s->elemsize())))
       fatal("a scratch stack was released twice");
     if (was_full) p.partial.insert_front(s);
     if (s->count_free() == s->nelems()) {

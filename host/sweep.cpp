@@ -95,7 +95,7 @@ void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
   s->for_each_taken([&](unsigned i) {
     if (masks == nullptr) {
       if (marks != nullptr && marks->get(i)) return sink.kept(s->elemsize());
-      if (large ? s->free_large() : !s->free_slot(i)) fatal("object is swept twice");
+      if (large ? s->free_large() : !s->free_own_slot(i)) fatal("object is swept twice");
       return sink.leaked(s->slot_address(i), s->elemsize(), s->size_class());
     }
     const std::uint32_t mask = masks->mask[i].load(std::memory_order_relaxed);
@@ -113,7 +113,7 @@ void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
     }
     masks->mask[i].store(rest, std::memory_order_relaxed);
     if (!tiny_mask::holds_nothing(rest)) return;
-    if (!s->free_slot(i)) fatal("tiny block with objects is free");
+    if (!s->free_own_slot(i)) fatal("tiny block with objects is free");
     sink.tiny_blocks_freed(1);
   });
 }

@@ -65,11 +65,13 @@ class weak_spans {
     build();
     // A span of eight slots uses the first of sixteen words.
     for (unsigned i = 0; i < mheap::most_spans; ++i) {
-      auto* s = reinterpret_cast<std::byte*>(&parts_->heap.span(i));
-      const std::size_t remote = mspan::max_words * sizeof(std::uint64_t);
-      the_memory.silence(s + 8, remote - 8);
-      the_memory.silence(s + remote + 8, remote - 8);
-      the_memory.silence(s + sizeof(mspan) - remote + 8, remote - 8);
+      mspan& span = parts_->heap.span(i);
+      auto* s = reinterpret_cast<std::byte*>(&span);
+      auto* ready_end = reinterpret_cast<std::byte*>(&span.tiny_masks) - sizeof(span_marks*);
+      const std::size_t words = mspan::max_words * sizeof(std::uint64_t);
+      the_memory.silence(s + 8, words - 8);                          // free
+      the_memory.silence(ready_end - words + 8, words - 8);          // ready
+      the_memory.silence(s + sizeof(mspan) - words + 8, words - 8);  // remote
       the_memory.hand_over(&parts_->owners[i], 4);
     }
   }
