@@ -53,6 +53,22 @@ class alignas(64) mcache {
     counters.mallocs[size_class].increment();
     return p;
   }
+  /// The same for a class of more than fine_limit bytes; null when the span has no free slot.
+  void* take_coarse(unsigned size_class, contents kind) {
+    mspan* s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
+    void* p = s->take();
+    if (p == nullptr) p = s->take_few();
+    if (p == nullptr) [[unlikely]]
+      return nullptr;
+    counters.mallocs[size_class].increment();
+    return p;
+  }
+  static_assert([] {
+    for (unsigned c = size_to_class(detail::fine_limit + 1); c < num_classes; ++c) {
+      if (host_span_objects(c) > 64) return false;
+    }
+    return true;
+  }());
   /// Class for 1 <= n <= fine_limit.
   unsigned fine_class(std::size_t n) const { return fine_class_[(n + 7) >> 3]; }
 

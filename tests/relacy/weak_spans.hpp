@@ -96,7 +96,9 @@ class weak_spans {
 
   /// An object of the thread's cache, nullptr when there are no more spans.
   void* take(unsigned thread) {
-    void* p = cache(thread).alloc(span_class);
+    // As host_heap::malloc_slow does it.
+    void* p = cache(thread).take_coarse(size_class, contents::no_pointers);
+    if (p == nullptr) p = cache(thread).alloc(span_class);
     if (p == nullptr) return nullptr;
     own(span_of(p));
     bytes.take(offset_of(p), object_size);
