@@ -43,8 +43,8 @@ void sys_pool::free(void*, std::size_t) noexcept {}
 namespace weak {
 namespace {
 
-/// Objects of 8 KiB and more have spans of eight slots.
-constexpr unsigned size_class = num_classes - 1;
+/// Spans of eight slots, of which two become ready at a time.
+constexpr unsigned size_class = size_to_class(page_size / 2);
 constexpr unsigned span_class = size_class << 1 | 1;
 constexpr std::size_t object_size = class_to_size(size_class);
 constexpr unsigned slots = host_span_objects(size_class);
