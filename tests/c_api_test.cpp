@@ -77,9 +77,9 @@ TEST(c_api_test, exceptions_of_the_callback_stay_inside) {
   warpheap_heap* heap = warpheap_create(&options);
   ASSERT_NE(heap, nullptr);
   int local = 0;
-  testing::internal::CaptureStderr();
+  ::testing::internal::CaptureStderr();
   EXPECT_NO_THROW(warpheap_free(heap, &local));
-  EXPECT_NE(testing::internal::GetCapturedStderr().find("outside the heap"), std::string::npos);
+  EXPECT_NE(::testing::internal::GetCapturedStderr().find("outside the heap"), std::string::npos);
   warpheap_destroy(heap);
 }
 

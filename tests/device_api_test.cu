@@ -10,7 +10,7 @@ namespace {
 
 class DeviceApi : public DeviceTest {};
 
-constexpr unsigned block = 128;
+constexpr unsigned block_lanes = 128;
 constexpr std::uint32_t threads = 512;
 
 /// Adds 1 to *broken unless the condition holds.
@@ -21,7 +21,7 @@ __device__ inline void expect(bool holds, std::uint32_t* broken) {
 /// n threads, in blocks of 128 where there are more.
 template <class... Parameters, class... Arguments>
 void run(std::uint32_t n, void (*kernel)(Parameters...), Arguments&&... arguments) {
-  const unsigned in_block = std::min(n, block);
+  const unsigned in_block = std::min(n, block_lanes);
   launch(blocks_for(n, in_block), in_block, kernel, std::forward<Arguments>(arguments)...);
   synchronize();
 }

@@ -11,17 +11,18 @@ namespace {
 
 class DevicePages : public DeviceTest {};
 
-constexpr unsigned block = 256;
+constexpr unsigned wide_block = 256;
 
 void malloc_many(heap& h, shared_array<void*>& pointers, std::size_t size) {
   const auto n = static_cast<std::uint32_t>(pointers.size());
-  launch(blocks_for(n, block), block, malloc_all, device_heap(h.device()), pointers.data(), n,
-         size);
+  launch(blocks_for(n, wide_block), wide_block, malloc_all, device_heap(h.device()),
+         pointers.data(), n, size);
   synchronize();
 }
 void free_many(heap& h, shared_array<void*>& pointers) {
   const auto n = static_cast<std::uint32_t>(pointers.size());
-  launch(blocks_for(n, block), block, free_all, device_heap(h.device()), pointers.data(), n);
+  launch(blocks_for(n, wide_block), wide_block, free_all, device_heap(h.device()), pointers.data(),
+         n);
   synchronize();
 }
 std::uint64_t device_bytes(const heap_stats& s) { return s.device.span_bytes + s.stock_bytes; }
@@ -68,7 +69,7 @@ TEST_F(DevicePages, OneTrimGivesAllBack) {
   heap_options o = options(256_MiB);
   o.scavenge = false;
   heap h(o);
-  shared_array<void*> pointers(500'000);
+  shared_array<void*> pointers(testing::scaled(500'000, 50'000));
   malloc_many(h, pointers, 64);
   free_many(h, pointers);  // the class keeps half of its empty spans
   EXPECT_GT(h.trim(), 0u);
@@ -159,16 +160,16 @@ TEST_F(DevicePages, ALoadThatGoesUpAndDownKeepsItsPages) {
   for (const std::size_t size : {std::size_t{64}, std::size_t{2048}}) {
     const unsigned grid = size < 2048 ? 16 : 1;
     constexpr unsigned cycles = 20;
-    launch(grid, block, up_and_down, device_heap(h.device()), 2u, size);
+    launch(grid, wide_block, up_and_down, device_heap(h.device()), 2u, size);
     synchronize();
     const heap_stats first = h.stats();
-    launch(grid, block, up_and_down, device_heap(h.device()), cycles, size);
+    launch(grid, wide_block, up_and_down, device_heap(h.device()), cycles, size);
     synchronize();
     const heap_stats later = h.stats();
     // If each span that becomes empty went back at once, each block would make its spans anew in
     // every cycle.
     const unsigned cls = size_to_class(size);
-    const std::uint64_t spans_of_a_block = std::uint64_t{block} * 16 / (64 * span_words(cls));
+    const std::uint64_t spans_of_a_block = std::uint64_t{wide_block} * 16 / (64 * span_words(cls));
     EXPECT_LE(later.device_grows - first.device_grows, grid * cycles * spans_of_a_block / 4)
         << size;
     EXPECT_LE(later.host_requests - first.host_requests, 8u) << size;

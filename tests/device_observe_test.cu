@@ -82,9 +82,10 @@ TEST_F(Observe, SlowPathsOfAllKernelsAreCounted) {
   EXPECT_EQ(s.device_classes[cls].failures, failed);
   EXPECT_EQ(errors(s, error_kind::out_of_memory), failed);
   unobserved_kernels::launch_malloc(h.device(), pointers.data(), 1, 40_MiB);
-  shared_array<void*> tiny(400000);
-  unobserved_kernels::launch_malloc(h.device(), tiny.data(), 400000, 8);
-  unobserved_kernels::launch_malloc(h.device(), tiny.data(), 400000, 1);
+  const auto more = testing::scaled<std::uint32_t>(400000);
+  shared_array<void*> tiny(more);
+  unobserved_kernels::launch_malloc(h.device(), tiny.data(), more, 8);
+  unobserved_kernels::launch_malloc(h.device(), tiny.data(), more, 1);
   s = h.stats();
   EXPECT_EQ(s.device_classes[large_class].failures, 1u);
   EXPECT_EQ(sum_of(s, &class_stats::failures), errors(s, error_kind::out_of_memory));

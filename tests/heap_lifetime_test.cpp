@@ -27,7 +27,8 @@ std::size_t mappings() {
 
 TEST(heap_lifetime, a_thousand_heaps_come_and_go) {
   std::size_t before = 0;
-  for (int i = 0; i < 1000; ++i) {
+  const int heaps = warpheap::testing::scaled(1000, 200);
+  for (int i = 0; i < heaps; ++i) {
     heap h(host_only(16_MiB));
     void* p = h.malloc(100);
     ASSERT_NE(p, nullptr);

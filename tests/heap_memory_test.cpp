@@ -17,7 +17,7 @@ namespace {
 
 using namespace warpheap;
 
-struct heap_memory_test : testing::Test {
+struct heap_memory_test : ::testing::Test {
   std::mutex mutex;
   std::vector<std::string> lines;
 

@@ -39,7 +39,7 @@ inline void expect_nothing_lives(const host_heap_stats& st) {
   EXPECT_EQ(st.pages_in_use, 0u);
 }
 
-struct host_heap_fixture : testing::Test {
+struct host_heap_fixture : ::testing::Test {
   host_region region{std::size_t{256} << 20};
   host_heap heap{region.base(), region.bytes(), region.source()};
   void TearDown() override { expect_recount(heap); }

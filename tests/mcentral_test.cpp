@@ -11,7 +11,7 @@ namespace {
 
 using namespace warpheap;
 
-struct mcentral_test : testing::Test {
+struct mcentral_test : ::testing::Test {
   test::host_region region{std::size_t{64} << 20};
   mheap heap{region.base(), region.bytes(), region.source()};
   mcentral_set central{heap};

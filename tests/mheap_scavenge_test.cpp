@@ -12,7 +12,7 @@ namespace {
 
 using namespace warpheap;
 
-struct mheap_scavenge_test : testing::Test {
+struct mheap_scavenge_test : ::testing::Test {
   test::host_region region{std::size_t{256} << 20};
   mheap heap{region.base(), region.bytes(), region.source()};
   page_stock stock;

@@ -12,7 +12,7 @@ namespace {
 
 using namespace warpheap;
 
-struct region_pool_test : testing::Test {
+struct region_pool_test : ::testing::Test {
   test::host_region region{std::size_t{64} << 20};
   mheap heap{region.base(), region.bytes(), faulting_source()};
   region_pool pool{heap};

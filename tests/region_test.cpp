@@ -13,7 +13,7 @@ namespace {
 
 using namespace warpheap;
 
-struct region_test : testing::Test {
+struct region_test : ::testing::Test {
   static heap_options options() {
     heap_options o;
     o.reserve_bytes = 64_MiB;

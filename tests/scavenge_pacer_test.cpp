@@ -8,7 +8,7 @@ using namespace warpheap;
 using std::chrono::milliseconds;
 using time_point = scavenge_pacer::clock::time_point;
 
-struct scavenge_pacer_test : testing::Test {
+struct scavenge_pacer_test : ::testing::Test {
   static constexpr std::size_t keep(std::size_t n) {
     return n + n / 10 + scavenge_pacer::slack_pages;
   }

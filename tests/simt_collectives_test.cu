@@ -41,6 +41,17 @@ struct call {
   unsigned long long value;
 };
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+/// A warp's reductions are instructions from sm_80 on. Before, shuffles stand in for them.
+template <class T, class Combine>
+__device__ T reduced(unsigned mask, T value, Combine combine) {
+  T all = __shfl_sync(mask, value, __ffs(static_cast<int>(mask)) - 1);
+  for (unsigned rest = mask & (mask - 1); rest != 0; rest &= rest - 1)
+    all = combine(all, __shfl_sync(mask, value, __ffs(static_cast<int>(rest)) - 1));
+  return all;
+}
+#endif
+
 __device__ unsigned long long perform(const call& c) {
   const auto low = static_cast<unsigned>(c.value);
   switch (c.op) {
@@ -57,6 +68,7 @@ __device__ unsigned long long perform(const call& c) {
       const unsigned same = __match_all_sync(c.mask, c.value, &equal);
       return same | static_cast<unsigned long long>(equal) << 32;
     }
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
     case op_add: return __reduce_add_sync(c.mask, low);
     case op_min: return __reduce_min_sync(c.mask, low);
     case op_max: return __reduce_max_sync(c.mask, low);
@@ -67,6 +79,20 @@ __device__ unsigned long long perform(const call& c) {
     case op_and: return __reduce_and_sync(c.mask, low);
     case op_or: return __reduce_or_sync(c.mask, low);
     case op_xor: return __reduce_xor_sync(c.mask, low);
+#else
+    case op_add: return reduced(c.mask, low, [](unsigned a, unsigned b) { return a + b; });
+    case op_min: return reduced(c.mask, low, [](unsigned a, unsigned b) { return a < b ? a : b; });
+    case op_max: return reduced(c.mask, low, [](unsigned a, unsigned b) { return a < b ? b : a; });
+    case op_min_signed:
+      return static_cast<unsigned>(
+          reduced(c.mask, static_cast<int>(low), [](int a, int b) { return a < b ? a : b; }));
+    case op_max_signed:
+      return static_cast<unsigned>(
+          reduced(c.mask, static_cast<int>(low), [](int a, int b) { return a < b ? b : a; }));
+    case op_and: return reduced(c.mask, low, [](unsigned a, unsigned b) { return a & b; });
+    case op_or: return reduced(c.mask, low, [](unsigned a, unsigned b) { return a | b; });
+    case op_xor: return reduced(c.mask, low, [](unsigned a, unsigned b) { return a ^ b; });
+#endif
     default: __syncwarp(c.mask); return 0;
   }
 }

@@ -5,9 +5,11 @@
 #include <thread>
 #include <warpheap/launch.cuh>
 
+#include "tests/full_warp.hpp"
+
 namespace {
 
-constexpr unsigned full = 0xffffffffu;
+using warpheap::testing::full;
 
 /// The error text of a launch; empty when there was none.
 template <class... Parameters, class... Arguments>
@@ -286,7 +288,7 @@ TEST(simt_errors_death, stack_overflow_hits_the_guard_page) {
         warpheap::synchronize();
         std::exit(17);
       },
-      testing::ExitedWithCode(17), "");
+      ::testing::ExitedWithCode(17), "");
   EXPECT_DEATH(
       {
         warpheap::launch(1, 32, overflows, 1000u);
@@ -308,7 +310,7 @@ TEST(simt_errors_death, process_exits_with_busy_and_idle_workers) {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
         std::exit(0);
       },
-      testing::ExitedWithCode(0), "");
+      ::testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

@@ -7,9 +7,11 @@
 #include <vector>
 #include <warpheap/launch.cuh>
 
+#include "tests/full_warp.hpp"
+
 namespace {
 
-constexpr unsigned full = 0xffffffffu;
+using warpheap::testing::full;
 
 __global__ void count(unsigned* total) { atomicAdd(total, 1u); }
 

@@ -9,6 +9,7 @@
 #include <vector>
 #include <warpheap/simt_explore.hpp>
 
+#include "tests/full_warp.hpp"
 #include "tests/unwatched.hpp"
 
 namespace {
@@ -23,7 +24,7 @@ using warpheap::simt::explored;
 using warpheap::simt::schedule_space;
 using warpheap::simt::strategy;
 
-constexpr unsigned full = 0xffffffffu;
+using warpheap::testing::full;
 
 __global__ void mixed_work(unsigned* words) {
   const unsigned lane = threadIdx.x % 32;

@@ -4,9 +4,11 @@
 #include <vector>
 #include <warpheap/launch.cuh>
 
+#include "tests/full_warp.hpp"
+
 namespace {
 
-constexpr unsigned full = 0xffffffffu;
+using warpheap::testing::full;
 
 /// Ends the process with a status of its own if the kernel runs to its end.
 template <class... Parameters, class... Arguments>
@@ -53,19 +55,19 @@ __global__ void racing_shared(unsigned* words) {
 TEST(simt_tsan_death, reports_plain_writes_of_two_blocks) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   static unsigned words[4];
-  EXPECT_EXIT(run_and_exit(2, 32, racing_blocks, words), testing::ExitedWithCode(race_found),
+  EXPECT_EXIT(run_and_exit(2, 32, racing_blocks, words), ::testing::ExitedWithCode(race_found),
               "data race");
 }
 TEST(simt_tsan_death, reports_plain_writes_of_two_lanes) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   static unsigned words[4];
-  EXPECT_EXIT(run_and_exit(1, 32, racing_lanes, words), testing::ExitedWithCode(race_found),
+  EXPECT_EXIT(run_and_exit(1, 32, racing_lanes, words), ::testing::ExitedWithCode(race_found),
               "data race");
 }
 TEST(simt_tsan_death, reports_races_in_shared_memory) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   static unsigned words[4];
-  EXPECT_EXIT(run_and_exit(1, 64, racing_shared, words), testing::ExitedWithCode(race_found),
+  EXPECT_EXIT(run_and_exit(1, 64, racing_shared, words), ::testing::ExitedWithCode(race_found),
               "data race");
 }
 

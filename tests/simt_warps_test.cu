@@ -75,7 +75,8 @@ __global__ void nested_masks(int* out) {
     if (lane < 2) value += __shfl_sync(0x3u, value, 0);
     __syncwarp(0x0000ffffu);
   }
-  out[lane] = static_cast<int>(__reduce_add_sync(0xffffffffu, static_cast<unsigned>(value)));
+  for (int other = 1; other < 32; other *= 2) value += __shfl_xor_sync(0xffffffffu, value, other);
+  out[lane] = value;
 }
 
 TEST_F(simt_warps, masks_inside_masks) {

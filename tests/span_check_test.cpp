@@ -64,7 +64,7 @@ TEST(span_check, broken_records_are_told) {
   EXPECT_STREQ(span_error(s), "s.freeindex > s.nelems");
 }
 
-struct span_check_death_test : testing::Test {
+struct span_check_death_test : ::testing::Test {
   void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
   test::host_region region{std::size_t{64} << 20};
   mheap heap{region.base(), region.bytes(), region.source()};

@@ -10,7 +10,7 @@ namespace {
 
 using namespace warpheap;
 
-struct span_set_test : testing::Test {
+struct span_set_test : ::testing::Test {
   std::vector<std::unique_ptr<mspan>> spans;
   mspan* span(std::size_t i) {
     while (spans.size() <= i) spans.push_back(std::make_unique<mspan>());

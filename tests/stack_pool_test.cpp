@@ -13,7 +13,7 @@ namespace {
 
 using namespace warpheap;
 
-struct stack_pool_test : testing::Test {
+struct stack_pool_test : ::testing::Test {
   test::host_region region{std::size_t{64} << 20};
   mheap heap{region.base(), region.bytes(), region.source()};
   stack_pool pool{heap};

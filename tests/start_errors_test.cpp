@@ -30,7 +30,7 @@ namespace {
 
 using namespace warpheap;
 
-heap_options small_heap() {
+heap_options small_heap_options() {
   heap_options o;
   o.reserve_bytes = 8_MiB;
   o.backend = backend_kind::simt;
@@ -43,7 +43,7 @@ std::string refusal(long page_size) {
   told_page_size = page_size;
   std::string why;
   try {
-    heap h(small_heap());
+    heap h(small_heap_options());
   } catch (const heap_error& error) {
     why = error.what();
   }
@@ -63,7 +63,7 @@ TEST(start_errors, the_systems_page_size) {
 
 TEST(start_errors, memory_in_pages_larger_than_the_heaps_is_never_given_back) {
   told_page_size = 65536;
-  heap h(small_heap());
+  heap h(small_heap_options());
   told_page_size = as_it_is;
   h.free(h.malloc(1_MiB));
   EXPECT_EQ(h.trim(), 0u);
@@ -76,7 +76,7 @@ TEST(start_errors, memory_in_pages_larger_than_the_heaps_is_never_given_back) {
 [[noreturn]] void make_a_heap_in_little_address_space() {
   const rlimit little{64 << 20, 64 << 20};
   setrlimit(RLIMIT_AS, &little);
-  heap_options o = small_heap();
+  heap_options o = small_heap_options();
   o.reserve_bytes = 512_MiB;
   try {
     heap h(o);

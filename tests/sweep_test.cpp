@@ -95,7 +95,7 @@ TEST(sweep_phases, a_new_cycle_changes_what_it_should) {
   }
 }
 
-struct sweep_test : testing::Test {
+struct sweep_test : ::testing::Test {
   test::host_region region{std::size_t{64} << 20};
   mheap heap{region.base(), region.bytes(), region.source()};
   mcentral_set central{heap};
@@ -139,17 +139,17 @@ struct sweep_test : testing::Test {
   }
 };
 
-const unsigned sc64 = make_span_class(6, true);  // 128 slots of 64 bytes in a page
+const unsigned spans64 = make_span_class(6, true);  // 128 slots of 64 bytes in a page
 constexpr unsigned full64 = host_span_objects(6);
 
 TEST_F(sweep_test, sets_change_roles_and_no_span_is_touched) {
-  mspan* partial = uncached_span(sc64, 5);
-  mspan* full = uncached_span(sc64, full64);
-  expect_sizes(sc64, {1, 0, 1, 0, 0, 0});
+  mspan* partial = uncached_span(spans64, 5);
+  mspan* full = uncached_span(spans64, full64);
+  expect_sizes(spans64, {1, 0, 1, 0, 0, 0});
   const span_set* const sets[] = {partial->set(), full->set()};
   const std::uintptr_t status[] = {partial->status().bits(), full->status().bits()};
   central.next_cycle();
-  expect_sizes(sc64, {0, 0, 0, 1, 1, 0});
+  expect_sizes(spans64, {0, 0, 0, 1, 1, 0});
   EXPECT_EQ(partial->phase(heap.sweepgen()), sweep_phase::unswept);
   EXPECT_EQ(full->phase(heap.sweepgen()), sweep_phase::unswept);
   EXPECT_EQ(partial->set(), sets[0]);
@@ -162,63 +162,63 @@ TEST_F(sweep_test, sets_change_roles_and_no_span_is_touched) {
 }
 
 TEST_F(sweep_test, a_cache_gets_swept_spans_first_then_partial_then_full_unswept_ones) {
-  mspan* full = uncached_span(sc64, full64);
-  mspan* partial = uncached_span(sc64, 5);
-  mspan* empty = uncached_span(sc64, 0);
-  mspan* stale = new_span(sc64, 7);
-  central[sc64].add_stale(stale);
+  mspan* full = uncached_span(spans64, full64);
+  mspan* partial = uncached_span(spans64, 5);
+  mspan* empty = uncached_span(spans64, 0);
+  mspan* stale = new_span(spans64, 7);
+  central[spans64].add_stale(stale);
   central.next_cycle();
-  mspan* swept = uncached_span(sc64, 9);
-  expect_sizes(sc64, {1, 1, 0, 1, 1, 1});
+  mspan* swept = uncached_span(spans64, 9);
+  expect_sizes(spans64, {1, 1, 0, 1, 1, 1});
   for (mspan* want : {swept, empty, stale, partial, full}) {
-    EXPECT_EQ(central[sc64].cache_span(owner), want);
+    EXPECT_EQ(central[spans64].cache_span(owner), want);
     EXPECT_EQ(want->phase(heap.sweepgen()), sweep_phase::cached);
     EXPECT_TRUE(want->is_own(owner));
     EXPECT_EQ(want->set(), nullptr);
     EXPECT_EQ(want->has_all_free(), want != swept);
   }
-  EXPECT_EQ(central[sc64].cache_span(owner), nullptr);
-  expect_sizes(sc64, {0, 0, 0, 0, 0, 0});
+  EXPECT_EQ(central[spans64].cache_span(owner), nullptr);
+  expect_sizes(spans64, {0, 0, 0, 0, 0, 0});
   expect_swept(4, 0, 0);
   EXPECT_EQ(heap.unswept_spans(), 0u);
 }
 
 TEST_F(sweep_test, full_span_stays_in_its_set_when_it_gets_an_owner_and_is_passed_over_when_stale) {
   mcache cache(heap, central);
-  mspan* s = uncached_span(sc64, full64);
+  mspan* s = uncached_span(spans64, full64);
   EXPECT_TRUE(cache.adopt(s, s->status()));
-  expect_sizes(sc64, {0, 0, 1, 0, 0, 0});
+  expect_sizes(spans64, {0, 0, 1, 0, 0, 0});
   EXPECT_TRUE(cache.free_own_slot(s, 3));
   central.next_cycle();
   // Cached by nobody's leave: an allocation passes it over.
   EXPECT_EQ(s->phase(heap.sweepgen()), sweep_phase::stale_cached);
-  EXPECT_EQ(central[sc64].cache_span(owner), nullptr);
+  EXPECT_EQ(central[spans64].cache_span(owner), nullptr);
   EXPECT_EQ(s->phase(heap.sweepgen()), sweep_phase::stale_cached);
-  expect_sizes(sc64, {0, 0, 0, 0, 0, 0});
+  expect_sizes(spans64, {0, 0, 0, 0, 0, 0});
   EXPECT_EQ(heap.unswept_spans(), 1u);
 }
 
 TEST_F(sweep_test, a_span_that_runs_full_again_is_put_away_once_a_cycle) {
   mcache cache(heap, central);
-  mspan* s = uncached_span(sc64, full64);
+  mspan* s = uncached_span(spans64, full64);
   for (int round = 0; round < 10; ++round) {
     EXPECT_TRUE(cache.adopt(s, s->status()));
     EXPECT_TRUE(cache.free_own_slot(s, 3));
-    EXPECT_NE(cache.alloc(sc64), nullptr);  // the slot that was freed
-    EXPECT_NE(cache.alloc(sc64), nullptr);  // of another span: this one is let go
+    EXPECT_NE(cache.alloc(spans64), nullptr);  // the slot that was freed
+    EXPECT_NE(cache.alloc(spans64), nullptr);  // of another span: this one is let go
     EXPECT_EQ(s->place(), span_place::full);
-    EXPECT_EQ(central[sc64].set_sizes().full, 1u);
+    EXPECT_EQ(central[spans64].set_sizes().full, 1u);
     cache.flush();
-    EXPECT_NE(central[sc64].cache_span(owner), nullptr);  // the other one goes out of the way
+    EXPECT_NE(central[spans64].cache_span(owner), nullptr);  // the other one goes out of the way
   }
 }
 
 TEST_F(sweep_test, stale_span_given_back_is_swept) {
-  mspan* s = new_span(sc64, 5);
+  mspan* s = new_span(spans64, 5);
   EXPECT_EQ(s->free_remote(2), remote_free::done);
   central.next_cycle();
   EXPECT_EQ(s->phase(heap.sweepgen()), sweep_phase::stale_cached);
-  central[sc64].uncache_span(s);
+  central[spans64].uncache_span(s);
   expect_swept(0, 0, 1);
   EXPECT_EQ(s->state(), span_state::dead);
   EXPECT_EQ(heap.unswept_spans(), 0u);
@@ -282,28 +282,28 @@ TEST_F(sweep_test, allocation_gives_up_after_a_hundred_spans_that_stay_full) {
   static_assert(tries == 100);
   span_marks::list marks;
   for (unsigned i = 0; i < tries + 50; ++i) {
-    mark_all(heap, uncached_span(sc64, full64), marks);
+    mark_all(heap, uncached_span(spans64, full64), marks);
   }
-  mspan* with_room = uncached_span(sc64, full64);  // the last one in line
+  mspan* with_room = uncached_span(spans64, full64);  // the last one in line
   mark_all(heap, with_room, marks);
   counting_sink sink;
   central.next_cycle(&sink);
   with_room->set_marks(nullptr);
-  EXPECT_EQ(central[sc64].cache_span(owner), nullptr);
+  EXPECT_EQ(central[spans64].cache_span(owner), nullptr);
   expect_swept(0, tries, 0);
-  expect_sizes(sc64, {0, 0, tries, 0, 51, 0});
-  EXPECT_EQ(central[sc64].cache_span(owner), with_room);
+  expect_sizes(spans64, {0, 0, tries, 0, 51, 0});
+  EXPECT_EQ(central[spans64].cache_span(owner), with_room);
   expect_swept(1, tries + 50, 0);
-  expect_sizes(sc64, {0, 0, tries + 50, 0, 0, 0});
+  expect_sizes(spans64, {0, 0, tries + 50, 0, 0, 0});
   EXPECT_EQ(sink.live, (tries + 50) * full64);
   EXPECT_EQ(sink.dead, full64);
 }
 
 TEST_F(sweep_test, a_swept_span_goes_where_its_marks_say) {
-  mspan* stays_full = uncached_span(sc64, full64);
-  mspan* loses_some = uncached_span(sc64, full64);
-  mspan* loses_all = uncached_span(sc64, full64);
-  mspan* partial = uncached_span(sc64, 10);
+  mspan* stays_full = uncached_span(spans64, full64);
+  mspan* loses_some = uncached_span(spans64, full64);
+  mspan* loses_all = uncached_span(spans64, full64);
+  mspan* partial = uncached_span(spans64, 10);
   span_marks::list marks;
   for (mspan* s : {stays_full, loses_some, partial}) mark_all(heap, s, marks);
   counting_sink sink;
@@ -312,7 +312,7 @@ TEST_F(sweep_test, a_swept_span_goes_where_its_marks_say) {
   central.next_cycle(&sink);
   central.sweep_all();
   expect_swept(0, 3, 1);
-  expect_sizes(sc64, {2, 0, 1, 0, 0, 0});
+  expect_sizes(spans64, {2, 0, 1, 0, 0, 0});
   EXPECT_EQ(stays_full->place(), span_place::full);
   EXPECT_EQ(loses_some->place(), span_place::partial);
   EXPECT_EQ(partial->place(), span_place::partial);
@@ -326,7 +326,7 @@ TEST_F(sweep_test, a_swept_span_goes_where_its_marks_say) {
 
 TEST_F(sweep_test, cycle_begins_when_the_last_one_is_done) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  uncached_span(sc64, 1);
+  uncached_span(spans64, 1);
   central.next_cycle();
   EXPECT_DEATH(central.next_cycle(), "before the last one ended");
   central.sweep_all();
@@ -334,7 +334,7 @@ TEST_F(sweep_test, cycle_begins_when_the_last_one_is_done) {
 }
 
 TEST_F(sweep_test, pages_are_paid_for_with_as_many_swept_and_no_debt_costs_nothing) {
-  for (int i = 0; i < 100; ++i) uncached_span(sc64, 1);
+  for (int i = 0; i < 100; ++i) uncached_span(spans64, 1);
   central.pay_for(1000);
   expect_swept(0, 0, 0);  // nothing is unswept
   central.next_cycle();

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <new>
 #include <thread>
 
@@ -214,6 +215,34 @@ TEST_F(SystemFaults, TheNthCallFails) {
   EXPECT_GT(refused, 3) << "faults in the constructor";
   EXPECT_GT(n, refused + 3) << "faults after it";
   EXPECT_LT(n, 500) << "there is always one more system call";
+}
+
+__global__ void add_one(std::uint32_t* sum) { atomicAdd(sum, 1u); }
+
+/// Launches 64 blocks while the system refuses the stacks of their lanes. True when synchronize()
+/// says so, once, and the next launch runs all blocks.
+bool launch_without_stacks() {
+  shared_array<std::uint32_t> sum(1);
+  sum[0] = 0;
+  bool told = false;
+  calls().until_fault = 0;  // a worker that comes later has its stacks
+  launch(64, 64, add_one, sum.data());
+  try {
+    synchronize();
+  } catch (const std::bad_alloc&) {
+    told = true;
+  }
+  if (calls().until_fault >= 0 || !told || sum[0] >= 64 * 64) return false;
+  sum[0] = 0;
+  launch(64, 64, add_one, sum.data());
+  synchronize();
+  return sum[0] == 64 * 64;
+}
+
+// In a process of its own: here the workers have their stacks.
+TEST(SystemFaultsDeath, NoStacksForTheLanesIsTheLaunchsError) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(std::exit(launch_without_stacks() ? 3 : 4), ::testing::ExitedWithCode(3), "");
 }
 
 }  // namespace

@@ -10,9 +10,9 @@ namespace {
 struct vec3 {
   float x, y, z;
 };
-struct node {
+struct list_node {
   int value;
-  node* next;
+  list_node* next;
 };
 
 }  // namespace
@@ -27,10 +27,10 @@ using namespace warpheap;
 static_assert(contents_of<int> == contents::no_pointers);
 static_assert(contents_of<double[3][4]> == contents::no_pointers);
 static_assert(contents_of<backend_kind> == contents::no_pointers);
-static_assert(contents_of<node> == contents::pointers);
+static_assert(contents_of<list_node> == contents::pointers);
 static_assert(contents_of<int*> == contents::pointers);
 
-struct typed_objects : testing::Test {
+struct typed_objects : ::testing::Test {
   heap h{{.reserve_bytes = 64_MiB,
           .backend = backend_kind::simt,
           .refill_service = false,
@@ -42,12 +42,12 @@ TEST_F(typed_objects, are_made_and_destroyed) {
   EXPECT_EQ(*number, 7);
   std::string* const text = h.make<std::string>(100, 'x');
   EXPECT_EQ(*text, std::string(100, 'x'));
-  node* const n = h.make<node>(3, nullptr);
+  list_node* const n = h.make<list_node>(3, nullptr);
   EXPECT_EQ(n->value, 3);
   h.destroy(number);
   h.destroy(text);
   h.destroy(n);
-  h.destroy<node>(nullptr);
+  h.destroy<list_node>(nullptr);
   EXPECT_EQ(h.memory().live_objects, 0u);
   EXPECT_TRUE(h.errors().empty());
 }
@@ -105,11 +105,11 @@ TEST_F(typed_objects, without_memory_are_null) {
 
 // A class without pointers has spans of its own: what its words look like keeps nothing alive.
 TEST_F(typed_objects, are_followed_where_they_may_hold_pointers) {
-  node* list = nullptr;
-  for (int i = 0; i < 1000; ++i) list = h.make<node>(i, list);
-  node* const lost = h.make<node>(0, nullptr);
+  list_node* list = nullptr;
+  for (int i = 0; i < 1000; ++i) list = h.make<list_node>(i, list);
+  list_node* const lost = h.make<list_node>(0, nullptr);
   vec3* const numbers = h.make<vec3>();
-  auto* const words = static_cast<node**>(h.malloc(sizeof(node*) * 4));
+  auto* const words = static_cast<list_node**>(h.malloc(sizeof(list_node*) * 4));
   words[0] = lost;
   auto* const root = static_cast<void**>(h.malloc(4 * sizeof(void*), contents::pointers));
   root[0] = list;
@@ -146,8 +146,8 @@ TEST(typed_objects_in_debug_modes, are_made_and_grow_with_their_kind) {
           .refill_service = false,
           .report_leaks = false,
           .red_zones = true});
-  node* n = h.make<node>(1, nullptr);
-  n = static_cast<node*>(h.realloc(n, 1000));
+  list_node* n = h.make<list_node>(1, nullptr);
+  n = static_cast<list_node*>(h.realloc(n, 1000));
   EXPECT_EQ(n->value, 1);
   h.destroy(n);
   EXPECT_THROW(h.mark_reachable(n), heap_error);

@@ -23,6 +23,10 @@ std::uint64_t steady_ns() {
 }
 
 machine::machine(unsigned first_warp_slot) : first_warp_slot_(first_warp_slot) {
+  move_to_this_thread();
+}
+
+void machine::move_to_this_thread() {
   // The layout is the C++ ABI's for all its compilers, though no header has it.
   struct exception_state {
     void* caught;

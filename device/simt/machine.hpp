@@ -137,6 +137,9 @@ class machine {
   machine(const machine&) = delete;
   machine& operator=(const machine&) = delete;
 
+  /// To be called when another thread than the one that made the machine is to run it.
+  void move_to_this_thread();
+
   /// Gives `where` fresh warps number `first_warp` and up, all lanes ready to start.
   void set_up(block& where, unsigned first_warp, unsigned budget);
   /// Runs what was set up on the calling thread, until all lanes have exited.

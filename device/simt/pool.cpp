@@ -5,8 +5,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <utility>
 
@@ -19,6 +21,11 @@ namespace {
 /// Stands for a moment in a stream, for ThreadSanitizer.
 using moment = std::shared_ptr<char>;
 
+struct failure {
+  stream_handle stream;
+  std::exception_ptr error;
+};
+
 struct launch_record {
   launch_shape shape;
   std::function<void()> body;
@@ -27,6 +34,8 @@ struct launch_record {
   std::atomic<std::uint64_t> left{0};
   std::atomic<bool> cancelled{false};
   std::exception_ptr error;  // the pool's mutex
+  std::list<failure> failed =
+      std::list<failure>(1);  ///< room for the error: to tell it takes no memory
   unsigned last_worker = ~0u;
   stream_handle stream;
   moment begin;
@@ -87,11 +96,6 @@ class pool {
   std::size_t unfinished();
 
  private:
-  struct failure {
-    stream_handle stream;
-    std::exception_ptr error;
-  };
-
   /// Reachable from the pool and not from a stack: a thread that runs a lane is on another one.
   struct worker_state {
     explicit worker_state(unsigned worker) : here(worker * warp_lanes) {}
@@ -103,8 +107,9 @@ class pool {
 
   void work(unsigned worker);
   launch_handle take_launch(unsigned worker);
-  void run_blocks(machine& here, block& where, launch_record& launch);
-  bool run_block(machine& here, block& where, launch_record& launch);
+  void run_blocks(worker_state& mine, launch_record& launch);
+  bool run_block(worker_state& mine, launch_record& launch);
+  static std::exception_ptr run_lanes(worker_state& mine, const launch_record& launch);
   void cancel(launch_record& launch, const std::exception_ptr& error);
   void finish(launch_record& launch);
   void start_threads();
@@ -115,7 +120,7 @@ class pool {
   stream_handle default_stream_ = std::make_shared<stream_state>();
   std::vector<launch_handle> active_;  // at the head of its stream, with blocks to give out
   std::vector<stream_handle> busy_;    // with a launch that is not finished
-  std::deque<failure> failures_;
+  std::list<failure> failures_;
   std::size_t unfinished_ = 0;
   std::size_t turn_ = 0;
   unsigned limit_ = default_workers();
@@ -160,7 +165,12 @@ void pool::submit(stream_handle stream, const launch_shape& shape, std::function
 void pool::start_threads() {
   while (states_.size() < limit_) {
     const auto worker = static_cast<unsigned>(states_.size());
-    states_.push_back(nullptr);
+    try {
+      states_.push_back(std::make_unique<worker_state>(worker));
+    } catch (const std::bad_alloc&) {
+      if (worker == 0) throw;
+      return;
+    }
     try {
       std::thread([this, worker] { work(worker); }).detach();
     } catch (...) {
@@ -190,9 +200,8 @@ void pool::work(unsigned worker) {
   // How long a worker leaves the next block to others, when it is to be on another worker.
   constexpr auto patience = std::chrono::milliseconds(10);
   std::unique_lock lock(mutex_);
-  // Made here: a machine belongs to its thread.
-  states_[worker] = std::make_unique<worker_state>(worker);
   worker_state& mine = *states_[worker];
+  mine.here.move_to_this_thread();
   mine.where.all_ends = &all_ends_;
   for (;;) {
     launch_handle launch = take_launch(worker);
@@ -209,40 +218,50 @@ void pool::work(unsigned worker) {
     lock.unlock();
     {
       quiet_scope quiet;
-      if (mine.shared_bytes != launch->shape.dynamic_shared_bytes || mine.shared == nullptr) {
-        // Of the exact size, for AddressSanitizer to see its end.
-        mine.shared_bytes = launch->shape.dynamic_shared_bytes;
-        mine.shared = std::make_unique_for_overwrite<std::byte[]>(mine.shared_bytes);
-      }
-      mine.where.dynamic_shared = mine.shared.get();
-      run_blocks(mine.here, mine.where, *launch);
+      run_blocks(mine, *launch);
       launch.reset();
     }
     lock.lock();
   }
 }
 
-void pool::run_blocks(machine& here, block& where, launch_record& launch) {
+void pool::run_blocks(worker_state& mine, launch_record& launch) {
+  block& where = mine.where;
   where.block_size = launch.shape.block;
   where.grid_size = launch.shape.grid;
   where.body = &launch.body;
   where.cancelled = &launch.cancelled;
   where.begin = launch.begin.get();
   where.end = launch.end.get();
-  while (run_block(here, where, launch)) {
+  while (run_block(mine, launch)) {
     if (neighbours_apart || several_.load(std::memory_order_relaxed)) return;
   }
 }
 
-bool pool::run_block(machine& here, block& where, launch_record& launch) {
+/// Runs the lanes of the block that `mine.where` says. Returns what ended it early: an error of a
+/// lane, or that there is no memory for their stacks or for the block's shared memory.
+std::exception_ptr pool::run_lanes(worker_state& mine, const launch_record& launch) try {
+  if (mine.shared_bytes != launch.shape.dynamic_shared_bytes || mine.shared == nullptr) {
+    // Of the exact size, for AddressSanitizer to see its end.
+    mine.shared = nullptr;
+    mine.shared = std::make_unique_for_overwrite<std::byte[]>(launch.shape.dynamic_shared_bytes);
+    mine.shared_bytes = launch.shape.dynamic_shared_bytes;
+  }
+  mine.where.dynamic_shared = mine.shared.get();
+  mine.here.set_up(mine.where, 0, switch_points_in_a_row);
+  mine.here.run(mine.where.warps.front()->lanes.front(), nullptr);
+  return mine.where.error;
+} catch (const std::bad_alloc&) {
+  return std::current_exception();
+}
+
+bool pool::run_block(worker_state& mine, launch_record& launch) {
   // Relaxed: the counter gives out numbers; what a block reads was published with the launch.
   const std::uint64_t index = launch.next.fetch_add(1, std::memory_order_relaxed);
   if (index >= launch.blocks) return false;
-  where.block_index = index_of(index, launch.shape.grid);
+  mine.where.block_index = index_of(index, launch.shape.grid);
   if (!launch.cancelled.load(std::memory_order_relaxed)) {
-    here.set_up(where, 0, switch_points_in_a_row);
-    here.run(where.warps.front()->lanes.front(), nullptr);
-    if (where.error != nullptr) cancel(launch, where.error);
+    if (const std::exception_ptr error = run_lanes(mine, launch)) cancel(launch, error);
   }
   // acq_rel: whoever finishes the launch has all its blocks' effects behind it.
   if (launch.left.fetch_sub(1, std::memory_order_acq_rel) == 1) finish(launch);
@@ -263,7 +282,10 @@ void pool::cancel(launch_record& launch, const std::exception_ptr& error) {
 void pool::finish(launch_record& launch) {
   const std::lock_guard lock(mutex_);
   const stream_handle stream = launch.stream;
-  if (launch.error != nullptr) failures_.push_back({stream, launch.error});
+  if (launch.error != nullptr) {
+    launch.failed.front() = {stream, launch.error};
+    failures_.splice(failures_.end(), launch.failed);
+  }
   std::erase_if(active_, [&](const launch_handle& l) { return l.get() == &launch; });
   stream->queue.pop_front();  // the caller has a handle of its own
   ++stream->finished;

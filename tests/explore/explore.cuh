@@ -137,11 +137,20 @@ inline simt::explored_kernel churning(small_heap& h, unsigned lanes, std::size_t
   return churning(h, h.device(), lanes, size, rounds, keep);
 }
 
+inline __global__ void malloc_one(device_heap heap, std::size_t size, void** out) {
+  *out = heap.malloc(size);
+}
+
 inline __global__ void free_pointer(device_heap heap, void* p) { heap.free(p); }
 
 /// A warp of so many lanes, each of which frees `p`.
 inline simt::explored_kernel freeing(const small_heap& h, void* p, unsigned lanes = 1) {
   return simt::explored(1, lanes, free_pointer, h.device(), p);
+}
+
+/// Ends an exploration that has gone wrong.
+inline void require(bool holds, const char* what) {
+  if (!holds) throw std::runtime_error(what);
 }
 
 /// Checks what has to hold at rest, before and after it takes everything there is of a class and

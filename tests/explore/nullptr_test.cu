@@ -7,9 +7,6 @@
 namespace warpheap {
 namespace {
 
-__global__ void malloc_one(device_heap heap, std::size_t size, void** out) {
-  *out = heap.malloc(size);
-}
 __global__ void free_then_malloc(device_heap heap, void* p, std::size_t size, void** out) {
   heap.free(p);
   *out = heap.malloc(size);
@@ -22,7 +19,7 @@ __global__ void malloc_pages(device_heap heap, std::uint32_t pages, void** out) 
 simt::explored_kernel taking_pages(small_heap& h, std::uint32_t pages, void** out) {
   return simt::explored(1, 1, malloc_pages, h.device(), pages, out);
 }
-simt::explored_kernel taking(small_heap& h, std::size_t size, void** out) {
+simt::explored_kernel allocating(small_heap& h, std::size_t size, void** out) {
   return simt::explored(1, 1, malloc_one, h.device(), size, out);
 }
 
@@ -42,7 +39,7 @@ void reclaim_by_two(const simt::explore_options& o, std::size_t size) {
   alone(fill);
   if (h.view().state->stock_pages.value != 0) throw std::runtime_error("pages are in the stock");
   void *a = nullptr, *b = nullptr;
-  run_schedule(o, {taking(h, size, &a), taking(h, size, &b)});
+  run_schedule(o, {allocating(h, size, &a), allocating(h, size, &b)});
   if (a == nullptr || b == nullptr)
     throw std::runtime_error("nullptr while most pages are in empty spans");
 }
@@ -55,6 +52,45 @@ TEST(Explore, NobodyFailsWhileAnotherWarpReclaims) {
 TEST(Bounded, NobodyFailsWhileAnotherWarpReclaims) {
   explore_all(simt::bounded_by::preemptions, 1,
               [](const simt::explore_options& o) { reclaim_by_two(o, 40'000); });
+}
+
+__global__ void malloc_and_tell(device_heap heap, std::size_t size, void** out,
+                                std::uint32_t* done) {
+  *out = heap.malloc(size);
+  atomic::store<order::relaxed>(done, 1u);
+}
+
+/// Always has something in hand, and always something else.
+__global__ void juggle(device_heap heap, const std::uint32_t* done, std::uint32_t* changes) {
+  const heap_view& h = *heap.view.self;
+  core::take_in_hand(h);
+  while (*changes < 200'000 && atomic::load<order::relaxed>(done) == 0) {
+    core::take_in_hand(h);
+    core::let_go(h);
+    ++*changes;
+    __nanosleep(32);
+  }
+  core::let_go(h);
+}
+
+/// What a full heap is asked for while somebody always has something in hand. A malloc that waited
+/// for that to end would wait for its limit, which is far away.
+void ask_beside_a_juggler(const simt::explore_options& o, std::size_t size) {
+  small_heap h(1, 3'600'000'000'000);
+  alone([&] {
+    if (core::malloc_pages(h.view(), page_size) == nullptr) throw std::runtime_error("no page");
+  });
+  void* out = nullptr;
+  std::uint32_t done = 0, changes = 0;
+  run_schedule(o, {simt::explored(1, 1, malloc_and_tell, h.device(), size, &out, &done),
+                   simt::explored(1, 1, juggle, h.device(), &done, &changes)});
+  if (out != nullptr) throw std::runtime_error("a second page of one");
+  if (changes == 200'000) throw std::runtime_error("nullptr after everything had been let go");
+}
+
+TEST(Explore, NullptrComesThoughSomebodyAlwaysHasSomethingInHand) {
+  for (const std::size_t size : {std::size_t{40'000}, std::size_t{64}})
+    explore_seeds(50, [&](const simt::explore_options& o) { ask_beside_a_juggler(o, size); });
 }
 
 TEST(Bounded, NobodyFailsBeforeAPageIsMarked) {
@@ -149,8 +185,8 @@ TEST(Explore, NobodyFailsForARunThatIsPutBack) {
   explore_seeds(20'000, [](const simt::explore_options& o) {
     small_heap h(10, 20'000, 58);
     void *ten = nullptr, *five = nullptr, *one = nullptr;
-    run_schedule(o, {taking(h, 10 * page_size, &ten), taking(h, 128, &one),
-                     taking(h, 5 * page_size, &five)});
+    run_schedule(o, {allocating(h, 10 * page_size, &ten), allocating(h, 128, &one),
+                     allocating(h, 5 * page_size, &five)});
     if (ten == nullptr && five == nullptr) throw std::runtime_error("nullptr for both of two runs");
   });
 }
@@ -205,7 +241,7 @@ TEST(Bounded, NobodyFailsWhileASpanIsRetired) {
     void *live = nullptr, *one = nullptr, *other = nullptr;
     alone([&] { live = h.device().malloc(64); });
     h.press();
-    run_schedule(o, {freeing(h, live), taking(h, 64, &one), taking(h, 64, &other)});
+    run_schedule(o, {freeing(h, live), allocating(h, 64, &one), allocating(h, 64, &other)});
     if (one == nullptr || other == nullptr)
       throw std::runtime_error("nullptr while more than one slot is free");
   });
@@ -219,7 +255,8 @@ TEST(Bounded, NobodyFailsWhileARetirementIsUndone) {
     alone([&] { live = h.device().malloc(64); });
     h.press();
     const auto take_two = [&] { core::claim_slots(h.view(), size_to_class(64), 2); };
-    run_schedule(o, {freeing(h, live), taking(h, 64, &one), {{1, 1, 0}, take_two, "two slots"}});
+    run_schedule(o,
+                 {freeing(h, live), allocating(h, 64, &one), {{1, 1, 0}, take_two, "two slots"}});
     if (one == nullptr) throw std::runtime_error("nullptr while another slot is free");
   });
 }
@@ -232,7 +269,7 @@ TEST(Bounded, NobodyFailsWhileAPageBecomesASpan) {
     alone([&] {
       for (unsigned i = 0; i < 4; ++i) h.device().malloc(64);
     });
-    run_schedule(o, {taking(h, 64, &one), taking(h, 64, &other)});
+    run_schedule(o, {allocating(h, 64, &one), allocating(h, 64, &other)});
     if (one == nullptr || other == nullptr)
       throw std::runtime_error("nullptr while a page is free for both");
   });

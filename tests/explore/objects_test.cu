@@ -27,10 +27,6 @@ __global__ void hand_over(device_heap heap, ownership* owners, exchange_table* t
   }
 }
 
-__global__ void take_one(device_heap heap, std::size_t size, void** out) {
-  *out = heap.malloc(size);
-}
-
 TEST(Explore, ObjectsAreFreedByOtherLanes) {
   explore_seeds(60'000, [](const simt::explore_options& o) {
     for (const std::size_t size : {std::size_t{128}, std::size_t{4}}) {
@@ -217,7 +213,7 @@ TEST(Bounded, AStaleMarkAndAnotherFreeDoNotTakeATinyBlock) {
     const page_index p = page_in_a_reply(h, {4});
     alone([&] { core::give_pages(v, {p, 1}); });
     void* objects[3] = {};
-    run_schedule(o, {simt::explored(1, 1, take_one, h.device(), std::size_t{8}, &objects[0]),
+    run_schedule(o, {simt::explored(1, 1, malloc_one, h.device(), std::size_t{8}, &objects[0]),
                      freeing(h, v.base + std::uint64_t{p} * page_size + 4)});
     alone([&] {
       objects[1] = h.device().malloc(8);

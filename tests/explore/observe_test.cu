@@ -90,10 +90,6 @@ class event_ring {
   std::vector<device_event> ring_;
 };
 
-void require(bool holds, const char* what) {
-  if (!holds) throw std::runtime_error(what);
-}
-
 TEST(Explore, ObservedEventsCouldHaveComeOneByOne) {
   explore_seeds(20'000, [](const simt::explore_options& o) {
     for (const std::size_t size : {std::size_t{4096}, std::size_t{4}, std::size_t{40000}}) {

@@ -145,10 +145,6 @@ TEST(Explore, ASenderThatDiesHoldsMallocsUpForALittleWhileOnly) {
   });
 }
 
-__global__ void malloc_one(device_heap heap, std::size_t size, void** out) {
-  *out = heap.malloc(size);
-}
-
 TEST(Explore, ADenialIsAnAnswerThoughTheEpochHasMoved) {
   explore_seeds(2'000, [](const simt::explore_options& o) {
     small_heap h(0, 1'000'000);

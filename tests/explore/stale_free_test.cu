@@ -45,10 +45,6 @@ std::uint64_t take_errors(const small_heap& h) {
   return n;
 }
 
-void require(bool holds, const char* what) {
-  if (!holds) throw std::runtime_error(what);
-}
-
 /// Two objects of a size that fill a word or a block, of which one is freed.
 struct half_freed {
   half_freed(const device_heap& d, std::size_t size, int freed) {

@@ -127,7 +127,7 @@ configure() {
   # For no GPU, no machine code: that takes nvcc as long as all the rest.
   architecture=$(gpu_architecture)
   (cd "$root" && cmake --preset "$preset" \
-    "-DWARPHEAP_EXECUTABLE_ARCHITECTURES=${architecture:-80-virtual}" "$@")
+    "-DWARPHEAP_EXECUTABLE_ARCHITECTURES=${architecture:-75-virtual}" "$@")
 }
 
 # build PRESET TARGET...

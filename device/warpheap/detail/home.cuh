@@ -37,34 +37,48 @@ __device__ inline void write_home_run(const heap_view& h, unsigned i, page_run r
   atomic::store<order::relaxed, scope::system>(&box.runs[i].count, run.count);
 }
 
+/// Adds a run of pages, below those before it, to the message. The pages are nobody's from here on:
+/// their entries say so.
+WARPHEAP_OUTLINED void add_home_run(const heap_view& h, page_run run, home_runs& to) {
+  to.pages += run.count;
+  WARPHEAP_ROLLED
+  for (unsigned i = 0; i < run.count; ++i)
+    atomic::store<order::relaxed>(h.entry + run.first + i, 0u);
+  if (to.run.count != 0 && run.first + run.count == to.run.first) {
+    to.run = {run.first, to.run.count + run.count};
+    return;
+  }
+  if (to.run.count != 0) write_home_run(h, to.written++, to.run);
+  to.run = run;
+}
+
+/// Adds the highest run of a word's pages to the message; returns the word without it.
+WARPHEAP_OUTLINED std::uint64_t add_highest_run(const heap_view& h, std::uint32_t w,
+                                                std::uint64_t pages, home_runs& to) {
+  const auto above = static_cast<unsigned>(bits::countl_zero(pages));
+  const auto ones = static_cast<unsigned>(bits::countl_zero(~(pages << above)));
+  const unsigned lowest = 64 - above - ones;
+  add_home_run(h, {w * 64 + lowest, ones}, to);
+  return pages & bits::low_mask(lowest);
+}
+
 /// Takes the highest pages of one word of the stock for the message; false when it has no room for
-/// another run. The pages are nobody's from here on: their entries say so.
-WARPHEAP_OUTLINED bool take_word_home(const heap_view& h, std::uint32_t w, std::uint64_t want,
+/// another run.
+WARPHEAP_OUTLINED bool take_word_home(const heap_view& h, std::uint32_t w, std::uint32_t want,
                                       home_runs& to) {
-  std::uint64_t* word = stock_of(h).word_address(w);
   // Acquire: the pages' entries and words as their last owner left them. Release: who finds the
   // pages gone sees that they are on their way.
-  std::uint64_t got = atomic::fetch_and<order::acq_rel>(word, std::uint64_t{0});
+  std::uint64_t got =
+      atomic::fetch_and<order::acq_rel>(stock_of(h).word_address(w), std::uint64_t{0});
   while (got != 0 && to.pages < want) {
-    const auto above = static_cast<unsigned>(bits::countl_zero(got));
-    const auto ones = static_cast<unsigned>(bits::countl_zero(~(got << above)));
-    const unsigned lowest = 64 - above - ones;
-    const page_run run{w * 64 + lowest, ones};
-    if (to.run.count != 0 && run.first + ones == to.run.first) {
-      to.run = {run.first, to.run.count + ones};
-    } else {
-      if (to.run.count != 0) write_home_run(h, to.written++, to.run);
-      to.run = run;
-    }
-    got &= bits::low_mask(lowest);
-    to.pages += ones;
-    for (unsigned i = 0; i < ones; ++i) atomic::store<order::relaxed>(h.entry + run.first + i, 0u);
+    got = add_highest_run(h, w, got, to);
     if (to.written + 1 == home_message::most_runs) break;
   }
   // What is too much goes back, and whoever found no pages meanwhile looks again. Relaxed: nothing
   // was done in these pages, and read-modify-writes of the word hand on what others released in it.
   if (got != 0) {
-    if (atomic::fetch_or<order::relaxed>(word, got) == 0) stock_of(h).raise(w);
+    if (atomic::fetch_or<order::relaxed>(stock_of(h).word_address(w), got) == 0)
+      stock_of(h).raise(w);
     note_given(h);
   }
   return to.written + 1 < home_message::most_runs;
@@ -74,7 +88,8 @@ WARPHEAP_OUTLINED bool take_word_home(const heap_view& h, std::uint32_t w, std::
 WARPHEAP_OUTLINED void take_surplus_home(const heap_view& h, std::uint64_t keep, home_runs& runs) {
   const std::uint64_t free = atomic::load<order::relaxed>(&h.state->stock_pages.value);
   const std::uint64_t surplus = free > keep ? free - keep : 0;
-  const std::uint64_t want = surplus < home_pages_at_once ? surplus : home_pages_at_once;
+  const auto want =
+      static_cast<std::uint32_t>(surplus < home_pages_at_once ? surplus : home_pages_at_once);
   const std::uint64_t high = atomic::load<order::relaxed>(&h.state->high_page.value);
   auto w = static_cast<std::uint32_t>(level_words(high, 0));
   while (runs.pages < want && w != 0) {
@@ -83,32 +98,40 @@ WARPHEAP_OUTLINED void take_surplus_home(const heap_view& h, std::uint64_t keep,
   }
 }
 
-/// Sends what the stock has above `keep` pages home, unless a message is on its way. True when it
-/// has sent one.
-WARPHEAP_SLOW_PATH bool send_home(const heap_view& h, std::uint64_t keep) {
-  device_state& s = *h.state;
-  std::uint64_t* state = &s.home_request.value;
-  std::uint64_t now = atomic::load<order::relaxed>(state);
-  const auto seq = static_cast<std::uint32_t>(now);
-  if (now != request_state(stock_phase::idle, seq) || !service_alive(h)) return false;
+/// Makes the caller the writer of the message after `seq`; false while that is on its way, being
+/// written by another, or nobody is there to read it.
+WARPHEAP_OUTLINED bool begin_home(const heap_view& h, std::uint32_t seq) {
+  std::uint64_t idle = request_state(stock_phase::idle, seq);
+  if (pages_sent(h) != idle || !service_alive(h)) return false;
   // The box may be written again only after the host has closed the last round. Acquire: it has
   // read the runs, and so all that the last writer of the box did is over too. Nobody but the
   // holder of this state moves seq on. Hence changes of the phase need no order of their own.
   if (atomic::load<order::acquire, scope::system>(&h.queue->home_closed) != seq) return false;
-  if (!atomic::compare_exchange<order::relaxed>(state, now, busy_now(seq))) return false;
+  return atomic::compare_exchange<order::relaxed>(&h.state->home_request.value, idle,
+                                                  busy_now(seq));
+}
+
+/// Hands the message to the host.
+WARPHEAP_OUTLINED void post_home(const heap_view& h, const home_runs& runs, std::uint32_t seq) {
+  write_home_run(h, runs.written, runs.run);
+  atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{runs.pages});
+  atomic::fetch_add<order::relaxed>(&h.state->device_pages.value, 0 - std::uint64_t{runs.pages});
+  count(h.state->home_pages, runs.pages);
+  atomic::store<order::relaxed, scope::system>(&h.queue->home.count, runs.written + 1);
+  // Release: the host that sees seq sees the runs, and their entries when it grants them anew.
+  atomic::store<order::release, scope::system>(&h.queue->home.seq, seq);
+}
+
+/// Sends what the stock has above `keep` pages home, unless a message is on its way. True when it
+/// has sent one.
+WARPHEAP_SLOW_PATH bool send_home(const heap_view& h, std::uint64_t keep) {
+  const auto seq = static_cast<std::uint32_t>(pages_sent(h));
+  if (!begin_home(h, seq)) return false;
   home_runs runs;
   take_surplus_home(h, keep, runs);
-  std::uint32_t next = seq;
-  if (runs.pages != 0) {
-    write_home_run(h, runs.written, runs.run);
-    atomic::fetch_add<order::relaxed>(&s.stock_pages.value, 0 - std::uint64_t{runs.pages});
-    atomic::fetch_add<order::relaxed>(&s.device_pages.value, 0 - std::uint64_t{runs.pages});
-    count(s.home_pages, runs.pages);
-    atomic::store<order::relaxed, scope::system>(&h.queue->home.count, runs.written + 1);
-    // Release: the host that sees seq sees the runs, and their entries when it grants them anew.
-    atomic::store<order::release, scope::system>(&h.queue->home.seq, ++next);
-  }
-  atomic::store<order::relaxed>(state, request_state(stock_phase::idle, next));
+  if (runs.pages != 0) post_home(h, runs, seq + 1);
+  atomic::store<order::relaxed>(&h.state->home_request.value,
+                                request_state(stock_phase::idle, seq + (runs.pages != 0)));
   return runs.pages != 0;
 }
 

@@ -13,7 +13,7 @@ inline constexpr std::uint32_t stock_run_limit = chunk_pages;
 
 /// Makes n pages that the caller owns into one object. Inner pages keep the entry of a free page,
 /// so that a pointer into the object is never taken for an object.
-__device__ inline void* make_large(const heap_view& h, page_index p, std::uint32_t n) {
+WARPHEAP_OUTLINED void* make_large(const heap_view& h, page_index p, std::uint32_t n) {
   atomic::store<order::relaxed>(h.entry + p, page_entry::make(large_class, n).bits);
   count(h.state->large_objects);
   count(h.state->large_pages, n);
@@ -50,7 +50,8 @@ WARPHEAP_OUTLINED page_index look_for_long_run(const heap_view& h, std::uint32_t
 struct run_search {
   search_state looks;
   std::uint64_t sent = 0;  ///< pages_sent before its last look
-  unsigned gathers = 0;    ///< how often it has sent the stock home
+  unsigned rounds = 0;
+  unsigned gathers = 0;  ///< how often it has sent the stock home
 };
 
 /// After a look in vain: brings more pages together, or waits for those that move. False when the
@@ -63,14 +64,14 @@ WARPHEAP_OUTLINED bool look_again(const heap_view& h, std::uint32_t n, run_searc
     // The host has the rest of the run, perhaps. Each message home has a limit of its own.
     if (s.gathers++ < max_reclaims && send_home(h, 0)) return true;
   }
-  return !nothing_was_in_hand(h, s.looks.hands) && await_hands(h, s.looks.start);
+  return !nothing_was_in_hand(h, s.looks.hands) && await_hands(h, s.looks);
 }
 
 /// n pages by all means there are: stock, host, empty spans, and for a long run the host with what
 /// was in the stock. 0 = out of memory. They are in hand.
 WARPHEAP_SLOW_PATH page_index find_run(const heap_view& h, std::uint32_t n, bool ends_go_back) {
-  run_search s{{now_ns(), gives_so_far(h), 0}};
-  for (unsigned round = 0; round < max_search_rounds; ++round) {
+  run_search s{{now_ns(), gives_so_far(h), 0, 0}};
+  for (; s.rounds < max_search_rounds; ++s.rounds) {
     s.looks.hands = hands_before(h);
     s.sent = pages_sent(h);
     const page_index p =
@@ -81,9 +82,15 @@ WARPHEAP_SLOW_PATH page_index find_run(const heap_view& h, std::uint32_t n, bool
 }
 
 /// Pages for `size` bytes; 0 for more than any heap has.
-__device__ inline std::uint32_t pages_for(const heap_view& h, std::uint64_t size) {
+WARPHEAP_OUTLINED std::uint32_t pages_for(const heap_view& h, std::uint64_t size) {
   const std::uint64_t pages = size / page_size + (size % page_size != 0);
   return pages < h.pages && pages <= page_entry::max_value ? static_cast<std::uint32_t>(pages) : 0;
+}
+
+/// The same with what may lie before a multiple of `align`, a power of two above a page.
+WARPHEAP_OUTLINED std::uint32_t pages_for_aligned(const heap_view& h, std::uint64_t size,
+                                                  std::uint64_t align) {
+  return align > h.bytes || size > h.bytes ? 0 : pages_for(h, size + align - page_size);
 }
 
 /// Whole pages for `size` bytes, nullptr when there are none.
@@ -95,50 +102,70 @@ WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
   return make_large(h, p, n);
 }
 
+/// Pages from page p to the first one whose address is a multiple of `align`.
+WARPHEAP_OUTLINED std::uint32_t pages_to_aligned(const heap_view& h, page_index p,
+                                                 std::uint64_t align) {
+  const std::uint64_t address =
+      reinterpret_cast<std::uint64_t>(h.base) + (std::uint64_t{p} << page_shift);
+  return static_cast<std::uint32_t>((bits::align_up(address, align) - address) >> page_shift);
+}
+
+/// Gives the ends of a run in hand back, but for n pages behind the first `head`.
+WARPHEAP_OUTLINED void release_ends(const heap_view& h, page_run run, std::uint32_t head,
+                                    std::uint32_t n) {
+  if (head != 0) release_pages(h, {run.first, head});
+  if (head + n < run.count) release_pages(h, {run.first + head + n, run.count - head - n});
+  let_go(h);
+}
+
+/// Makes n pages of a run in hand into one object, from the first one on whose address is a
+/// multiple of `align`. The ends go back.
+WARPHEAP_OUTLINED void* make_large_aligned(const heap_view& h, page_run run, std::uint32_t n,
+                                           std::uint64_t align) {
+  const std::uint32_t head = pages_to_aligned(h, run.first, align);
+  void* const object = make_large(h, run.first + head, n);
+  release_ends(h, run, head, n);
+  return object;
+}
+
 /// The same with the first byte at a multiple of `align`, a power of two above a page: a longer
 /// run, whose ends go to the stock.
 WARPHEAP_SLOW_PATH void* malloc_pages_aligned(const heap_view& h, std::uint64_t size,
                                               std::uint64_t align) {
-  if (align > h.bytes || size > h.bytes) return nullptr;
-  const std::uint32_t taken = pages_for(h, size + align - page_size);
+  const std::uint32_t taken = pages_for_aligned(h, size, align);
   const page_index first = taken != 0 ? find_run(h, taken, true) : 0;
-  if (first == 0) return nullptr;
-  const std::uint64_t address =
-      reinterpret_cast<std::uint64_t>(h.base) + (std::uint64_t{first} << page_shift);
-  const auto head =
-      static_cast<std::uint32_t>((bits::align_up(address, align) - address) >> page_shift);
-  const auto n = static_cast<std::uint32_t>(bits::ceil_div(size, page_size));
-  void* const object = make_large(h, first + head, n);
-  if (head != 0) release_pages(h, {first, head});
-  if (head + n < taken) release_pages(h, {first + head + n, taken - head - n});
+  return first != 0 ? make_large_aligned(h, {first, taken}, pages_for(h, size), align) : nullptr;
+}
+
+/// Gives a run in hand back.
+WARPHEAP_OUTLINED void put_back(const heap_view& h, page_run run) {
+  release_pages(h, run);
   let_go(h);
-  return object;
+}
+
+/// Gives the large object with head p and entry `from` n pages, if the entry is still that one.
+WARPHEAP_OUTLINED bool change_entry(const heap_view& h, page_index p, page_entry from,
+                                    std::uint32_t n) {
+  const std::uint32_t old = from.value();
+  if (!atomic::compare_exchange<order::relaxed>(h.entry + p, from.bits,
+                                                page_entry::make(large_class, n).bits))
+    return false;
+  if (n > old) keep_in_hand(h);
+  count(h.state->large_pages, std::uint64_t{n} - old);
+  return true;
 }
 
 /// Makes the large object with head p and entry e one of n pages where it lies; false when the
-/// pages behind it are not free. Nothing else may use the object meanwhile. `rest`: the pages that
-/// the object has no more, for the caller to release.
+/// pages behind it are not free. Nothing else may use the object meanwhile. The pages that the
+/// object has no more are the caller's.
 WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entry e,
-                                     std::uint32_t n, page_run& rest) {
+                                     std::uint32_t n) {
   const std::uint32_t old = e.value();
-  if (n > old) {
-    if (h.pages - p < n || !claim_run(h, p + old, n - old)) return false;
-    atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{n - old});
-  }
-  std::uint32_t expected = e.bits;
-  // Fails only when another thread frees the object in the middle of this call.
-  if (!atomic::compare_exchange<order::relaxed>(h.entry + p, expected,
-                                                page_entry::make(large_class, n).bits)) {
-    if (n > old) {
-      release_pages(h, {p + old, n - old});
-      let_go(h);
-    }
-    return false;
-  }
-  if (n > old) keep_in_hand(h);
-  count(h.state->large_pages, std::uint64_t{n} - old);
-  if (n < old) rest = {p + n, old - n};
-  return true;
+  if (n > old && (h.pages - p < n || !take_run(h, p + old, n - old))) return false;
+  if (change_entry(h, p, e, n)) return true;
+  // Another thread has freed the object in the middle of this call.
+  if (n > old) put_back(h, {p + old, n - old});
+  return false;
 }
 
 /// Frees the large object whose first page is p. The entry's compare-and-swap has one winner, who

@@ -53,11 +53,27 @@ WARPHEAP_SLOW_PATH void zero_objects(lane_mask group, void* p, std::size_t bytes
   __syncwarp(group);  // what one lane wrote for another is seen by it
 }
 
-/// Copies words that all lanes of the group name alike.
-WARPHEAP_OUTLINED void copy_together(lane_mask group, unsigned long long* to,
-                                     const unsigned long long* from, std::size_t words) {
+WARPHEAP_OUTLINED void copy_words(lane_mask group, unsigned long long* to,
+                                  const unsigned long long* from, std::size_t words) {
+  WARPHEAP_ROLLED
   for (std::size_t i = rank_in(group); i < words; i += static_cast<unsigned>(__popc(group)))
     to[i] = from[i];
+}
+
+/// All lanes of the group copy what one of them wants copied.
+WARPHEAP_OUTLINED void copy_together(lane_mask group, int lane, void* to, const void* from,
+                                     std::size_t bytes) {
+  copy_words(group,
+             reinterpret_cast<unsigned long long*>(
+                 __shfl_sync(group, reinterpret_cast<unsigned long long>(to), lane)),
+             reinterpret_cast<const unsigned long long*>(
+                 __shfl_sync(group, reinterpret_cast<unsigned long long>(from), lane)),
+             (__shfl_sync(group, bytes, lane) + 7) / 8);
+}
+
+WARPHEAP_OUTLINED void copy_bytes(unsigned char* to, const unsigned char* from, std::size_t bytes) {
+  WARPHEAP_ROLLED
+  for (std::size_t i = 0; i < bytes; ++i) to[i] = from[i];
 }
 
 /// Copies `bytes` bytes for each lane of the group, likewise.
@@ -65,17 +81,12 @@ WARPHEAP_SLOW_PATH void copy_objects(lane_mask group, void* to, const void* from
                                      std::size_t bytes) {
   const bool alone = bytes < shared_fill_bytes;
   if (alone)
-    for (std::size_t i = 0; i < bytes; ++i)
-      static_cast<unsigned char*>(to)[i] = static_cast<const unsigned char*>(from)[i];
+    copy_bytes(static_cast<unsigned char*>(to), static_cast<const unsigned char*>(from), bytes);
   __syncwarp(group);  // what a lane wrote into its object is seen by those that copy it
+  WARPHEAP_ROLLED
   for (lane_mask rest = __ballot_sync(group, !alone); rest != 0; rest &= rest - 1) {
     const int lane = static_cast<int>(leader_of(rest));
-    copy_together(group,
-                  reinterpret_cast<unsigned long long*>(
-                      __shfl_sync(group, reinterpret_cast<unsigned long long>(to), lane)),
-                  reinterpret_cast<const unsigned long long*>(
-                      __shfl_sync(group, reinterpret_cast<unsigned long long>(from), lane)),
-                  (__shfl_sync(group, bytes, lane) + 7) / 8);
+    copy_together(group, lane, to, from, bytes);
   }
   __syncwarp(group);
 }
@@ -118,6 +129,13 @@ __device__ __forceinline__ void* calloc(const heap_view& h, lane_mask mask, std:
   return p;
 }
 
+/// The same; what is no live object of a kernel is reported.
+WARPHEAP_OUTLINED std::size_t live_bytes_or_report(const heap_view& h, void* p) {
+  const std::size_t bytes = live_bytes(h, p);
+  if (bytes == 0) report(h, error_kind::not_allocated, reinterpret_cast<std::uint64_t>(p));
+  return bytes;
+}
+
 /// Whether an object of `old` bytes that shall have `size` can stay where it is: as long as it
 /// fills more than half of its slot, and whole pages also by giving pages back (`rest`, which the
 /// caller releases) or taking those behind.
@@ -130,13 +148,15 @@ WARPHEAP_SLOW_PATH bool stays(const heap_view& h, const void* p, std::size_t old
   if (e.cls() != large_class || size <= max_small_size || size > h.bytes)
     return size <= old && size > old / 2;
   const auto n = static_cast<std::uint32_t>(bits::ceil_div(size, page_size));
-  return n == e.value() || resize_large(h, page, e, n, rest);
+  if (n != e.value() && !resize_large(h, page, e, n)) return false;
+  if (n < e.value()) rest = {page + n, e.value() - n};
+  return true;
 }
 
 /// malloc and free of a realloc that moves its object. `resized` hears of those that stay.
 struct plain_moves {
-  static __device__ void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
-    const unsigned route = route_of(size);
+  WARPHEAP_OUTLINED static void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
+    const unsigned route = route_outlined(size);
     return malloc_outlined(h, __match_any_sync(mask, route), route, size);
   }
   static __device__ void free(const heap_view& h, lane_mask mask, void* p) {
@@ -145,56 +165,101 @@ struct plain_moves {
   static __device__ void resized(const heap_view&, lane_mask, bool, void*, std::size_t) {}
 };
 
+/// Bytes to copy of an object of `old` bytes that shall have `size`. Of a tiny one all up to the
+/// end of its block: it may have had them.
+WARPHEAP_OUTLINED std::size_t bytes_to_move(const void* p, std::size_t old, std::size_t size) {
+  if (old != 0 && old < tiny_size)
+    old = tiny_block_bytes - reinterpret_cast<std::uint64_t>(p) % tiny_block_bytes;
+  return old < size ? old : size;
+}
+
+/// The object stays where it is if it can; all lanes of the mask call together.
+template <class Moves>
+WARPHEAP_OUTLINED bool resize_in_place(const heap_view& h, lane_mask mask, void* p, std::size_t old,
+                                       std::size_t size) {
+  page_run rest{};
+  const bool stay = old != 0 && size != 0 && stays(h, p, old, size, rest);
+  Moves::resized(h, mask, stay, p, size);
+  // Only now: what others make of these pages is said after the object has left them.
+  if (rest.count != 0) release_pages(h, rest);
+  return stay;
+}
+
+template <class Moves>
+WARPHEAP_OUTLINED void* move_object(const heap_view& h, lane_mask mask, void* p, std::size_t old,
+                                    std::size_t size) {
+  const std::size_t bytes = bytes_to_move(p, old, size);
+  void* moved = Moves::malloc(h, mask, size);
+  copy_objects(mask, moved, p, moved == nullptr ? 0 : bytes);
+  Moves::free(h, mask, moved == nullptr ? nullptr : p);
+  return moved;
+}
+
 /// As C's realloc, for all lanes of the mask, with what is no live object of a kernel reported and
 /// left as it is.
 template <class Moves>
 __device__ __forceinline__ void* realloc_by(const heap_view& h, lane_mask mask, void* p,
                                             std::size_t size) {
   if (p == h.base) p = nullptr;
-  std::size_t old = p != nullptr ? live_bytes(h, p) : 0;
-  const bool wrong = p != nullptr && old == 0;
-  if (wrong) report(h, error_kind::not_allocated, reinterpret_cast<std::uint64_t>(p));
-  page_run rest{};
-  const bool stay = old != 0 && size != 0 && stays(h, p, old, size, rest);
-  Moves::resized(h, mask, stay, p, size);
-  // Only now: what others make of these pages is said after the object has left them.
-  if (rest.count != 0) release_pages(h, rest);
-  mask = __ballot_sync(mask, !wrong && !stay);
-  if (wrong || stay) return wrong ? nullptr : p;
-  // Of a tiny object all bytes up to the end of its block: it may have had them.
-  if (old != 0 && old < tiny_size)
-    old = tiny_block_bytes - reinterpret_cast<std::uint64_t>(p) % tiny_block_bytes;
-  void* moved = Moves::malloc(h, mask, size);
-  copy_objects(mask, moved, p, moved == nullptr ? 0 : old < size ? old : size);
-  Moves::free(h, mask, moved == nullptr ? nullptr : p);
-  return moved;
+  const std::size_t old = p != nullptr ? live_bytes_or_report(h, p) : 0;
+  const bool stay = resize_in_place<Moves>(h, mask, p, old, size);
+  const bool moves = !stay && (old != 0 || p == nullptr);
+  mask = __ballot_sync(mask, moves);
+  if (!moves) return stay ? p : nullptr;
+  return move_object<Moves>(h, mask, p, old, size);
 }
 WARPHEAP_SLOW_PATH void* realloc(const heap_view& h, lane_mask mask, void* p, std::size_t size) {
   return realloc_by<plain_moves>(h, mask, p, size);
 }
 WARPHEAP_SLOW_ENTRY(realloc);
 
+WARPHEAP_OUTLINED unsigned aligned_route_outlined(std::size_t align, std::size_t size) {
+  return aligned_route(align, size);
+}
+
+/// Whole pages at a multiple of `align`.
+WARPHEAP_OUTLINED void* aligned_pages(const heap_view& h, std::size_t align, std::size_t size) {
+  void* p = nullptr;
+  if (bits::is_power_of_two(align))
+    p = align <= page_size ? malloc_pages(h, size) : malloc_pages_aligned(h, size, align);
+  if (p == nullptr) report_out_of_memory(h, large_class);
+  return p;
+}
+
 /// `size` bytes at a multiple of `align` for each lane of the mask.
 WARPHEAP_SLOW_PATH void* aligned_alloc(const heap_view& h, lane_mask mask, std::size_t align,
                                        std::size_t size) {
-  const unsigned route = aligned_route(align, size);
+  const unsigned route = aligned_route_outlined(align, size);
   const lane_mask group = __match_any_sync(mask, route);
   if (route < span_classes) return malloc_outlined(h, group, route, class_to_size(route));
   if (route != route_pages) return malloc_outlined(h, group, route, route - route_tiny);
-  void* p = nullptr;
-  if (bits::is_power_of_two(align))
-    p = align <= page_size ? malloc_pages(h, size == 0 ? 1 : size)
-                           : malloc_pages_aligned(h, size == 0 ? 1 : size, align);
-  if (p == nullptr) report_out_of_memory(h, large_class);
-  return p;
+  return aligned_pages(h, align, size == 0 ? 1 : size);
 }
 WARPHEAP_SLOW_ENTRY(aligned_alloc);
 
 /// Writes the addresses of the first n slots of a claim.
 WARPHEAP_OUTLINED void write_addresses(const heap_view& h, unsigned cls, claim c, unsigned n,
                                        void** out) {
-  for (unsigned i = 0; i < n; ++i, c.got &= c.got - 1)
-    out[i] = address_of(h, cls, c.at, static_cast<unsigned>(bits::countr_zero(c.got)));
+  std::byte* const first = address_of(h, cls, c.at, 0);
+  const auto bytes = static_cast<std::uint32_t>(slot_bytes(cls));
+  WARPHEAP_ROLLED
+  for (; n != 0; --n, c.got &= c.got - 1)
+    *out++ = first + static_cast<std::uint32_t>(bits::countr_zero(c.got)) * bytes;
+}
+
+WARPHEAP_OUTLINED std::uint64_t lowest_bits_outlined(std::uint64_t word, unsigned n) {
+  return lowest_bits(word, n);
+}
+
+/// Of a claim for lanes whose wishes were added up, up to `want` slots behind the first `before`:
+/// writes their addresses and returns how many there are.
+WARPHEAP_OUTLINED unsigned take_share(const heap_view& h, unsigned cls, claim c, unsigned before,
+                                      unsigned want, void** out) {
+  c.got &= ~lowest_bits_outlined(c.got, before);
+  const auto left = static_cast<unsigned>(bits::popcount(c.got));
+  const unsigned mine = left < want ? left : want;
+  write_addresses(h, cls, c, mine, out);
+  return mine;
 }
 
 /// What the lanes of a group want, each up to 64: the sum of those below the calling one, and of
@@ -213,23 +278,25 @@ WARPHEAP_OUTLINED wishes add_wishes(lane_mask group, unsigned want) {
   return w;
 }
 
-/// Slots of one class for lanes that want several: their wishes are added up, and one operation
-/// claims up to a whole word for all of them. Returns how many the calling lane got.
+/// The wishes of the lanes of a group are added up, and one operation claims up to a whole word for
+/// all of them. Returns how many slots the calling lane got, no_share when there is no memory.
+inline constexpr unsigned no_share = ~0u;
+WARPHEAP_OUTLINED unsigned claim_share(const heap_view& h, lane_mask group, unsigned cls,
+                                       unsigned want, void** out) {
+  if (want > 64) want = 64;
+  const wishes w = add_wishes(group, want);
+  const claim c = claim_together(h, group, cls, w.total < 64 ? w.total : 64);
+  return c.got != 0 ? take_share(h, cls, c, w.before, want, out) : no_share;
+}
+
+/// Slots of one class for lanes that want several. Returns how many the calling lane got.
 WARPHEAP_SLOW_PATH unsigned malloc_n_small(const heap_view& h, lane_mask waiting, unsigned cls,
                                            unsigned n, void** out) {
   unsigned have = 0;
   while (have < n) {
-    const unsigned want = n - have < 64 ? n - have : 64;
-    const wishes w = add_wishes(waiting, want);
-    claim c = claim_together(h, waiting, cls, w.total < 64 ? w.total : 64);
-    if (c.got == 0) break;
-    const auto served = static_cast<unsigned>(bits::popcount(c.got));
-    if (w.before < served) {
-      const unsigned mine = served - w.before < want ? served - w.before : want;
-      c.got &= ~lowest_bits(c.got, w.before);
-      write_addresses(h, cls, c, mine, out + have);
-      have += mine;
-    }
+    const unsigned share = claim_share(h, waiting, cls, n - have, out + have);
+    if (share == no_share) break;
+    have += share;
     waiting = __ballot_sync(waiting, have < n);
   }
   while (have < n) {
@@ -240,22 +307,31 @@ WARPHEAP_SLOW_PATH unsigned malloc_n_small(const heap_view& h, lane_mask waiting
   return have;
 }
 
+/// The same for tiny and large objects; returns how many of the n could not be had.
+WARPHEAP_OUTLINED unsigned malloc_one_by_one(const heap_view& h, lane_mask group, std::size_t size,
+                                             unsigned n, void** out) {
+  for (;;) {
+    void* p = plain_moves::malloc(h, group, size);
+    if (p != nullptr) {
+      *out++ = p;
+      --n;
+    }
+    const bool on = p != nullptr && n != 0;
+    group = __ballot_sync(group, on);
+    if (!on) return n;
+  }
+}
+
 /// Up to n objects of `size` bytes for each lane of the mask, their addresses in out[0..]; returns
 /// how many.
 WARPHEAP_SLOW_PATH unsigned malloc_n(const heap_view& h, lane_mask mask, std::size_t size,
                                      unsigned n, void** out) {
   mask = __ballot_sync(mask, n != 0);
   if (n == 0) return 0;
-  const unsigned route = route_of(size);
+  const unsigned route = route_outlined(size);
   lane_mask group = __match_any_sync(mask, route);
   if (route < span_classes) return malloc_n_small(h, group, route, n, out);
-  for (unsigned have = 0;;) {
-    void* p = malloc_outlined(h, group, route, size);
-    if (p != nullptr) out[have++] = p;
-    const bool on = p != nullptr && have < n;
-    group = __ballot_sync(group, on);
-    if (!on) return have;
-  }
+  return n - malloc_one_by_one(h, group, size, n, out);
 }
 WARPHEAP_SLOW_ENTRY(malloc_n);
 

@@ -77,7 +77,7 @@ __device__ inline bool pages_on_their_way(const heap_view& h) {
 /// epoch, which it does when pages come free and about once a millisecond in any case: at
 /// out-of-memory a malloc costs no round trip, and none fails long after memory came back. Length
 /// and epoch are one word; of two denials that cross, the one that stays is true.
-__device__ inline bool denied(const heap_view& h, std::uint32_t n) {
+WARPHEAP_OUTLINED bool denied(const heap_view& h, std::uint32_t n) {
   const device_state& s = *h.state;
   const std::uint64_t denial = atomic::load<order::relaxed>(&s.denied.value);
   const auto pages = static_cast<std::uint32_t>(denial);
@@ -94,7 +94,7 @@ __device__ inline void note_denied(const heap_view& h, std::uint64_t n, std::uin
 /// True when a run of n pages was denied after `before` was read. To whoever waits that is an
 /// answer, whatever the epoch is by now: a host that is slow to answer, and moves it meanwhile,
 /// would have him ask until his time is up.
-__device__ inline bool denied_since(const heap_view& h, std::uint32_t n, std::uint64_t before) {
+WARPHEAP_OUTLINED bool denied_since(const heap_view& h, std::uint32_t n, std::uint64_t before) {
   const std::uint64_t denial = atomic::load<order::relaxed>(&h.state->denied.value);
   const auto pages = static_cast<std::uint32_t>(denial);
   return denial != before && pages != 0 && n >= pages && !pages_on_their_way(h);
@@ -168,11 +168,13 @@ WARPHEAP_SLOW_PATH void poll_stock_reply(const heap_view& h) {
   atomic::store<order::release>(state, request_state(stock_phase::idle, seq));
 }
 
-/// Longest wait so far, for people who watch the service. A lost update loses one sample.
-__device__ inline void note_wait(const heap_view& h, std::uint64_t waited_ns) {
+/// Longest wait so far, for people who watch the service. A lost update loses one sample. True when
+/// the time is up.
+WARPHEAP_OUTLINED bool note_wait(const heap_view& h, std::uint64_t waited_ns) {
   std::uint64_t* longest = &h.state->longest_wait_ns.value;
   if (waited_ns > atomic::load<order::relaxed>(longest))
     atomic::store<order::relaxed>(longest, waited_ns);
+  return waited_ns > h.refill_timeout_ns;
 }
 
 /// Waits between two looks get longer up to 4 us, so that waiting warps leave the bus alone.
@@ -187,6 +189,8 @@ struct page_wait {
   std::uint64_t sent;    ///< pages_sent, and
   std::uint64_t before;  ///< the last denial, when what the host says next counts as an answer
   std::uint64_t gives;   ///< the count of gives before the last look at the stock
+  page_index found = 0;  ///< what the last look has found
+  unsigned pause = 64;   ///< nanoseconds until the next look
 };
 
 WARPHEAP_OUTLINED void ask_for_pages(const heap_view& h, std::uint32_t n, const page_wait& w) {
@@ -196,64 +200,61 @@ WARPHEAP_OUTLINED void ask_for_pages(const heap_view& h, std::uint32_t n, const 
     post_stock_request(h, denied(h, n) || denied_since(h, n, w.before) ? 1 : n, w.gives);
 }
 
-/// True when the wait is over, as the host has no page: p is then what the last look has found.
-WARPHEAP_OUTLINED bool host_has_none(const heap_view& h, std::uint32_t n, page_wait& w,
-                                     page_index& p) {
+/// True when the wait is over, as the host has no page, and the last look is done.
+WARPHEAP_OUTLINED bool host_has_none(const heap_view& h, std::uint32_t n, page_wait& w) {
   if (!denied(h, 1) && !denied_since(h, 1, w.before)) return false;
-  p = scan_stock(h, n);
+  w.found = scan_stock(h, n);
   // Pages that went home meanwhile may have been in the stock when the host was asked, and with
   // the host when the stock was looked at: then that was no answer.
   const std::uint64_t sent_by_now = pages_sent(h);
-  if (p != 0 || (sent_by_now == w.sent && !pages_on_their_way(h))) return true;
+  if (w.found != 0 || (sent_by_now == w.sent && !pages_on_their_way(h))) return true;
   w.sent = sent_by_now;
   w.before = atomic::load<order::relaxed>(&h.state->denied.value);
   return false;
 }
 
 /// Waits for n pages, within the time limit; 0 when there are none.
-__device__ inline page_index await_pages(const heap_view& h, std::uint32_t n, std::uint64_t gives) {
+WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, std::uint64_t gives) {
   page_wait w{now_ns(), pages_sent(h), atomic::load<order::relaxed>(&h.state->denied.value), gives};
-  unsigned pause = 64;
   count(h.state->host_waits);
   for (;;) {
     ask_for_pages(h, n, w);
     poll_stock_reply(h);
     w.gives = atomic::load<order::relaxed>(&h.state->gives.value);
-    page_index p = take_pages(h, n);
-    const std::uint64_t waited = now_ns() - w.start;
-    note_wait(h, waited);
-    if (p != 0 || host_has_none(h, n, w, p)) return p;
-    if (waited > h.refill_timeout_ns) {
+    w.found = take_pages(h, n);
+    const bool late = note_wait(h, now_ns() - w.start);
+    if (w.found != 0 || host_has_none(h, n, w)) return w.found;
+    if (late) {
       note_unanswered(h);
       return scan_stock(h, n);
     }
-    back_off(pause);
+    back_off(w.pause);
   }
 }
 
 /// n pages from the stock, else from the host by way of the stock, within the time limit; 0 when
 /// there are none. Asks ahead when the stock runs low, so that in the steady state nobody waits.
 WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
-  device_state& s = *h.state;
   poll_stock_reply(h);
   // Relaxed: a look that misses pages of this count asks for more than is needed, and no worse.
-  const std::uint64_t gives = atomic::load<order::relaxed>(&s.gives.value);
+  const std::uint64_t gives = atomic::load<order::relaxed>(&h.state->gives.value);
   const page_index p = take_pages(h, n);
   if (p != 0) {
     // Below a quarter of the next request it is time to ask.
-    if (atomic::load<order::relaxed>(&s.stock_pages.value) < next_demand(h) / 4 && !denied(h, 1))
+    if (atomic::load<order::relaxed>(&h.state->stock_pages.value) < next_demand(h) / 4
+        && !denied(h, 1))
       post_stock_request(h, 1, gives);
     return p;
   }
-  if (atomic::load<order::relaxed>(&s.pressure.value) == 0)
-    atomic::store<order::relaxed>(&s.pressure.value, std::uint64_t{1});
+  if (atomic::load<order::relaxed>(&h.state->pressure.value) == 0)
+    atomic::store<order::relaxed>(&h.state->pressure.value, std::uint64_t{1});
   return service_alive(h) ? await_pages(h, n, gives) : scan_stock(h, n);
 }
 
 /// A mailbox for the caller alone, `mailboxes` when none can be had within the time limit: all are
 /// taken, or held up by rounds that their holders gave up and the host has not closed. Claimed as
 /// an object is: the bit says who owns it. Acquire: the box's last seq.
-__device__ inline unsigned claim_mailbox(const heap_view& h, std::uint64_t start_ns) {
+WARPHEAP_OUTLINED unsigned claim_mailbox(const heap_view& h, std::uint64_t start_ns) {
   device_state& s = *h.state;
   unsigned pause = 64;
   for (unsigned turn = spread(h) >> 26; now_ns() - start_ns <= h.refill_timeout_ns; ++turn) {
@@ -276,42 +277,62 @@ __device__ inline unsigned claim_mailbox(const heap_view& h, std::uint64_t start
   return mailboxes;
 }
 
-/// A run of n pages straight from the host, for one large object; {0, 0} when denied or at the
-/// time limit. The pages never pass through the stock, where others could take them.
-WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n) {
-  device_state& s = *h.state;
-  if (!service_alive(h) || denied(h, n)) return {};
-  const std::uint64_t start = now_ns();
-  const unsigned box = claim_mailbox(h, start);
-  if (box == mailboxes) return {};
-  // The claim hands this word from holder to holder.
-  const std::uint32_t seq = atomic::load<order::relaxed>(&s.mailbox_seq[box]) + 1;
-  atomic::store<order::relaxed>(&s.mailbox_seq[box], seq);
-  write_request(h.queue->request[box], n, n, seq);
-  count(s.host_requests);
-  count(s.host_waits);
+/// True when the host has answered request seq: the reply is acquired.
+WARPHEAP_OUTLINED bool has_answered(const heap_view& h, unsigned box, std::uint32_t seq) {
+  return atomic::load<order::acquire, scope::system>(&h.queue->reply[box].seq) == seq;
+}
 
-  const refill_reply& reply = h.queue->reply[box];
-  page_run run{};
+/// Waits for the answer to request seq, within the limit of a refill from `start_ns` on. True when
+/// it has come.
+WARPHEAP_OUTLINED bool await_reply(const heap_view& h, unsigned box, std::uint32_t seq,
+                                   std::uint64_t start_ns) {
   unsigned pause = 64;
-  bool answered = false;
-  std::uint64_t waited = 0;
-  do {
-    answered = atomic::load<order::acquire, scope::system>(&reply.seq) == seq;
+  for (;;) {
+    const bool answered = has_answered(h, box, seq);
     if (!answered) back_off(pause);
-    waited = now_ns() - start;
-  } while (!answered && waited <= h.refill_timeout_ns);
-  note_wait(h, waited);
-  if (answered)
+    if (note_wait(h, now_ns() - start_ns) || answered) return answered;
+  }
+}
+
+/// Asks for a run of n pages by a mailbox of the caller's own. Returns the request's number.
+WARPHEAP_OUTLINED std::uint32_t post_run_request(const heap_view& h, unsigned box,
+                                                 std::uint32_t n) {
+  // The claim of the mailbox hands this word from holder to holder.
+  const std::uint32_t seq = atomic::load<order::relaxed>(&h.state->mailbox_seq[box]) + 1;
+  atomic::store<order::relaxed>(&h.state->mailbox_seq[box], seq);
+  write_request(h.queue->request[box], n, n, seq);
+  count(h.state->host_requests);
+  count(h.state->host_waits);
+  return seq;
+}
+
+/// Takes the run of an answer, or gives the request up, and lets others have the mailbox.
+WARPHEAP_OUTLINED page_run end_run_request(const heap_view& h, unsigned box, std::uint32_t seq,
+                                           bool answered) {
+  page_run run{};
+  if (answered) {
+    const refill_reply& reply = h.queue->reply[box];
     run = {atomic::load<order::relaxed, scope::system>(&reply.first),
            atomic::load<order::relaxed, scope::system>(&reply.count)};
+  }
   // From here on this warp looks at the reply no more: the ack decides, once. Relaxed: the reply's
   // words are written again only after the next request, whose holder comes after the release of
   // the mailbox below.
   atomic::store<order::relaxed, scope::system>(&h.queue->ack[box].bits,
                                                refill_ack::make(seq, run.count != 0));
-  atomic::fetch_or<order::release>(&s.free_mailboxes.value, std::uint64_t{1} << box);
+  atomic::fetch_or<order::release>(&h.state->free_mailboxes.value, std::uint64_t{1} << box);
   return run;
+}
+
+/// A run of n pages straight from the host, for one large object; {0, 0} when denied or at the
+/// time limit. The pages never pass through the stock, where others could take them.
+WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n) {
+  if (!service_alive(h) || denied(h, n)) return {};
+  const std::uint64_t start = now_ns();
+  const unsigned box = claim_mailbox(h, start);
+  if (box == mailboxes) return {};
+  const std::uint32_t seq = post_run_request(h, box, n);
+  return end_run_request(h, box, seq, await_reply(h, box, seq, start));
 }
 
 }  // namespace core

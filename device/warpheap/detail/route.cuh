@@ -21,6 +21,9 @@ WARPHEAP_HD constexpr unsigned route_of(std::size_t size) {
   return size == 0 ? route_zero : route_tiny + static_cast<unsigned>(size);
 }
 
+/// The same for slow paths.
+WARPHEAP_OUTLINED unsigned route_outlined(std::size_t size) { return route_of(size); }
+
 /// The same for an address that is a multiple of `align`. What is no power of two, or above a page,
 /// takes the way of whole pages.
 WARPHEAP_HD constexpr unsigned aligned_route(std::size_t align, std::size_t size) {
@@ -118,6 +121,20 @@ WARPHEAP_SLOW_PATH bool free_other(const heap_view& h, void* p, page_entry e) {
 WARPHEAP_SLOW_ENTRY(free_other);
 
 /// True when an object was freed, as far as `Tell` asks for an answer (free_small).
+///
+/// A free looks at the page's entry and then changes the word or mask that it leads to. An object
+/// pins its span, so for a free that is right nothing moves between the two. A second free pins
+/// nothing, and cannot be told
+/// - when the slot has a new owner: it is a free of a live object;
+/// - when the span is retired and another is published in its pages between the two accesses of
+///   that very call. It sets the bit that its slot would have in the old geometry: at most one slot
+///   of the new span is free while in use, and the free by its owner is reported. The word has no
+///   bit to spare for an incarnation, and a look at the entry afterwards comes too late: the slot
+///   may be taken by then;
+/// - in a tiny block that is open again, at an offset that nobody has: it is reported when the
+/// block
+///   is closed. If an object was put there meanwhile, its own free is reported instead, and its
+///   block may be reused while it lives.
 template <bool Tell = false>
 __device__ __forceinline__ bool free(const heap_view& h, lane_mask mask, void* p) {
   // One comparison for null, the zero-size object, and addresses below and above the heap.

@@ -41,6 +41,11 @@ __device__ __forceinline__ std::byte* address_of(const heap_view& h, unsigned cl
   return slot_address(h, page_of(at), cls, at % words_per_page * 64 + bit);
 }
 
+/// The calling warp's hint for a class: index of a word that had free slots.
+__device__ __forceinline__ word_index* hint_of(const heap_view& h, unsigned cls) {
+  return h.hint + std::size_t{cache_slot(h)} * span_classes + cls;
+}
+
 /// Claims up to n slots of a word that was seen to hold `seen`; 0 when others were faster, or when
 /// the word has become another class's (it was a hint; the slots are given back then).
 __device__ __forceinline__ std::uint64_t claim_bits(const heap_view& h, unsigned cls, word_index at,
@@ -64,11 +69,11 @@ WARPHEAP_OUTLINED std::uint64_t claim_bits_outlined(const heap_view& h, unsigned
 
 /// The way when the hint leads nowhere; `h` is the copy in device memory.
 WARPHEAP_SLOW_PATH claim claim_slow(const heap_view& h, unsigned cls, unsigned n) {
-  std::uint32_t* hint = h.hint + std::size_t{cache_slot(h)} * span_classes + cls;
+  WARPHEAP_ROLLED
   for (unsigned round = 0; round < max_search_rounds; ++round) {
     const word_index at = search_word(h, cls);
     if (at == 0) break;
-    atomic::store<order::relaxed>(hint, at);
+    atomic::store<order::relaxed>(hint_of(h, cls), at);
     const std::uint64_t seen = atomic::load<order::relaxed>(h.word + at);
     if (seen == 0) continue;
     if (const std::uint64_t got = claim_bits_outlined(h, cls, at, seen, n)) return {at, got};
@@ -77,21 +82,30 @@ WARPHEAP_SLOW_PATH claim claim_slow(const heap_view& h, unsigned cls, unsigned n
 }
 WARPHEAP_SLOW_ENTRY(claim_slow);
 
+/// The word that the warp's hint names, and what it holds; {0, 0} when that is nothing.
+struct hinted_word {
+  word_index at;
+  std::uint64_t seen;
+};
+__device__ __forceinline__ hinted_word follow_hint(const heap_view& h, unsigned cls) {
+  const word_index at = atomic::load<order::relaxed>(hint_of(h, cls));
+  return {at, at != 0 ? atomic::load<order::relaxed>(h.word + at) : 0};
+}
+
 /// Slots for n lanes, or as many as one word has. Called by one lane for its group.
 __device__ __forceinline__ claim claim_slots(const heap_view& h, unsigned cls, unsigned n) {
-  const word_index at =
-      atomic::load<order::relaxed>(h.hint + std::size_t{cache_slot(h)} * span_classes + cls);
-  if (at != 0) {
-    const std::uint64_t seen = atomic::load<order::relaxed>(h.word + at);
-    if (seen != 0)
-      if (const std::uint64_t got = claim_bits(h, cls, at, seen, n)) return {at, got};
-  }
+  const hinted_word w = follow_hint(h, cls);
+  if (w.seen != 0)
+    if (const std::uint64_t got = claim_bits(h, cls, w.at, w.seen, n)) return {w.at, got};
   return claim_slow_entry(*h.self, cls, n);
 }
 
 /// The same for slow paths.
 WARPHEAP_OUTLINED claim claim_slots_outlined(const heap_view& h, unsigned cls, unsigned n) {
-  return claim_slots(h, cls, n);
+  const hinted_word w = follow_hint(h, cls);
+  if (w.seen != 0)
+    if (const std::uint64_t got = claim_bits_outlined(h, cls, w.at, w.seen, n)) return {w.at, got};
+  return claim_slow(h, cls, n);
 }
 
 /// The same for all lanes of a group at once; each gets the claim.
@@ -102,26 +116,42 @@ WARPHEAP_OUTLINED claim claim_together(const heap_view& h, lane_mask group, unsi
   return broadcast(group, c, leader_of(group));
 }
 
+/// Address of the slot of a rank among those of a claim.
+__device__ __forceinline__ std::byte* address_of_rank(const heap_view& h, unsigned cls,
+                                                      const claim& c, unsigned rank) {
+  return address_of(h, cls, c.at, bit_of_rank(c.got, rank));
+}
+WARPHEAP_OUTLINED std::byte* address_of_rank_outlined(const heap_view& h, unsigned cls,
+                                                      const claim& c, unsigned rank) {
+  return address_of_rank(h, cls, c, rank);
+}
+
 /// One object of the class for each lane of the group; nullptr for those that found no memory.
 /// All lanes of the group call it together, with the same class.
-template <claim (&Claim)(const heap_view&, unsigned, unsigned) = claim_slots>
 __device__ __forceinline__ void* malloc_small(const heap_view& h, lane_mask group, unsigned cls) {
   for (lane_mask waiting = group;;) {
     const unsigned leader = leader_of(waiting);
     claim c{0, 0};
-    if (lane_id() == leader) c = Claim(h, cls, static_cast<unsigned>(__popc(waiting)));
+    if (lane_id() == leader) c = claim_slots(h, cls, static_cast<unsigned>(__popc(waiting)));
     c = broadcast(waiting, c, leader);
     if (c.got == 0) return nullptr;
     const auto served = static_cast<unsigned>(bits::popcount(c.got));
     const unsigned rank = rank_in(waiting);
-    if (rank < served) return address_of(h, cls, c.at, bit_of_rank(c.got, rank));
+    if (rank < served) return address_of_rank(h, cls, c, rank);
     waiting = drop_lanes(waiting, served);
   }
 }
 
 /// The same for slow paths.
 WARPHEAP_OUTLINED void* malloc_small_outlined(const heap_view& h, lane_mask group, unsigned cls) {
-  return malloc_small<claim_slots_outlined>(h, group, cls);
+  for (lane_mask waiting = group;;) {
+    const claim c = claim_together(h, waiting, cls, static_cast<unsigned>(__popc(waiting)));
+    if (c.got == 0) return nullptr;
+    const auto served = static_cast<unsigned>(bits::popcount(c.got));
+    const unsigned rank = rank_in(waiting);
+    if (rank < served) return address_of_rank_outlined(h, cls, c, rank);
+    waiting = drop_lanes(waiting, served);
+  }
 }
 
 /// Word and bit of a small object's slot.
@@ -145,16 +175,16 @@ __device__ __forceinline__ slot_place place_of(page_index page, page_entry e,
 /// The rare ends of a free: a second free, or a word that became non-empty or full.
 WARPHEAP_SLOW_PATH void after_free(const heap_view& h, word_index at, std::uint64_t old,
                                    std::uint64_t bits) {
-  const page_index p = page_of(at);
+  const bool full = (old | bits) == full_word;
   if ((old & bits) != 0)
     report_twice(h, error_kind::double_free, at,
-                 page_entry{atomic::load<order::relaxed>(h.entry + p)}.cls(), old & bits);
+                 page_entry{atomic::load<order::relaxed>(h.entry + page_of(at))}.cls(), old & bits);
   if (old == 0) mark_nonempty(h, at);
-  if ((old | bits) != full_word) return;
+  if (!full) return;
   if (atomic::load<order::relaxed>(&h.state->pressure.value) != 0)
-    retire_span(h, p);
+    retire_span(h, page_of(at));
   else
-    retire_surplus(h, p);
+    retire_surplus(h, page_of(at));
 }
 WARPHEAP_SLOW_ENTRY(after_free);
 

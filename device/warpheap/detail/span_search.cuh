@@ -14,6 +14,7 @@ WARPHEAP_OUTLINED word_index find_in_span(const heap_view& h, page_index p, span
   const std::uint32_t turn = spread(h) >> 28;  // where to begin among 16 words
   word_index found = 0;
   std::uint64_t scanned = 0;
+  WARPHEAP_ROLLED
   for (unsigned i = 0; i < words_per_page; ++i) {
     const unsigned w = (i + turn) % words_per_page;
     if ((r.nonempty() >> w & 1) == 0) continue;
@@ -40,10 +41,9 @@ WARPHEAP_SLOW_PATH word_index find_at(const heap_view& h, unsigned cls, page_ind
     const word_index found = find_in_span(h, p, r);
     if (found != 0) return found;
   }
-  const summary list = has_free_of(h, cls);
-  list.clear(p);
+  has_free_of(h, cls).clear(p);
   r = load_record(h, p);
-  if (r.is_live() && r.cls() == cls && r.nonempty() != 0) list.set(p);
+  if (r.is_live() && r.cls() == cls && r.nonempty() != 0) has_free_of(h, cls).set(p);
   return 0;
 }
 
@@ -103,18 +103,23 @@ WARPHEAP_SLOW_PATH grow_result grow_class(const heap_view& h, unsigned cls, unsi
   return result;
 }
 
+/// Retires every span of the class that has no object. Returns the pages that came back.
+WARPHEAP_OUTLINED std::uint32_t reclaim_class(const heap_view& h, unsigned cls) {
+  std::uint32_t pages = 0;
+  for (page_index p = 0; (p = has_free_of(h, cls).next(p + 1)) != 0;) pages += retire_span(h, p);
+  return pages;
+}
+
 /// Retires every span of every class that has no object. Returns the pages that came back. One
 /// warp does it at a time; the others go on and try again.
 WARPHEAP_SLOW_PATH std::uint32_t reclaim(const heap_view& h) {
-  std::uint64_t* busy = &h.state->reclaiming.value;
   std::uint64_t expected = 0;
-  if (!atomic::compare_exchange<order::acquire>(busy, expected, std::uint64_t{1})) return 0;
+  if (!atomic::compare_exchange<order::acquire>(&h.state->reclaiming.value, expected,
+                                                std::uint64_t{1}))
+    return 0;
   std::uint32_t pages = 0;
-  for (unsigned cls = 1; cls < span_classes; ++cls) {
-    const summary list = has_free_of(h, cls);
-    for (page_index p = list.next(1); p != 0; p = list.next(p + 1)) pages += retire_span(h, p);
-  }
-  atomic::store<order::release>(busy, std::uint64_t{0});
+  for (unsigned cls = 1; cls < span_classes; ++cls) pages += reclaim_class(h, cls);
+  atomic::store<order::release>(&h.state->reclaiming.value, std::uint64_t{0});
   return pages;
 }
 
@@ -124,13 +129,23 @@ inline constexpr unsigned max_search_rounds = 1u << 14;
 /// What a malloc that searches remembers from look to look. It stays in memory: kept in registers
 /// across the calls, it would count for every kernel that may come here.
 struct search_state {
-  std::uint64_t start;     ///< now_ns() at its begin
-  std::uint64_t seen;      ///< the count of gives before its last look at the stock
-  std::uint64_t hands;     ///< hands_before its last looks
-  unsigned reclaims = 0;   ///< how often it has asked for other classes' pages
-  unsigned patience = 64;  ///< growths that it leaves to others
-  unsigned pause = 32;     ///< nanoseconds that it does so next time
+  std::uint64_t start;  ///< now_ns() at its begin
+  std::uint64_t seen;   ///< the count of gives before its last look at the stock
+  std::uint64_t hands;  ///< hands_before its last looks
+  std::uint64_t gives;  ///< the count of gives before its scan of all words
+  word_index found = 0;
+  unsigned reclaims = 0;    ///< how often it has asked for other classes' pages
+  unsigned hand_looks = 0;  ///< how often it has looked again for what was in hand
+  unsigned patience = 64;   ///< growths that it leaves to others
+  unsigned pause = 32;      ///< nanoseconds that it does so next time
 };
+
+/// Others make spans of the class: gives them time.
+WARPHEAP_OUTLINED void leave_to_others(search_state& s) {
+  --s.patience;
+  __nanosleep(s.pause);
+  s.pause = s.pause < 1024 ? 2 * s.pause : s.pause;
+}
 
 /// Brings the pages of empty spans of all classes into the stock, or waits, within the limit of a
 /// refill, for the warp that does. True when pages have come since `seen`, the count of gives
@@ -153,30 +168,39 @@ WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h, std::uint64_t& seen)
 /// Tries that a malloc makes with reclaimed pages, which others may take before it.
 inline constexpr unsigned max_reclaims = 8;
 
-/// Waits until nothing is in hand, within the limit of a refill from `start_ns` on; false when that
-/// is over.
-WARPHEAP_OUTLINED bool await_hands(const heap_view& h, std::uint64_t start_ns) {
+/// So often a malloc looks again because something was in hand while it looked in vain. Where
+/// somebody always has something, it answers nullptr then, and does not wait for the limit.
+inline constexpr unsigned max_hand_looks = 16;
+/// Before each of these looks it waits until nothing is in hand, or this many changes were seen.
+inline constexpr unsigned max_hand_changes = 64;
+
+/// Waits for what others had in hand in a look in vain. True when it is worth another one, false
+/// when there were enough, or the limit of a refill is over.
+WARPHEAP_OUTLINED bool await_hands(const heap_view& h, search_state& s) {
+  if (s.hand_looks++ == max_hand_looks) return false;
   unsigned pause = 64;
-  while (any_hand(hands_before(h))) {
-    if (now_ns() - start_ns > h.refill_timeout_ns) return false;
+  for (unsigned changes = 0; changes < max_hand_changes;) {
+    const std::uint64_t now = hands_before(h);
+    if (!any_hand(now)) break;
+    if (now_ns() - s.start > h.refill_timeout_ns) return false;
+    changes += now != s.hands;
+    s.hands = now;
     back_off(pause);
   }
-  return now_ns() - start_ns <= h.refill_timeout_ns;
+  return now_ns() - s.start <= h.refill_timeout_ns;
 }
 
 /// What a search does when lists and stock show nothing for the class: true when it is over, with a
-/// word or 0 in `found`.
-WARPHEAP_OUTLINED bool search_is_over(const heap_view& h, unsigned cls, search_state& s,
-                                      word_index& found) {
+/// word or 0 in `s.found`.
+WARPHEAP_OUTLINED bool search_is_over(const heap_view& h, unsigned cls, search_state& s) {
   if (s.reclaims++ < max_reclaims && reclaim_or_await(h, s.seen)) return false;
   // All words of the class were read in vain before and no pages have come free since: frees of
   // this class would be in its lists by now.
-  std::uint64_t* scanned_at = h.state->scanned_at + cls;
-  const std::uint64_t gives = atomic::load<order::relaxed>(&h.state->gives.value);
-  const bool known = atomic::load<order::relaxed>(scanned_at) == gives + 1;
-  if (!known && (found = scan_words(h, cls)) != 0) return true;
-  if (!nothing_was_in_hand(h, s.hands)) return !await_hands(h, s.start);
-  if (!known) atomic::store<order::relaxed>(scanned_at, gives + 1);
+  s.gives = atomic::load<order::relaxed>(&h.state->gives.value);
+  const bool known = atomic::load<order::relaxed>(h.state->scanned_at + cls) == s.gives + 1;
+  if (!known && (s.found = scan_words(h, cls)) != 0) return true;
+  if (!nothing_was_in_hand(h, s.hands)) return !await_hands(h, s);
+  if (!known) atomic::store<order::relaxed>(h.state->scanned_at + cls, s.gives + 1);
   return true;
 }
 
@@ -184,18 +208,16 @@ WARPHEAP_OUTLINED bool search_is_over(const heap_view& h, unsigned cls, search_s
 /// lists, a new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory,
 /// with nothing in anybody's hand (in_hand.cuh).
 WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
-  search_state s{now_ns(), gives_so_far(h), 0};
-  word_index found = 0;
+  search_state s{now_ns(), gives_so_far(h), 0, 0};
+  WARPHEAP_ROLLED
   for (unsigned round = 0; round < max_search_rounds; ++round) {
     s.hands = hands_before(h);
     if (const word_index listed = find_word(h, cls)) return listed;
     const grow_result grown = grow_class(h, cls, s.patience);
     if (grown == grow_result::crowded) {
-      --s.patience;
-      __nanosleep(s.pause);
-      s.pause = s.pause < 1024 ? 2 * s.pause : s.pause;
-    } else if (grown == grow_result::exhausted && search_is_over(h, cls, s, found)) {
-      return found;
+      leave_to_others(s);
+    } else if (grown == grow_result::exhausted && search_is_over(h, cls, s)) {
+      return s.found;
     }
   }
   return 0;

@@ -59,32 +59,53 @@ WARPHEAP_OUTLINED std::uint32_t run_length(summary s, page_index p, std::uint32_
   return length < n ? length : n;
 }
 
-/// Sets the bits of a run of pages that the caller owns. Release: entries and words written before
-/// are seen by the next taker.
+/// Sets bits of a word of the stock. Release: entries and words written before are seen by the next
+/// taker of the pages.
+WARPHEAP_OUTLINED void put_word(summary s, std::uint32_t w, std::uint64_t part) {
+  if (atomic::fetch_or<order::release>(s.word_address(w), part) == 0) s.raise(w);
+}
+
+/// Sets the bits of a run of pages that the caller owns.
 WARPHEAP_OUTLINED void put_run(summary s, page_index p, std::uint32_t n) {
-  for (std::uint32_t w = p / 64; w * 64 < p + n; ++w)
-    if (atomic::fetch_or<order::release>(s.word_address(w), run_part(p, n, w)) == 0) s.raise(w);
+  WARPHEAP_ROLLED
+  for (std::uint32_t w = p / 64; w * 64 < p + n; ++w) put_word(s, w, run_part(p, n, w));
+}
+
+enum class word_claim { all, put_back, nothing };
+
+/// Takes the part of a run that lies in word w, or nothing: what was there of it was put back.
+WARPHEAP_OUTLINED word_claim claim_word(const heap_view& h, page_run run, std::uint32_t w) {
+  const summary s = stock_of(h);
+  const std::uint64_t part = run_part(run.first, run.count, w);
+  // Acquire: the pages' entries and words as their last owner left them. Release: who finds them
+  // gone knows of the gives that the caller counted before.
+  const std::uint64_t got = atomic::fetch_and<order::acq_rel>(s.word_address(w), ~part) & part;
+  if (got == part) return word_claim::all;
+  if (got == 0) return word_claim::nothing;
+  // Relaxed: the caller did nothing in these pages, and what others released in the word is
+  // handed on by read-modify-writes.
+  if (atomic::fetch_or<order::relaxed>(s.word_address(w), got) == 0) s.raise(w);
+  return word_claim::put_back;
+}
+
+/// The end of a claim of a run from p on that has come to word w in vain.
+WARPHEAP_OUTLINED void abandon_claim(const heap_view& h, page_index p, std::uint32_t w,
+                                     word_claim last) {
+  if (w * 64 > p) put_run(stock_of(h), p, w * 64 - p);
+  if (last == word_claim::put_back || w * 64 > p)
+    let_go(h);
+  else
+    keep_in_hand(h);
 }
 
 /// Takes exactly [p, p + n), or nothing. The caller then has the run in hand and has to say what
 /// becomes of it: keep_in_hand or let_go.
 WARPHEAP_OUTLINED bool claim_run(const heap_view& h, page_index p, std::uint32_t n) {
-  const summary s = stock_of(h);
   take_in_hand(h);
   for (std::uint32_t w = p / 64; w * 64 < p + n; ++w) {
-    const std::uint64_t part = run_part(p, n, w);
-    // Acquire: the pages' entries and words as their last owner left them. Release: who finds them
-    // gone knows of the gives that the caller counted before.
-    const std::uint64_t got = atomic::fetch_and<order::acq_rel>(s.word_address(w), ~part) & part;
-    if (got == part) continue;
-    // Relaxed: the caller did nothing in these pages, and what others released in the word is
-    // handed on by read-modify-writes.
-    if (got != 0 && atomic::fetch_or<order::relaxed>(s.word_address(w), got) == 0) s.raise(w);
-    if (w * 64 > p) put_run(s, p, w * 64 - p);
-    if (got != 0 || w * 64 > p)
-      let_go(h);
-    else
-      keep_in_hand(h);
+    const word_claim got = claim_word(h, {p, n}, w);
+    if (got == word_claim::all) continue;
+    abandon_claim(h, p, w, got);
     return false;
   }
   return true;
@@ -103,20 +124,27 @@ WARPHEAP_OUTLINED void mark_device_pages(const heap_view& h, page_run run) {
 
 /// Gives a run of pages to the stock: marks them as free pages of the device first.
 WARPHEAP_SLOW_PATH void give_pages(const heap_view& h, page_run run) {
-  device_state& s = *h.state;
   mark_device_pages(h, run);
   // Before the pages can be taken: their taker subtracts them, and the count is never below zero.
-  const std::uint64_t now =
-      run.count + atomic::fetch_add<order::relaxed>(&s.stock_pages.value, std::uint64_t{run.count});
+  const std::uint64_t before =
+      atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, std::uint64_t{run.count});
+  const bool enough = before + run.count >= chunk_pages;
   put_run(stock_of(h), run.first, run.count);
   note_given(h);
-  if (now >= chunk_pages && atomic::load<order::relaxed>(&s.pressure.value) != 0)
-    atomic::store<order::relaxed>(&s.pressure.value, std::uint64_t{0});
+  if (enough && atomic::load<order::relaxed>(&h.state->pressure.value) != 0)
+    atomic::store<order::relaxed>(&h.state->pressure.value, std::uint64_t{0});
 }
 
 /// Single pages are taken from a window of this many pages behind the lowest free one: narrow
 /// enough to keep the heap compact, wide enough that warps that grow at once seldom meet.
 inline constexpr std::uint32_t spread_window_pages = 128;
+
+/// claim_run, for a run that leaves the stock.
+WARPHEAP_OUTLINED bool take_run(const heap_view& h, page_index p, std::uint32_t n) {
+  if (!claim_run(h, p, n)) return false;
+  atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{n});
+  return true;
+}
 
 /// Takes n adjacent pages of which the first lies in [from, end); 0 when there are none. They are
 /// in hand, here and in what follows.
@@ -124,10 +152,7 @@ WARPHEAP_OUTLINED page_index take_between(const heap_view& h, page_index from, p
                                           std::uint32_t n) {
   while ((from = stock_of(h).next(from)) != 0 && from < end) {
     const std::uint32_t length = run_length(stock_of(h), from, n);
-    if (length >= n && claim_run(h, from, n)) {
-      atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{n});
-      return from;
-    }
+    if (length >= n && take_run(h, from, n)) return from;
     from += length != 0 ? length : 1;
   }
   return 0;
@@ -143,17 +168,8 @@ WARPHEAP_SLOW_PATH page_index take_pages(const heap_view& h, std::uint32_t n) {
   return p != 0 || start == lowest ? p : take_between(h, 1, start, n);
 }
 
-/// The last look before a malloc fails: the same by reading all words, without trust in the marks
-/// above them. At out-of-memory it is done once for each time that pages come.
-WARPHEAP_SLOW_PATH page_index scan_stock(const heap_view& h, std::uint32_t n) {
-  constexpr unsigned pages_bits = 24;
-  static_assert(page_entry::max_value < 1u << pages_bits);
-  std::uint64_t* scanned = &h.state->stock_scanned.value;
-  const std::uint64_t gives = gives_so_far(h), hands = hands_before(h);
-  // Acquire: what the scan saw, as if the caller had done it.
-  const std::uint64_t last = atomic::load<order::acquire>(scanned);
-  const std::uint64_t pages = last & bits::low_mask(pages_bits);
-  if (pages != 0 && pages <= n && last >> pages_bits == gives << pages_bits >> pages_bits) return 0;
+/// The same by reading all words, without trust in the marks above them.
+WARPHEAP_OUTLINED page_index scan_stock_words(const heap_view& h, std::uint32_t n) {
   const auto high =
       static_cast<page_index>(atomic::load<order::relaxed>(&h.state->high_page.value));
   for (std::uint32_t w = 0; w * 64 < high; ++w) {
@@ -162,8 +178,22 @@ WARPHEAP_SLOW_PATH page_index scan_stock(const heap_view& h, std::uint32_t n) {
     // Acquire, after the look: who saw that pages are gone knows what their taker knew.
     static_cast<void>(atomic::load<order::acquire>(stock_of(h).word_address(w)));
   }
+  return 0;
+}
+
+/// The last look before a malloc fails. At out-of-memory it reads the stock's words once for each
+/// time that pages come.
+WARPHEAP_SLOW_PATH page_index scan_stock(const heap_view& h, std::uint32_t n) {
+  constexpr unsigned pages_bits = 24;
+  static_assert(page_entry::max_value < 1u << pages_bits);
+  const std::uint64_t gives = gives_so_far(h), hands = hands_before(h);
+  // Acquire: what the scan saw, as if the caller had done it.
+  const std::uint64_t last = atomic::load<order::acquire>(&h.state->stock_scanned.value);
+  const std::uint64_t pages = last & bits::low_mask(pages_bits);
+  if (pages != 0 && pages <= n && last >> pages_bits == gives << pages_bits >> pages_bits) return 0;
+  if (const page_index p = scan_stock_words(h, n)) return p;
   if (gives_so_far(h) == gives && nothing_was_in_hand(h, hands))
-    atomic::store<order::release>(scanned, gives << pages_bits | n);
+    atomic::store<order::release>(&h.state->stock_scanned.value, gives << pages_bits | n);
   return 0;
 }
 

@@ -24,9 +24,7 @@ class summary {
   __device__ void set(page_index p) const { set_in(level0_, pages_, p); }
 
   /// Clears the bit of page p. The caller looks again at what the bit stands for afterwards.
-  __device__ void clear(page_index p) const {
-    atomic::fetch_and<order::acquire>(level0_ + p / 64, ~bit_of(p));
-  }
+  __device__ void clear(page_index p) const { clear_in(level0_, p); }
 
   /// Tells the upper levels that word w of level 0 has become non-zero.
   __device__ void raise(std::uint32_t w) const { raise_in(level0_, pages_, w); }
@@ -50,6 +48,9 @@ class summary {
   WARPHEAP_OUTLINED static void set_in(std::uint64_t* bits, page_index pages, page_index p) {
     summary(bits, pages).set_here(p);
   }
+  WARPHEAP_OUTLINED static void clear_in(std::uint64_t* bits, page_index p) {
+    atomic::fetch_and<order::acquire>(bits + p / 64, ~bit_of(p));
+  }
   WARPHEAP_OUTLINED static void raise_in(std::uint64_t* bits, page_index pages, std::uint32_t w) {
     summary(bits, pages).raise_here(w);
   }
@@ -58,6 +59,10 @@ class summary {
     return summary(bits, pages).next_here(from);
   }
 
+  WARPHEAP_OUTLINED static std::uint64_t lower_in(std::uint64_t* bits, page_index pages,
+                                                  std::uint32_t w) {
+    return summary(bits, pages).lower_here(w);
+  }
   WARPHEAP_OUTLINED static std::uint32_t next_word_in(std::uint64_t* bits, page_index pages,
                                                       std::uint32_t w) {
     return summary(bits, pages).next_word(w);
@@ -85,6 +90,15 @@ class summary {
     if (atomic::fetch_or<order::release>(level1() + w / 64, bit_of(w)) == 0) raise2(w / 64);
   }
 
+  /// The summary promised too much of word w of level 0: clears its mark. Returns the word as it is
+  /// afterwards.
+  __device__ std::uint64_t lower_here(std::uint32_t w) const {
+    atomic::fetch_and<order::acquire>(level1() + w / 64, ~bit_of(w));
+    const std::uint64_t here = word(w);
+    if (here != 0) raise(w);
+    return here;
+  }
+
   __device__ page_index next_here(page_index from) const {
     if (from >= pages_) return 0;
     std::uint32_t w = from / 64;
@@ -93,10 +107,7 @@ class summary {
       w = next_word_in(level0_, pages_, w + 1);
       if (w == 0) return 0;
       here = word(w);
-      if (here == 0) {  // the summary promised too much
-        atomic::fetch_and<order::acquire>(level1() + w / 64, ~bit_of(w));
-        if ((here = word(w)) != 0) raise(w);
-      }
+      if (here == 0) here = lower_in(level0_, pages_, w);
     }
     return w * 64 + ctz(here);
   }

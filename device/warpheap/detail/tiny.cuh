@@ -49,8 +49,9 @@ __device__ __forceinline__ unsigned tiny_alignment(unsigned size) {
 }
 
 /// Start offsets of n objects of a size from `offset` on, as bits.
-__device__ __forceinline__ unsigned start_bits(unsigned offset, unsigned size, unsigned n) {
+WARPHEAP_OUTLINED unsigned start_bits(unsigned offset, unsigned size, unsigned n) {
   unsigned started = 0;
+  WARPHEAP_ROLLED
   for (unsigned i = 0; i < n; ++i) started |= 1u << (offset + i * size);
   return started;
 }
@@ -135,47 +136,82 @@ WARPHEAP_OUTLINED void publish_append(const heap_view& h, std::uint64_t* word, b
     clear_mask(h, b, open_bit);  // full, and in no word any more; the new objects keep it
 }
 
-WARPHEAP_SLOW_PATH tiny_append append_tiny(const heap_view& h, unsigned size, unsigned want) {
+/// Where up to `want` objects of a size have room in an open block.
+WARPHEAP_OUTLINED tiny_append room_in(tiny_word r, unsigned size, unsigned want) {
+  const unsigned align = tiny_alignment(size);
+  const unsigned offset = (r.next() + align - 1) & ~(align - 1);
+  const unsigned room = offset < tiny_block_bytes ? (tiny_block_bytes - offset) / size : 0;
+  return {r.block(), offset, room < want ? room : want};
+}
+
+/// Takes that room. False when the warp's word, seen as r, has changed meanwhile.
+WARPHEAP_OUTLINED bool take_room(const heap_view& h, tiny_word r, const tiny_append& a,
+                                 unsigned size) {
   std::uint64_t* word = h.tiny + cache_slot(h);
-  tiny_word r{atomic::load<order::relaxed>(word)};
-  while (r.block() != 0 && !r.is_busy()) {
-    const unsigned align = tiny_alignment(size);
-    const unsigned offset = (r.next() + align - 1) & ~(align - 1);
-    const unsigned room = offset < tiny_block_bytes ? (tiny_block_bytes - offset) / size : 0;
-    if (room == 0) break;
-    const unsigned n = room < want ? room : want;
-    const unsigned next = offset + n * size;
-    const bool full = next == tiny_block_bytes;
-    const tiny_word to = full ? tiny_word{} : tiny_word::make(r.block(), next).busy();
-    // Acquire and release: the installation of the block comes before, its mask with it. The word
-    // carries block and offset, and the mask has the bits of all objects below it as long as the
-    // word is not busy, so a value that came back is the same state.
-    if (atomic::compare_exchange<order::acq_rel>(word, r.bits, to.bits)) {
-      publish_append(h, word, r.block(), start_bits(offset, size, n), next);
-      return {r.block(), offset, n};
-    }
+  const unsigned next = a.offset + a.n * size;
+  const bool full = next == tiny_block_bytes;
+  const tiny_word to = full ? tiny_word{} : tiny_word::make(a.block, next).busy();
+  // Acquire and release: the installation of the block comes before, its mask with it. The word
+  // carries block and offset, and the mask has the bits of all objects below it as long as the
+  // word is not busy, so a value that came back is the same state.
+  if (!atomic::compare_exchange<order::acq_rel>(word, r.bits, to.bits)) return false;
+  publish_append(h, word, a.block, start_bits(a.offset, size, a.n), next);
+  return true;
+}
+
+/// One try to append to the warp's open block; true when it was the last one.
+WARPHEAP_OUTLINED bool try_append(const heap_view& h, unsigned size, unsigned want,
+                                  tiny_append& a) {
+  const tiny_word r{atomic::load<order::relaxed>(h.tiny + cache_slot(h))};
+  if (r.block() == 0 || r.is_busy()) return true;
+  a = room_in(r, size, want);
+  if (a.n == 0 || take_room(h, r, a, size)) return true;
+  a.n = 0;
+  return false;
+}
+
+WARPHEAP_SLOW_PATH tiny_append append_tiny(const heap_view& h, unsigned size, unsigned want) {
+  tiny_append a{0, 0, 0};
+  WARPHEAP_ROLLED
+  while (!try_append(h, size, want, a)) {
   }
-  return {0, 0, 0};
+  return a;
+}
+
+/// Makes a fresh block one that is in no word, with objects at the offsets `started`.
+WARPHEAP_OUTLINED void keep_closed(const heap_view& h, block_index b, unsigned started) {
+  set_mask(h, b, started);
+  if ((started & open_bit) != 0) set_last(h, b);
+}
+
+/// Makes a block the warp's open one, in place of the one in `r`.
+WARPHEAP_OUTLINED void install_block(const heap_view& h, tiny_word r, tiny_word to) {
+  if (!atomic::compare_exchange<order::acq_rel>(h.tiny + cache_slot(h), r.bits, to.bits))
+    close_block(h, to);  // another group installed first; ours was never open to others
+  else if (r.block() != 0)
+    close_block(h, r);
 }
 
 /// Opens a fresh block that already holds n objects of a size, or keeps it closed when the warp's
 /// open one has no less room or is busy.
 WARPHEAP_SLOW_PATH void start_block(const heap_view& h, block_index b, unsigned size, unsigned n) {
-  std::uint64_t* word = h.tiny + cache_slot(h);
   const unsigned started = start_bits(0, size, n), next = size * n;
-  tiny_word r{atomic::load<order::relaxed>(word)};
+  tiny_word r{atomic::load<order::relaxed>(h.tiny + cache_slot(h))};
   if (next == tiny_block_bytes || r.is_busy() || (r.block() != 0 && r.next() <= next)) {
-    set_mask(h, b, started);
-    if ((started & open_bit) != 0) set_last(h, b);
+    keep_closed(h, b, started);
     return;
   }
   set_mask(h, b, started | open_bit);
-  const tiny_word to = tiny_word::make(b, next);
-  if (atomic::compare_exchange<order::acq_rel>(word, r.bits, to.bits)) {
-    if (r.block() != 0) close_block(h, r);
-  } else {
-    clear_mask(h, b, open_bit);  // another group installed first; ours is closed already
-  }
+  install_block(h, r, tiny_word::make(b, next));
+}
+
+/// A fresh block with n objects of a size, for each lane of the group.
+WARPHEAP_OUTLINED std::byte* malloc_block(const heap_view& h, lane_mask group, unsigned size,
+                                          unsigned n) {
+  auto* const block = static_cast<std::byte*>(malloc_small_outlined(h, group, tiny_blocks));
+  if (block != nullptr)
+    start_block(h, static_cast<std::uint64_t>(block - h.base) / tiny_block_bytes, size, n);
+  return block;
 }
 
 /// Objects in fresh blocks: the first lane of each block claims and starts it.
@@ -185,12 +221,8 @@ WARPHEAP_OUTLINED void* malloc_in_blocks(const heap_view& h, lane_mask group, un
   const lane_mask claimers = __ballot_sync(group, in_block == 0);
   std::byte* block = nullptr;
   if (in_block == 0) {
-    block = static_cast<std::byte*>(malloc_small_outlined(h, claimers, tiny_blocks));
-    if (block != nullptr) {
-      const unsigned left = static_cast<unsigned>(__popc(group)) - rank;
-      start_block(h, static_cast<std::uint64_t>(block - h.base) / tiny_block_bytes, size,
-                  left < per_block ? left : per_block);
-    }
+    const unsigned left = static_cast<unsigned>(__popc(group)) - rank;
+    block = malloc_block(h, claimers, size, left < per_block ? left : per_block);
   }
   block = reinterpret_cast<std::byte*>(
       __shfl_sync(group, reinterpret_cast<unsigned long long>(block),
