@@ -9,14 +9,9 @@
 #include <warpheap/size_classes.hpp>
 
 #include "host/free_status.hpp"
+#include "host/one_instruction.hpp"
 
 namespace warpheap {
-
-#if defined(__has_feature)
-#define WARPHEAP_HAS_FEATURE(x) __has_feature(x)
-#else
-#define WARPHEAP_HAS_FEATURE(x) 0
-#endif
 
 /// A figure that one thread writes and others read.
 class owned_counter {
@@ -26,25 +21,12 @@ class owned_counter {
     // counted, which happened before.
     value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_release);
   }
-  /// add(1), in one instruction where that can be had: compilers make three of the above, on the
-  /// fast paths of malloc and free.
-  void increment() {
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_THREAD__) \
-    && !WARPHEAP_HAS_FEATURE(thread_sanitizer)
-    // An aligned store of 8 bytes is one store, also for those who read meanwhile, and each store
-    // of this processor releases.
-    asm("incq %0" : "+m"(value_) : : "cc");
-#else
-    add(1);
-#endif
-  }
+  void increment() { increment_owned(value_); }
   std::uint64_t get() const { return value_.load(std::memory_order_acquire); }
 
  private:
   std::atomic<std::uint64_t> value_{0};
 };
-
-#undef WARPHEAP_HAS_FEATURE
 
 /// What a thread did. Sums over threads are figures of the heap; see host_heap_stats.
 struct alloc_counters {

@@ -32,6 +32,9 @@ host_heap::~host_heap() {
   heap_registry& r = heap_registry::instance();
   const std::scoped_lock lock(r.mutex);
   r.remove(id_);
+  // A thread that ends from now on does not find its cache here, but waits for the lock.
+  const std::scoped_lock caches(caches_mutex_);
+  for (mcache* c : caches_) c->forget_user();
 }
 
 void host_heap::before_fork() {
@@ -55,7 +58,10 @@ void host_heap::after_fork_in_child() {
   for (const auto& [id, heap] : heap_registry::instance().heaps) {
     heap->is_forked_ = true;
     const mcache* const own = heap->present_cache();
-    for (mcache* c : heap->caches_) c->lost = c->lost || c != own;
+    for (mcache* c : heap->caches_) {
+      c->lost = c->lost || c != own;
+      c->keep_user(&last_used);
+    }
   }
   after_fork();
 }

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <vector>
 
+#include <warpheap/free_view.hpp>
 #include <warpheap/layout.hpp>
 #include <warpheap/memory_stats.hpp>
 #include <warpheap/size_classes.hpp>
@@ -65,7 +66,7 @@ class host_heap {
     void* p = malloc_fast(n, kind, id_);
     return p != nullptr ? p : malloc_slow(n, kind);
   }
-  /// What the fast calls below take: this heap's number, or no_id, with which they do nothing. A
+  /// What malloc_fast takes: this heap's number, or no_id, with which it does nothing. A
   /// reset changes it.
   std::uint64_t id() const { return id_; }
   static constexpr std::uint64_t no_id = ~std::uint64_t{0};
@@ -73,10 +74,15 @@ class host_heap {
   static void* malloc_fast(std::size_t n, contents kind, std::uint64_t id) {
     if (last_used.heap_id != id) [[unlikely]]
       return nullptr;
-    mcache* c = last_used.cache;
+    mcache* c = last_used.get();
     // Not tiny, and found in the fine table of classes.
     const std::size_t least = kind == contents::pointers ? 1 : tiny_size;
     return n - least <= detail::fine_limit - least ? c->take(c->fine_class(n), kind) : nullptr;
+  }
+  /// For one who knows the class: f(cache), if the thread used this heap last; else nullptr.
+  template <class F>
+  static void* with_last_cache(std::uint64_t id, F&& f) {
+    return last_used.heap_id == id ? f(*last_used.get()) : nullptr;
   }
   void* malloc_slow(std::size_t n, contents kind) noexcept;
   /// n * m zeroed bytes; nullptr also when n * m overflows.
@@ -88,23 +94,22 @@ class host_heap {
   /// atomic write others freed all that the span had, cut it anew and allocated in it: then the
   /// object whose slot has the number of p's is freed.
   free_status free(void* p) {
-    return free_fast(p, id_) == fast_free::done ? free_status::ok : free_slow(p);
+    return free_fast(p, view_) == fast_free::done ? free_status::ok : free_slow(p);
   }
   enum class fast_free : std::uint8_t { done, tiny, refused };
+  /// What free_fast takes: this heap as it looks to it. The same for all of its life.
+  const free_view& view() const { return view_; }
   /// free where p is a small object in a span of this thread's cache. Otherwise nothing was done;
   /// tiny: free_tiny may do it.
-  fast_free free_fast(void* p, std::uint64_t id) {
-    // Before the cache is looked at: it may be one of a heap that is gone, and another thread's
-    // cache of this heap in its place.
-    if (last_used.heap_id != id) [[unlikely]]
-      return fast_free::refused;
+  static fast_free free_fast(void* p, const free_view& heap) {
     // Below the base it wraps to more than any reservation.
     const std::size_t offset =
-        reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base());
-    if (offset >= pages_.reserve_bytes()) return fast_free::refused;
-    const page_owner owner = pages_.owner(offset >> page_shift);
+        reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(heap.base);
+    if (offset >= heap.bytes) return fast_free::refused;
+    const page_owner owner = mheap::owner(heap.owners, offset >> page_shift);
     if (!owner.is_span()) return fast_free::refused;
-    mcache* c = last_used.cache;
+    // Its being the owner says that it is a cache of this heap and of this cycle: see last_cache.
+    mcache* c = last_used.get();
     mspan* s = owner.span();
     if (s->is_own(c)) [[likely]]
       return c->free_own(s, p) ? fast_free::done : fast_free::refused;
@@ -113,7 +118,7 @@ class host_heap {
   /// free where free_fast answered tiny; false: nothing was done.
   bool free_tiny(void* p) {
     const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(p) - base());
-    mcache* const c = last_used.cache;
+    mcache* const c = last_used.get();
     mspan* const s = pages_.owner(offset >> page_shift).span();
     const mcache::tiny_free done = c->drop_own_tiny(s, p);
     if (done == mcache::tiny_free::emptied) {
@@ -231,12 +236,12 @@ class host_heap {
 
   // thread_caches.cpp
   mcache* cache() {  // the calling thread's; null when it has ended already
-    return last_used.heap_id == id_ ? last_used.cache : attach_cache();
+    return last_used.heap_id == id_ ? last_used.get() : attach_cache();
   }
-  mcache* attach_cache();      // the same, made if need be, as the one used last
-  mcache* present_cache();     // the same; null when it was not made
-  mcache* add_cache();         // null when the system has no memory
-  void drop_cache(mcache* c);  // after a flush
+  mcache* attach_cache();               // the same, made if need be, as the one used last
+  mcache* present_cache();              // the same; null when it was not made
+  mcache* add_cache(last_cache* user);  // null when the system has no memory
+  void drop_cache(mcache* c);           // after a flush
   void flush(mcache& c) {
     c.flush();
     c.stacks.flush(stacks_);
@@ -296,6 +301,7 @@ class host_heap {
   void count_objects(memory_stats& m) const;
 
   mheap pages_;
+  const free_view view_{pages_.base(), pages_.reserve_bytes(), pages_.owners()};
   mcentral_set central_;
   stack_pool stacks_{pages_};
   region_pool regions_{pages_};

@@ -31,7 +31,7 @@ void* host_heap::with_cache(F&& f) {
     fatal("malloc during a reset or sweep: no other call may be in flight");
   if (mcache* c = cache(); c != nullptr) [[likely]]
     return call(*c, f);
-  mcache* c = add_cache();
+  mcache* c = add_cache(nullptr);
   if (c == nullptr) return nullptr;
   void* p = call(*c, f);
   flush(*c);
@@ -97,10 +97,14 @@ void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
 
 void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
   if (last_used.heap_id == id_) [[likely]] {
-    mcache* c = last_used.cache;
+    mcache* c = last_used.get();
     void* p = nullptr;
     if (n - 1 >= tiny_size - 1 || kind == contents::pointers || n == 8) {
-      if (n - 1 < max_small_size) p = c->take_or_advance(size_to_class(n), kind);
+      if (n - 1 < detail::fine_limit) {
+        p = c->take_or_advance(size_to_class(n), kind);
+      } else if (n - 1 < max_small_size) {
+        p = c->take_coarse(size_to_class(n), kind);
+      }
     } else {
       p = c->take_tiny(static_cast<unsigned>(n));
       if (p == nullptr) {

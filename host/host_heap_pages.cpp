@@ -10,7 +10,7 @@ page_run host_heap::take_device_pages(std::uint32_t min_pages, std::uint32_t wan
   central_.pay_for(want_pages);
   const page_run run = pages_.take_device_pages(min_pages, want_pages);
   if (run.count != 0) return run;
-  mcache* const c = last_used.heap_id == id_ ? last_used.cache : nullptr;
+  mcache* const c = last_used.heap_id == id_ ? last_used.get() : nullptr;
   const mcache::call guard(c);
   reclaim(c);
   return pages_.take_device_pages(min_pages, want_pages);
@@ -107,6 +107,7 @@ void host_heap::drop_stale_caches() {
 /// held, the last cycle's sweep is finished, and no other call is in flight.
 void host_heap::begin_cycle(sweep_sink* sink) {
   for (mcache* c : caches_) {
+    c->forget_user();
     retired_.add(c->counters);
     if (c->lost) continue;
     c->retire();

@@ -2,18 +2,30 @@
 
 // The cache that a thread used last, as its fast paths find it.
 
+#include <atomic>
 #include <cstdint>
 
 namespace warpheap {
 
 class mcache;
 
-/// Trivial, so that reading it costs no check for construction and works at any time in a thread's
-/// life.
+/// Trivial to destroy, so that reading it costs no check for construction and works at any time in
+/// a thread's life.
+///
+/// `cache` is a cache of this thread that exists, or null: a span that has it for its owner is this
+/// thread's, of whatever heap. Whoever ends caches of other threads, at a reset or with a heap,
+/// takes them out of here before anyone can get their addresses (forget). Relaxed: who comes to a
+/// span of a cache made later at such an address got there from the thread that made it, which came
+/// after the end of the one before.
 struct last_cache {
   std::uint64_t heap_id = 0;  ///< 0: none
-  mcache* cache = nullptr;
+  std::atomic<mcache*> cache{nullptr};
   bool thread_ended = false;
+
+  mcache* get() const { return cache.load(std::memory_order_relaxed); }
+  void set(mcache* c) { cache.store(c, std::memory_order_relaxed); }
+  /// By any thread while this one cannot end. An exchange: this one may be on its way to another.
+  void forget(mcache* c) { cache.compare_exchange_strong(c, nullptr, std::memory_order_relaxed); }
 };
 
 /// initial-exec: one load from the thread's block, also in a shared library. It takes a few bytes

@@ -10,6 +10,7 @@
 #include <warpheap/size_classes.hpp>
 
 #include "host/alloc_counters.hpp"
+#include "host/last_cache.hpp"
 #include "host/mcentral.hpp"
 #include "host/mheap.hpp"
 #include "host/mspan.hpp"
@@ -54,6 +55,26 @@ class alignas(64) mcache {
     counters.mallocs[size_class].increment();
     return p;
   }
+  /// The same for a class of more than fine_limit bytes; null when the span has no free slot.
+  void* take_coarse(unsigned size_class, contents kind) {
+    mspan* s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
+    void* p = s->take();
+    if (p == nullptr) {
+      const call guard(*this);
+      if (!s->make_few_ready()) [[unlikely]]
+        return nullptr;
+      note_births(s);
+      p = s->take();
+    }
+    counters.mallocs[size_class].increment();
+    return p;
+  }
+  static_assert([] {
+    for (unsigned c = size_to_class(detail::fine_limit + 1); c < num_classes; ++c) {
+      if (host_span_objects(c) > 64) return false;
+    }
+    return true;
+  }());
   /// Class for 1 <= n <= fine_limit.
   unsigned fine_class(std::size_t n) const { return fine_class_[(n + 7) >> 3]; }
 
@@ -139,6 +160,17 @@ class alignas(64) mcache {
   /// For who begins a phase of marks, while this thread goes on: notes as born what it may hand out
   /// without a look at the phase.
   void note_all_births();
+
+  /// Whose cache it is: where it is found, until forget_user. Under the heap's lock of its caches.
+  void set_user(last_cache* user) { user_ = user; }
+  void forget_user() {
+    if (user_ != nullptr) user_->forget(this);
+    user_ = nullptr;
+  }
+  /// In the child of a fork, whose only thread has `mine`: the others' blocks are gone.
+  void keep_user(const last_cache* mine) {
+    if (user_ != mine) user_ = nullptr;
+  }
 
   page_stock& stock() { return stock_; }
   /// Its thread is one that the child of a fork does not have: all but the counters may be as a
@@ -240,6 +272,7 @@ class alignas(64) mcache {
   mheap* heap_;
   mcentral_set* central_;
   page_stock stock_;
+  last_cache* user_ = nullptr;
   bool in_call_ = false;
 };
 

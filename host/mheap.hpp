@@ -183,9 +183,11 @@ class mheap {
   persistentalloc& metadata() { return metadata_; }
 
   /// What a page belongs to. Acquire: a span's record is complete.
-  page_owner owner(std::size_t page) const {
-    return page_owner(std::atomic_ref(const_cast<std::uintptr_t&>(owners_[page]))
-                          .load(std::memory_order_acquire));
+  page_owner owner(std::size_t page) const { return owner(owners(), page); }
+  const std::uintptr_t* owners() const { return owners_.data(); }
+  static page_owner owner(const std::uintptr_t* owners, std::size_t page) {
+    return page_owner(
+        std::atomic_ref(const_cast<std::uintptr_t&>(owners[page])).load(std::memory_order_acquire));
   }
   bool is_device_page(std::size_t page) const {
     return page < reserve_pages() && owner(page).is_device();

@@ -44,6 +44,7 @@
 // of which one is the owner's, may both be answered "ok" (without a fence in the owner's, neither
 // can see the other); then the collector finds the slot free already and tells it.
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -51,6 +52,7 @@
 #include <warpheap/size_classes.hpp>
 
 #include "host/free_cursor.hpp"
+#include "host/one_instruction.hpp"
 #include "host/span_classes.hpp"
 #include "host/span_marks.hpp"
 #include "host/span_status.hpp"
@@ -80,12 +82,7 @@ class alignas(64) mspan {
   static constexpr unsigned max_words = max_objects_per_span / 64;
 
  private:
-  // The owner's two sets of bits lie side by side, as a free by the owner looks at both; and at the
-  // beginning, which spares that look an addition.
-  struct own_bits {
-    word ready{0}, free{0};
-  };
-  own_bits own_[max_words];
+  word free_[max_words]{};  // at the beginning, which spares a free an addition
 
  public:
   /// Takes over pages for span_class; class 0: one object. All slots are free (class 0: taken).
@@ -95,7 +92,7 @@ class alignas(64) mspan {
     span_class_ = static_cast<std::uint8_t>(span_class);
     set_slots(base, npages, c == 0 ? npages * page_size : class_to_size(c),
               c == 0 ? 1 : host_span_objects(c));
-    divisor_ = c == 0 ? 0 : divisor(class_to_size(c));
+    word_divisor_ = c == 0 ? 0 : word_divisor(class_to_size(c));
     set_marks(nullptr);
     fresh_from_ = 0;
     free_all();
@@ -108,6 +105,7 @@ class alignas(64) mspan {
     npages_ = static_cast<std::uint32_t>(npages);
     elemsize_ = elemsize;
     nelems_ = static_cast<std::uint16_t>(nelems);
+    few_slots_ = bits::low_mask(page_size / elemsize > 1 ? page_size / elemsize : 1);
     leave();
   }
 
@@ -123,8 +121,7 @@ class alignas(64) mspan {
 
   /// Slot that holds a byte of a small-object span; may be nelems, in the tail.
   unsigned slot_of(std::size_t offset) const {
-    __extension__ using uint128 = unsigned __int128;
-    return static_cast<unsigned>(uint128{offset} * divisor_ >> 64);
+    return static_cast<unsigned>(uint128{offset} * word_divisor_ >> 58);
   }
   std::byte* slot_address(unsigned i) const { return base_ + std::size_t{i} * elemsize_; }
   /// Slot i begins at p: what a free of a stale pointer asks again before it frees, as the span may
@@ -148,10 +145,27 @@ class alignas(64) mspan {
     return p;
   }
 
+  /// In a span of 64 slots or fewer without a ready one: makes the lowest free slot ready and the
+  /// next ones, up to a page in all; false when there is none. So an owner who frees what it has
+  /// just taken gets the same few objects again, which the processor's caches have, and not each in
+  /// turn.
+  bool make_few_ready() {
+    const std::uint64_t free = free_[0].load(std::memory_order_relaxed);
+    const std::uint64_t all = free & ~past_end(0);
+    if (all == 0) [[unlikely]]
+      return false;
+    const std::uint64_t few = all & (few_slots_ << bits::lowest_bit(all));
+    takes_fresh_ = false;
+    ready_[0].store(few, std::memory_order_relaxed);
+    // Release, as in make_ready.
+    free_[0].store(free & ~few, std::memory_order_release);
+    return true;
+  }
+
   /// Goes on to a word with a free slot, this one again if it can be; false when there is none.
   bool advance() {
     const unsigned n = words();
-    unsigned w = current_word_;
+    unsigned w = current_word();
     for (unsigned k = 0; k < n; ++k) {
       if (make_ready(w)) {
         enter(w);
@@ -184,22 +198,16 @@ class alignas(64) mspan {
   /// done, when no object starts there, when it is free, or when a word of a span that is not
   /// entered becomes all free: all these are for a slower look.
   bool free_own(const void* p) {
-    // Quotient above, remainder below: with divisor_ = ceil(2^64 / elemsize), the low half of the
-    // product is below divisor_ for multiples of elemsize alone (mspan_test tries every offset).
-    __extension__ using uint128 = unsigned __int128;
+    // The product is 2^64 times the quotient by 64 slots: the word above, and below the slot in it
+    // (6 bits) and the remainder, which is small for multiples of elemsize alone (mspan_test tries
+    // every offset). Turned by 6 bits, the one is where shifts look for it, the other above it.
     const uint128 product =
-        uint128{static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base_)} * divisor_;
-    if (static_cast<std::uint64_t>(product) >= divisor_) return false;
-    const auto slot = static_cast<std::uint64_t>(product >> 64);
-    const std::uint64_t bit = slot & 63;
-    own_bits& bits_of_64 = own_[slot / 64];
-    const std::uint64_t old = bits_of_64.free.load(std::memory_order_relaxed);
-    const std::uint64_t ready = bits_of_64.ready.load(std::memory_order_relaxed);
-    if (((old | ready) >> bit & 1) != 0) return false;
-    const std::uint64_t now = old | std::uint64_t{1} << bit;
-    if (now == empty_word_) return false;
-    bits_of_64.free.store(now, std::memory_order_relaxed);
-    return true;
+        uint128{static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base_)}
+        * word_divisor_;
+    const std::uint64_t rest = std::rotl(static_cast<std::uint64_t>(product), 6);
+    if (rest >= rest_limit) return false;
+    const auto w = static_cast<std::uint64_t>(product >> 64);
+    return set_if_clear(free_[w], ready_[w], rest, empty_word_);
   }
   /// The same for a slot; false if it is free already.
   bool free_own_slot(unsigned i) {
@@ -299,7 +307,7 @@ class alignas(64) mspan {
   void set_ready_word(unsigned w, std::uint64_t x) {
     ready_at(w).store(x, std::memory_order_relaxed);
   }
-  void set_current_word(unsigned w) { current_word_ = w; }
+  void set_current_word(unsigned w) { current_word_ = static_cast<std::uint16_t>(w); }
 
   /// The sets as they are, for checks and dumps (span_check.hpp): the owner's, the others'.
   struct word_sets {
@@ -374,7 +382,7 @@ class alignas(64) mspan {
   span_status status() const { return span_status(status_.load(std::memory_order_seq_cst)); }
   /// The quick look of an owner, which alone makes the status its own and unmakes it.
   bool is_own(const void* cache) const {
-    return status_.load(std::memory_order_relaxed) == reinterpret_cast<std::uintptr_t>(cache);
+    return is_equal(status_, reinterpret_cast<std::uintptr_t>(cache));
   }
   bool is_own_tiny(const void* cache) const {
     return status_.load(std::memory_order_relaxed)
@@ -415,30 +423,31 @@ class alignas(64) mspan {
   /// mcentral's set that the span is in; null: none. For who has the span, or mcentral's lock.
   const span_set* set() const { return set_; }
 
-  /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of
-  /// stale pointers, which may meet a record at any time.
-  alignas(64) span_atomic<tiny_mask_block*> tiny_masks{nullptr};
-  /// The pages may hold old contents.
-  bool needzero = true;
-
  private:
   friend class span_list;
   friend class span_set;
 
-  word& ready_at(unsigned w) { return own_[w].ready; }
-  word& free_at(unsigned w) { return own_[w].free; }
+  word& ready_at(unsigned w) { return ready_[w]; }
+  word& free_at(unsigned w) { return free_[w]; }
   word& remote_at(unsigned w) { return remote_[w]; }
-  const word& ready_at(unsigned w) const { return own_[w].ready; }
-  const word& free_at(unsigned w) const { return own_[w].free; }
+  const word& ready_at(unsigned w) const { return ready_[w]; }
+  const word& free_at(unsigned w) const { return free_[w]; }
   const word& remote_at(unsigned w) const { return remote_[w]; }
 
-  static constexpr std::uint64_t divisor(std::size_t elemsize) {
-    return ~std::uint64_t{0} / elemsize + 1;
+  __extension__ using uint128 = unsigned __int128;
+  /// 2^58 / elemsize, rounded up by e / elemsize. Then slot i has the remainder i * e, which is
+  /// less than the span's bytes, and what lies between slots 2^58 / elemsize or more.
+  static constexpr std::uint64_t word_divisor(std::size_t elemsize) {
+    return ((std::uint64_t{1} << 58) - 1) / elemsize + 1;
   }
+  /// Above the first, below the second; small enough to be part of an instruction.
+  static constexpr std::uint64_t rest_limit = std::uint64_t{1} << 30;
+  static_assert(max_host_span_pages * page_size < rest_limit >> 6
+                && rest_limit >> 6 < (std::uint64_t{1} << 58) / max_small_size);
   std::uint64_t past_end(unsigned w) const { return ~bits::low_mask(nelems_ - w * 64u); }
   void enter(unsigned w) {
     current_ = &ready_at(w);
-    current_word_ = w;
+    current_word_ = static_cast<std::uint16_t>(w);
     current_base_ = base_ + std::size_t{w} * 64 * elemsize_;
     current_size_ = static_cast<std::uint32_t>(elemsize_);
   }
@@ -466,32 +475,43 @@ class alignas(64) mspan {
   }
 
   // Read by all frees, written when the span changes hands: a line of its own.
-  span_sweepgen sweepgen_;
-  span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
+  alignas(64) span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
   std::byte* base_ = nullptr;
   std::uint64_t empty_word_ = ~std::uint64_t{0};  // tells an own free to look: all free, or never
-  std::uint64_t divisor_ = 0;                     // rounded up
+  std::uint64_t word_divisor_ = 0;
+  std::size_t elemsize_ = 0;
+  span_sweepgen sweepgen_;
+  std::uint32_t npages_ = 0;
   std::uint16_t nelems_ = 0;
   std::uint8_t size_class_ = 0;
   std::uint8_t span_class_ = 0;
-  std::uint32_t npages_ = 0;
-  std::size_t elemsize_ = 0;
+  std::uint32_t set_index_ = 0;
+  std::uint64_t few_slots_ = 0;  // the lowest bits
 
-  // The owner's.
-  alignas(64) word* current_ = &own_[0].ready;
+  // The owner's. A malloc in a span of up to 128 slots needs no other line.
+  alignas(64) word* current_ = &ready_[0];
   std::byte* current_base_ = nullptr;
   std::uint32_t current_size_ = 0;
-  unsigned current_word_ = 0;
+  std::uint16_t current_word_ = 0;
   // No slot of a word from this one on was ever taken.
   std::uint8_t fresh_from_ = 0;
   bool takes_fresh_ = false;
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
   span_set* set_ = nullptr;
-  std::atomic<span_marks*> marks_{nullptr};
-  std::uint32_t set_index_ = 0;
-  span_state state_ = span_state::dead;
+  word ready_[max_words]{};
 
+  std::atomic<span_marks*> marks_{nullptr};
+
+ public:
+  /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of
+  /// stale pointers, which may meet a record at any time.
+  span_atomic<tiny_mask_block*> tiny_masks{nullptr};
+  /// The pages may hold old contents.
+  bool needzero = true;
+
+ private:
+  span_state state_ = span_state::dead;
   alignas(64) word remote_[max_words]{};
 };
 

@@ -19,18 +19,20 @@ class thread_caches {
     static constinit thread_local thread_caches* caches = nullptr;
     return caches;
   }
-  /// nullptr when the system has no memory.
+  /// nullptr when the system has no memory, or the process ends.
   static thread_caches* mine() {
     thread_caches*& caches = present();
     if (caches == nullptr) {
       void* p = sys_pool::alloc(sizeof(thread_caches));
       if (p == nullptr) return nullptr;
       caches = new (p) thread_caches;
-      at_thread_exit(caches, [](void* ended) {
+      const auto end = [](void* ended) {
         present() = nullptr;
         static_cast<thread_caches*>(ended)->~thread_caches();
         sys_pool::free(ended, sizeof(thread_caches));
-      });
+      };
+      // Heaps find the thread by its caches: without word of its end it is one that has ended.
+      if (!at_thread_exit(caches, end)) end(caches);
     }
     return caches;
   }
@@ -52,7 +54,9 @@ class thread_caches {
   void add(std::uint64_t heap_id, mcache* c) { (void)entries_.push_back({heap_id, c}); }
 
   ~thread_caches() {
-    last_used = {0, nullptr, true};
+    last_used.heap_id = 0;
+    last_used.set(nullptr);
+    last_used.thread_ended = true;
     heap_registry& r = heap_registry::instance();
     // Held throughout: a heap does not go while its cache is given back to it.
     const std::scoped_lock lock(r.mutex);
@@ -82,12 +86,12 @@ mcache* host_heap::attach_cache() {
   mcache* c = mine->find(id_);
   if (c == nullptr) {
     if (!mine->make_room()) return nullptr;
-    c = add_cache();
+    c = add_cache(&last_used);
     if (c == nullptr) return nullptr;
     mine->add(id_, c);
   }
   last_used.heap_id = id_;
-  last_used.cache = c;
+  last_used.set(c);
   return c;
 }
 
@@ -96,12 +100,13 @@ mcache* host_heap::present_cache() {
   return mine != nullptr ? mine->find(id_) : nullptr;
 }
 
-mcache* host_heap::add_cache() {
+mcache* host_heap::add_cache(last_cache* user) {
   const std::scoped_lock lock(caches_mutex_);
   if (!caches_.reserve(caches_.size() + 1)) return nullptr;
   void* p = cache_alloc_.alloc();
   if (p == nullptr) return nullptr;
   auto* c = new (p) mcache(pages_, central_);
+  c->set_user(user);
   (void)caches_.push_back(c);
   return c;
 }

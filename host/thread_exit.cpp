@@ -29,13 +29,11 @@ void make_key() {
 
 }  // namespace
 
-void at_thread_exit(void* value, void (*f)(void*)) {
+bool at_thread_exit(void* value, void (*f)(void*)) {
   exit_function.store(f);
   pthread_once(&once, make_key);
-  if (!usable.load(std::memory_order_relaxed)) return;  // the process ends
-  // Fails only when the C library has no memory for a key of a high number. What the thread has in
-  // its caches is then not given back.
-  (void)pthread_setspecific(key, value);
+  // Fails when the process ends, or the C library has no memory for a key of a high number.
+  return usable.load(std::memory_order_relaxed) && pthread_setspecific(key, value) == 0;
 }
 
 }  // namespace warpheap

@@ -1,9 +1,12 @@
 // A child process goes on with the heaps of its parent, whatever the parent's other threads held.
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <atomic>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -291,6 +294,100 @@ TEST(fork_test, child_resets_a_heap_whose_other_thread_was_changing_a_list) {
   other.join();
   EXPECT_EQ(status, 0);
   EXPECT_EQ(h.stats().live_objects, 0u);
+}
+
+/// A thread that has used the heap and lives, on a stack that a child can take away, and with it
+/// where the thread found its cache.
+class thread_beside {
+ public:
+  explicit thread_beside(host_heap& h) : heap_(h) {
+    stack_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT_NE(stack_, MAP_FAILED);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    EXPECT_EQ(pthread_attr_setstack(&attributes, stack_, bytes), 0);
+    EXPECT_EQ(pthread_create(
+                  &thread_, &attributes,
+                  [](void* self) -> void* {
+                    static_cast<thread_beside*>(self)->work();
+                    return nullptr;
+                  },
+                  this),
+              0);
+    pthread_attr_destroy(&attributes);
+    while (object_ == nullptr) std::this_thread::yield();
+  }
+  ~thread_beside() {
+    stop_ = true;
+    pthread_join(thread_, nullptr);
+    take_stack();
+  }
+  thread_beside(const thread_beside&) = delete;
+  thread_beside& operator=(const thread_beside&) = delete;
+
+  void take_stack() { munmap(stack_, bytes); }
+  /// An object that it has until its end.
+  void* object() const { return object_; }
+
+ private:
+  static constexpr std::size_t bytes = 1_MiB;
+
+  void work() {
+    void* const p = heap_.malloc(100);
+    object_ = p;
+    while (!stop_) std::this_thread::yield();
+    EXPECT_EQ(heap_.free_fast(p, heap_.view()), host_heap::fast_free::done);
+  }
+
+  host_heap& heap_;
+  void* stack_;
+  pthread_t thread_{};
+  std::atomic<void*> object_{nullptr};
+  std::atomic<bool> stop_{false};
+};
+
+/// In a child, whose thread frees what the one beside it in the parent has, after each of some bulk
+/// operations too.
+int end_cycles(std::unique_ptr<host_heap>& h, thread_beside& beside) {
+  beside.take_stack();
+  if (h->free(beside.object()) != free_status::ok) return 1;
+  for (int i = 0; i < 3; ++i) {
+    void* const p = h->malloc(100);
+    void* q = nullptr;
+    std::thread([&] {
+      q = h->malloc(100);
+      std::thread([&] { i == 1 ? (void)h->sweep() : h->reset(); }).join();
+      if (last_used.get() != nullptr) _exit(2);
+    }).join();
+    if (last_used.get() != nullptr) return 3;
+    for (void* gone : {p, q})
+      if (h->free(gone) != free_status::double_free) return 4;
+    if (h->stats().live_objects != 0 || h->free(h->malloc(100)) != free_status::ok) return 5;
+  }
+  return 0;
+}
+
+TEST(fork_test, child_ends_caches_of_threads_that_only_the_parent_has) {
+  if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
+  test::host_region region{64_MiB};
+  auto h = std::make_unique<host_heap>(region.base(), region.bytes(), region.source());
+  void* const kept = h->malloc(100);
+  {
+    thread_beside beside(*h);
+    EXPECT_EQ(in_child([&] { return end_cycles(h, beside); }), 0);
+    // One that is lost for longer.
+    EXPECT_EQ(in_child([&] { return in_child([&] { return end_cycles(h, beside); }); }), 0);
+    EXPECT_EQ(in_child([&] {
+                beside.take_stack();
+                h = nullptr;
+                if (last_used.get() != nullptr) return 1;
+                h = std::make_unique<host_heap>(region.base(), region.bytes(), region.source());
+                return h->free(h->malloc(100)) == free_status::ok ? 0 : 2;
+              }),
+              0);
+  }
+  EXPECT_EQ(h->free_fast(kept, h->view()), host_heap::fast_free::done);
+  EXPECT_EQ(h->stats().live_objects, 0u);
 }
 
 }  // namespace

@@ -417,22 +417,24 @@ TEST(host_threads, a_cache_of_a_heap_that_is_gone_is_not_taken_for_one_of_the_ne
   const void* gone = nullptr;
   for (int i = 0; i < 20; ++i) {
     {
-      host_heap first(region.base(), region.bytes(), region.source());
-      EXPECT_EQ(first.free(first.malloc(100)), free_status::ok);
-      gone = last_used.cache;
+      auto first = std::make_unique<host_heap>(region.base(), region.bytes(), region.source());
+      EXPECT_EQ(first->free(first->malloc(100)), free_status::ok);
+      gone = last_used.get();
+      if (i % 2 != 0) std::thread([&] { first = nullptr; }).join();
     }
+    EXPECT_EQ(last_used.get(), nullptr);
     // Another thread's cache may now lie where this thread's was.
     host_heap heap(region.base(), region.bytes(), region.source());
     void* q = nullptr;
     std::atomic<bool> made{false}, freed{false};
     std::thread owner([&] {
       q = heap.malloc(100);
-      at_the_same_address += last_used.cache == gone;
+      at_the_same_address += last_used.get() == gone;
       made = true;
       while (!freed) std::this_thread::yield();
     });
     while (!made) std::this_thread::yield();
-    EXPECT_EQ(heap.free_fast(q, heap.id()), host_heap::fast_free::refused);
+    EXPECT_EQ(heap.free_fast(q, heap.view()), host_heap::fast_free::refused);
     EXPECT_EQ(heap.free(q), free_status::ok);
     freed = true;
     owner.join();
@@ -441,6 +443,53 @@ TEST(host_threads, a_cache_of_a_heap_that_is_gone_is_not_taken_for_one_of_the_ne
   if (!warpheap::testing::sanitized) {
     EXPECT_GT(at_the_same_address, 0u) << "the case was not met";
   }
+}
+
+TEST(host_threads, a_reset_by_another_thread_ends_the_cache_that_a_thread_used_last) {
+  test::host_region region(std::size_t{16} << 20), other_region(std::size_t{16} << 20);
+  host_heap heap(region.base(), region.bytes(), region.source());
+  host_heap other(other_region.base(), other_region.bytes(), other_region.source());
+  void* const p = heap.malloc(100);
+  EXPECT_NE(last_used.get(), nullptr);
+  std::thread([&] { heap.reset(); }).join();
+  EXPECT_EQ(last_used.get(), nullptr);
+  // Its span still has the owner that it had.
+  EXPECT_EQ(heap.free_fast(p, heap.view()), host_heap::fast_free::refused);
+  EXPECT_EQ(heap.free(p), free_status::double_free);
+  EXPECT_EQ(heap.free(heap.malloc(100)), free_status::ok);
+  // One of another heap stays.
+  void* const q = other.malloc(100);
+  std::thread([&] { heap.reset(); }).join();
+  EXPECT_EQ(other.free_fast(q, other.view()), host_heap::fast_free::done);
+  EXPECT_EQ(other.stats().live_objects, 0u);
+  EXPECT_EQ(heap.stats().live_objects, 0u);
+}
+
+TEST(host_threads, heaps_come_go_and_are_reset_while_threads_that_used_them_use_another) {
+  test::host_region stays_region(std::size_t{64} << 20), region(std::size_t{16} << 20);
+  host_heap stays(stays_region.base(), stays_region.bytes(), stays_region.source());
+  for (int round = 0; round < 20; ++round) {
+    auto heap = std::make_unique<host_heap>(region.base(), region.bytes(), region.source());
+    std::atomic<int> left{2};
+    std::atomic<bool> end{false};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 2; ++t) {
+      threads.emplace_back([&] {
+        EXPECT_EQ(heap->free(heap->malloc(48)), free_status::ok);
+        left.fetch_sub(1);
+        while (!end.load(std::memory_order_relaxed)) {
+          void* p = stays.malloc(48);
+          EXPECT_EQ(stays.free(p), free_status::ok);
+        }
+      });
+    }
+    while (left.load() != 0) std::this_thread::yield();
+    heap->reset();
+    heap.reset();
+    end.store(true, std::memory_order_relaxed);
+    for (std::thread& t : threads) t.join();
+  }
+  EXPECT_EQ(stays.stats().live_objects, 0u);
 }
 
 }  // namespace

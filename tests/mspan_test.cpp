@@ -1,6 +1,7 @@
 #include "host/mspan.hpp"
 
 #include <gtest/gtest.h>
+#include <algorithm>
 #include <random>
 #include <vector>
 
@@ -144,6 +145,40 @@ TEST(mspan, own_free_knows_each_byte_of_every_class) {
       }
     }
     EXPECT_TRUE(s.has_all_free());
+  }
+}
+
+TEST(mspan, few_slots_at_a_time_are_those_freed_last) {
+  for (unsigned c = size_to_class(detail::fine_limit + 1); c < num_classes; ++c) {
+    mspan s;
+    s.init(some_base, host_span_pages(c), make_span_class(c, true));
+    ASSERT_TRUE(s.enter());
+    for (unsigned i = 0; i < s.nelems(); ++i) ASSERT_EQ(s.take(), s.slot_address(i));
+    ASSERT_EQ(s.take_few(), nullptr);
+    const auto next = [&] {
+      std::byte* p = s.take();
+      return p != nullptr ? p : s.take_few();
+    };
+    // What is freed at once comes again: objects of a page, or one.
+    const std::size_t most = std::max<std::size_t>(page_size / s.elemsize(), 1);
+    for (unsigned i = 0; i < s.nelems(); ++i) ASSERT_TRUE(s.free_own(s.slot_address(i)));
+    for (unsigned i = 0; i < 100; ++i) {
+      std::byte* p = next();
+      ASSERT_EQ(p, s.slot_address(i % most)) << s.elemsize();
+      ASSERT_FALSE(s.is_free(i % most));
+      ASSERT_EQ(s.count_free(), s.nelems() - 1);
+      ASSERT_TRUE(s.free_own(p));
+      ASSERT_FALSE(s.free_own(p));
+    }
+    // All of them come once.
+    std::vector<bool> taken(s.nelems());
+    while (std::byte* p = next()) {
+      const unsigned slot = s.slot_of(static_cast<std::size_t>(p - some_base));
+      ASSERT_FALSE(taken[slot]);
+      taken[slot] = true;
+    }
+    EXPECT_EQ(std::count(taken.begin(), taken.end(), true), s.nelems());
+    EXPECT_EQ(s.count_free(), 0u);
   }
 }
 

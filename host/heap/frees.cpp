@@ -29,9 +29,10 @@ std::optional<error_kind> error_of(free_status status) {
 
 }  // namespace
 
-void heap::impl::free_tiny(void* p) noexcept {
-  if (!objects.free_tiny(p)) free(p);
+void heap::free_tiny(void* p) noexcept {
+  if (!impl_->objects.free_tiny(p)) impl_->free(p);
 }
+void heap::free_slow(void* p) noexcept { impl_->free(p); }
 
 /// A free that is not only setting a bit in one of this thread's spans.
 void heap::impl::free(void* p) noexcept {

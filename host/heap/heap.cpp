@@ -16,13 +16,13 @@ void* heap::malloc(std::size_t size) noexcept {
 }
 
 void heap::free(void* p) noexcept {
-  // Each other way is a call in tail position: the common one needs no frame.
-  impl& self = *impl_;
-  const host_heap::fast_free done = self.objects.free_fast(p, self.direct);
+  const host_heap::fast_free done = host_heap::free_fast(p, direct_);
   if (done == host_heap::fast_free::done) [[likely]]
     return;
-  if (done == host_heap::fast_free::tiny) return self.free_tiny(p);
-  self.free(p);
+  // The other ways are calls in tail position, with what is in place already: the common one needs
+  // no frame and no move.
+  if (done == host_heap::fast_free::tiny) return free_tiny(p);
+  free_slow(p);
 }
 
 void* heap::malloc(std::size_t size, contents kind) noexcept {
@@ -86,10 +86,17 @@ void* heap::realloc(void* p, std::size_t size) noexcept {
 
 std::size_t heap::usable_size(const void* p) const noexcept { return impl_->usable_size(p); }
 heap::heap() : heap(heap_options{}) {}
-heap::heap(heap_options options) : impl_(impl::make(std::move(options))) {}
+heap::heap(heap_options options) : impl_(impl::make(std::move(options))) {
+  if (impl_->top == nullptr) direct_ = impl_->objects.view();
+}
 heap::~heap() = default;
-heap::heap(heap&&) noexcept = default;
-heap& heap::operator=(heap&&) noexcept = default;
+heap::heap(heap&& other) noexcept
+    : impl_(std::move(other.impl_)), direct_(std::exchange(other.direct_, {})) {}
+heap& heap::operator=(heap&& other) noexcept {
+  impl_ = std::move(other.impl_);
+  direct_ = std::exchange(other.direct_, {});
+  return *this;
+}
 
 heap_profile heap::profile() const { return impl_->profile(); }
 

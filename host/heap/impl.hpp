@@ -54,7 +54,6 @@ struct heap::impl {
   }
 
   // frees.cpp
-  [[gnu::noinline]] void free_tiny(void* p) noexcept;
   [[gnu::noinline]] void free(void* p) noexcept;
   free_status free_host_object(void* p) { return top == nullptr ? objects.free(p) : top->free(p); }
   void after_free(void* p, free_status status);

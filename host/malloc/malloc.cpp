@@ -55,9 +55,9 @@ void* process_aligned_alloc(std::size_t align, std::size_t n) {
   return heap->aligned_alloc(align, request);
 }
 
-void process_free(void* p) {
+void process_free_slow(void* p) {
   host_heap* const heap = process_heap::direct();
-  const free_status status = heap != nullptr ? heap->free(p) : process_heap::front().free(p);
+  const free_status status = heap != nullptr ? heap->free_slow(p) : process_heap::front().free(p);
   if (status != free_status::ok) [[unlikely]]
     process_heap::report(status, p);
 }
@@ -73,6 +73,8 @@ void* or_no_memory(void* p) {
     errno = ENOMEM;
   return p;
 }
+
+[[gnu::noinline]] void* malloc_slow(std::size_t n) { return or_no_memory(process_malloc(n)); }
 
 /// The object in an alignment for which there is none without EINVAL.
 void* aligned(std::size_t align, std::size_t n) {
@@ -115,7 +117,9 @@ extern "C" {
 
 WARPHEAP_EXPORT void* malloc(std::size_t n) {
   const entry_check check;
-  return or_no_memory(process_malloc(n));
+  if (void* p = process_malloc_fast(n); p != nullptr) [[likely]]
+    return p;
+  return malloc_slow(n);
 }
 
 WARPHEAP_EXPORT void* calloc(std::size_t count, std::size_t size) {

@@ -14,7 +14,7 @@ void* try_new(std::size_t n, std::size_t align) {
 }
 
 /// As the standard has it: the new-handler until it helps, gives up or throws.
-void* new_or_throw(std::size_t n, std::size_t align) {
+[[gnu::noinline]] void* new_or_throw(std::size_t n, std::size_t align) {
   for (;;) {
     if (void* p = try_new(n, align); p != nullptr) [[likely]]
       return p;
@@ -22,6 +22,15 @@ void* new_or_throw(std::size_t n, std::size_t align) {
     if (handler == nullptr) throw std::bad_alloc();
     handler();
   }
+}
+
+void* new_object(std::size_t n) {
+  {
+    const entry_check check;
+    if (void* p = process_malloc_fast(n); p != nullptr) [[likely]]
+      return p;
+  }
+  return new_or_throw(n, 1);
 }
 
 void* new_or_null(std::size_t n, std::size_t align) noexcept {
@@ -52,8 +61,8 @@ void drop(void* p) noexcept {
 }  // namespace
 
 // clang-format off
-WARPHEAP_EXPORT void* operator new(std::size_t n) { return new_or_throw(n, 1); }
-WARPHEAP_EXPORT void* operator new[](std::size_t n) { return new_or_throw(n, 1); }
+WARPHEAP_EXPORT void* operator new(std::size_t n) { return new_object(n); }
+WARPHEAP_EXPORT void* operator new[](std::size_t n) { return new_object(n); }
 WARPHEAP_EXPORT void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return new_or_null(n, 1); }
 WARPHEAP_EXPORT void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return new_or_null(n, 1); }
 WARPHEAP_EXPORT void* operator new(std::size_t n, std::align_val_t a) { return new_or_throw(n, checked(a)); }

@@ -12,6 +12,7 @@
 // modes with a message. Where the system's pages are larger than the heap's, no memory goes back:
 // one of them may hold live objects beside free pages.
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 
@@ -27,6 +28,9 @@ class process_heap {
   /// The heap, for calls that need nothing else; null while there is none, and for good when the
   /// environment asked for layers around it.
   static host_heap* direct() { return direct_.load(std::memory_order_acquire); }
+  /// direct() as host_heap's fast calls take it: with what they do nothing, while there is none.
+  static std::uint64_t direct_id() { return direct_id_.load(std::memory_order_relaxed); }
+  static const free_view& direct_view() { return *direct_view_.load(std::memory_order_acquire); }
   /// What calls go to where direct() is null. The first call makes the heap; aborts when there is
   /// no address space for one, and when making it calls malloc.
   static object_layer& front() {
@@ -48,6 +52,8 @@ class process_heap {
   static object_layer& make();
 
   static std::atomic<host_heap*> direct_;
+  static std::atomic<std::uint64_t> direct_id_;  // who has a cache of it found out by direct_
+  static std::atomic<const free_view*> direct_view_;
   static std::atomic<object_layer*> front_;
   static std::size_t max_object_;
 };
@@ -60,5 +66,13 @@ constexpr std::size_t slot_request(std::size_t n) {
   if (n - 17 < 8) return 32;
   return n < 16 ? 16 : n;
 }
+
+/// Their classes, by multiples of 8.
+inline constexpr auto slot_classes = [] {
+  std::array<std::uint8_t, detail::fine_limit / 8 + 1> classes{};
+  for (std::size_t i = 0; i < classes.size(); ++i)
+    classes[i] = static_cast<std::uint8_t>(size_to_class(slot_request(8 * i)));
+  return classes;
+}();
 
 }  // namespace warpheap

@@ -16,6 +16,7 @@
 #include <vector>
 #include <warpheap/contents.hpp>
 #include <warpheap/error.hpp>
+#include <warpheap/free_view.hpp>
 #include <warpheap/heap_profile.hpp>
 #include <warpheap/heap_view.hpp>
 #include <warpheap/memory_stats.hpp>
@@ -252,12 +253,15 @@ class heap {
 
  private:
   friend class region;
+  void free_tiny(void* p) noexcept;
+  void free_slow(void* p) noexcept;
   std::byte* take_region_chunk(std::size_t bytes) noexcept;
   void give_region_chunk(std::byte* start) noexcept;
   void region_out_of_memory(std::size_t bytes) noexcept;
 
   struct impl;
   std::unique_ptr<impl> impl_;
+  free_view direct_;  // none where layers are to see each call
 };
 
 template <class T, class... Args>

@@ -140,6 +140,42 @@ TEST(Spans, TwoFreesAtOnceOfOneObjectAreToldOnce) {
   }
 }
 
+TEST(Spans, AFreeThatComesLaterIsToldWhileFewSlotsBecomeReady) {
+  // The same in a span without ready slots, whose owner takes the slot before and readies this one.
+  for (const bool by_owner : {true, false}) {
+    weak_spans w;
+    void* all[slots];
+    w.prepare = [&] {
+      for (void*& p : all) p = w.take(0);
+      w.give(0, all[0]);
+      w.not_in_use(all[1]);
+    };
+    const auto first = [&](unsigned thread) {
+      w.give_again(thread, all[1]);
+      w.pass(all[1]);
+    };
+    explore(20'000, {w,
+                     {[&] {
+                        if (by_owner) first(0);
+                        w.cache(0).collect(w.span_of(all[2]));
+                        all[0] = w.take(0);
+                      },
+                      [&] {
+                        if (!by_owner) first(1);
+                      },
+                      [&] {
+                        void* p = w.receive();
+                        if (p == nullptr) return;
+                        w.give_again(2, p);
+                        if (w.told() != 1) fail("a second free was not told at once");
+                      }},
+                     [&] {
+                       w.give(0, all[0]);
+                       w.finish(std::span(all).subspan(2));
+                     }});
+  }
+}
+
 TEST(Spans, AFreeThatComesLaterIsToldAtOnce) {
   // The object is freed, by the owner or another; a third thread hears of it, and frees it too. The
   // owner moves free bits from set to set meanwhile.

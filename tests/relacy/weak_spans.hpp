@@ -44,8 +44,8 @@ void sys_pool::free(void*, std::size_t) noexcept {}
 namespace weak {
 namespace {
 
-/// Objects of 8 KiB and more have spans of eight slots.
-constexpr unsigned size_class = num_classes - 1;
+/// Spans of eight slots, of which two become ready at a time.
+constexpr unsigned size_class = size_to_class(page_size / 2);
 constexpr unsigned span_class = size_class << 1 | 1;
 constexpr std::size_t object_size = class_to_size(size_class);
 constexpr unsigned slots = host_span_objects(size_class);
@@ -66,10 +66,13 @@ class weak_spans {
     build();
     // A span of eight slots uses the first of sixteen words.
     for (unsigned i = 0; i < mheap::most_spans; ++i) {
-      auto* s = reinterpret_cast<std::byte*>(&parts_->heap.span(i));
-      const std::size_t remote = mspan::max_words * sizeof(std::uint64_t);
-      the_memory.silence(s + 16, 2 * remote - 16);
-      the_memory.silence(s + sizeof(mspan) - remote + 8, remote - 8);
+      mspan& span = parts_->heap.span(i);
+      auto* s = reinterpret_cast<std::byte*>(&span);
+      auto* ready_end = reinterpret_cast<std::byte*>(&span.tiny_masks) - sizeof(span_marks*);
+      const std::size_t words = mspan::max_words * sizeof(std::uint64_t);
+      the_memory.silence(s + 8, words - 8);                          // free
+      the_memory.silence(ready_end - words + 8, words - 8);          // ready
+      the_memory.silence(s + sizeof(mspan) - words + 8, words - 8);  // remote
       the_memory.hand_over(&parts_->owners[i], 4);
     }
   }
@@ -94,7 +97,9 @@ class weak_spans {
 
   /// An object of the thread's cache, nullptr when there are no more spans.
   void* take(unsigned thread) {
-    void* p = cache(thread).alloc(span_class);
+    // As host_heap::malloc_slow does it.
+    void* p = cache(thread).take_coarse(size_class, contents::no_pointers);
+    if (p == nullptr) p = cache(thread).alloc(span_class);
     if (p == nullptr) return nullptr;
     own(span_of(p));
     bytes.take(offset_of(p), object_size);
