@@ -86,10 +86,10 @@ class population {
   }
 
   /// Adds objects of a range until `payload` bytes are live or one is refused; returns the
-  /// nanoseconds of the mallocs, and their number in `made`.
-  double grow(size_range range, std::uint64_t payload, std::mt19937_64& random,
-              std::uint64_t& made) {
-    double ns = 0;
+  /// time of the mallocs, and their number in `made`.
+  elapsed grow(size_range range, std::uint64_t payload, std::mt19937_64& random,
+               std::uint64_t& made) {
+    elapsed took{0, 0};
     made = 0;
     refused_ = 0;
     while (refused_ == 0 && live_ < payload && !empty_.empty()) {
@@ -103,21 +103,21 @@ class population {
         which.push_back(slot);
       }
       made += which.size();
-      ns += fill(which);
+      took += fill(which);
     }
-    return ns;
+    return took;
   }
-  /// Frees a random part of the objects (1: all); returns nanoseconds.
-  double shrink(double part, std::mt19937_64& random, std::uint64_t& freed) {
+  /// Frees a random part of the objects (1: all); returns their time.
+  elapsed shrink(double part, std::mt19937_64& random, std::uint64_t& freed) {
     std::shuffle(full_.begin(), full_.end(), random);
     const auto count = static_cast<std::size_t>(part * static_cast<double>(full_.size()));
     const std::vector<std::uint32_t> which(full_.end() - static_cast<std::ptrdiff_t>(count),
                                            full_.end());
     full_.resize(full_.size() - count);
     freed = count;
-    if (which.empty()) return 0;
+    if (which.empty()) return {};
     const device_array<std::uint32_t> chosen{std::span<const std::uint32_t>(which)};
-    const double ns = time_ns([&] {
+    const elapsed took = time_of([&] {
       launch(blocks_for(count), block_threads, drop_kernel<handle>, allocator_.device(),
              slots_.data(), chosen.data(), count);
     });
@@ -126,7 +126,7 @@ class population {
       host_sizes_[slot] = 0;
       empty_.push_back(slot);
     }
-    return ns;
+    return took;
   }
   /// Throws integrity_error if a live object is not as it was written.
   void verify() {
@@ -145,7 +145,7 @@ class population {
   /// a round, and from then on launches are small: refusals may be slow.
   static constexpr std::size_t first_batch = this_backend == backend_kind::cuda ? 131'072 : 8'192;
   chosen_sizes plan() const { return {sizes_.data(), is_warpheap<A> ? 8u : 16u}; }
-  double fill(const std::vector<std::uint32_t>& which) {
+  elapsed fill(const std::vector<std::uint32_t>& which) {
     std::vector<std::uint32_t> wanted;
     for (const std::uint32_t slot : which) wanted.push_back(host_sizes_[slot]);
     const device_array<std::uint32_t> chosen{std::span<const std::uint32_t>(which)};
@@ -155,7 +155,7 @@ class population {
     launch(grid, block_threads, set_sizes_kernel<std::size_t>, sizes_.data(), chosen.data(),
            sizes.data(), which.size());
     synchronize();
-    const double ns = time_ns([&] {
+    const elapsed took = time_of([&] {
       launch(grid, block_threads, fill_kernel<handle>, allocator_.device(), slots_.data(),
              chosen.data(), which.size(), plan());
     });
@@ -176,7 +176,7 @@ class population {
       empty_.push_back(slot);
     }
     if (refused_ != 0) batch_ = first_batch / 8;
-    return ns;
+    return took;
   }
 
   A& allocator_;
@@ -264,8 +264,8 @@ result run_churn(const run_context& run, unsigned percent, std::span<const size_
   for (unsigned round = 0; round < all_rounds; ++round) {
     run.step("round " + std::to_string(round + 1) + " of " + std::to_string(all_rounds));
     std::uint64_t made = 0;
-    const double ns = objects.grow(ranges[round % ranges.size()], target, random, made);
-    take.add(ns, made);
+    const elapsed took = objects.grow(ranges[round % ranges.size()], target, random, made);
+    take.add(took, made);
     mallocs += made;
     refused += objects.refused();
     if (objects.refused() != 0 && first_refusal == 0) {
@@ -274,7 +274,7 @@ result run_churn(const run_context& run, unsigned percent, std::span<const size_
     }
     objects.verify();
     const double served = static_cast<double>(made - objects.refused());
-    if (served > 0) malloc_ns.points.emplace_back(round + 1, ns / static_cast<double>(made));
+    if (served > 0) malloc_ns.points.emplace_back(round + 1, took.ns / static_cast<double>(made));
     used.points.emplace_back(
         round + 1, static_cast<double>(objects.live_bytes()) / static_cast<double>(bytes));
     if (heap* tested = heap_of(allocator)) {
@@ -289,8 +289,8 @@ result run_churn(const run_context& run, unsigned percent, std::span<const size_
     if (heap* tested = heap_of(allocator); tested != nullptr && round + 1 == all_rounds)
       add_page_map(out, *tested);
     std::uint64_t freed = 0;
-    const double free_ns = objects.shrink(0.5, random, freed);
-    give.add(free_ns, freed);
+    const elapsed giving = objects.shrink(0.5, random, freed);
+    give.add(giving, freed);
   }
   out.params = {{"heap_bytes", std::uint64_t{bytes}},
                 {"fill_percent", std::uint64_t{percent}},

@@ -1,6 +1,5 @@
 // How long it takes to create and to destroy a heap, and what it costs before the first object.
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include <warpheap/heap.hpp>
@@ -26,15 +25,13 @@ result run_create(const run_context& run) {
   const unsigned repetitions = run.wanted.repetitions();
   for (unsigned i = 0; i < repetitions; ++i) {
     run.step("repetition " + std::to_string(i + 1) + " of " + std::to_string(repetitions));
-    const auto begin = std::chrono::steady_clock::now();
+    const stopwatch creating;
     std::optional<heap> made(std::in_place, wanted);
-    const auto created = std::chrono::steady_clock::now();
+    create.add(read(creating), 1);
     empty = snapshot(*made);
-    const auto ending = std::chrono::steady_clock::now();
+    const stopwatch destroying;
     made.reset();
-    const auto ended = std::chrono::steady_clock::now();
-    create.add(std::chrono::duration<double, std::nano>(created - begin).count(), 1);
-    destroy.add(std::chrono::duration<double, std::nano>(ended - ending).count(), 1);
+    destroy.add(read(destroying), 1);
   }
 
   result out;

@@ -81,6 +81,7 @@ result run_lanes(const run_context& run) {
         {{active, 0, true},
          {{"active_lanes", std::uint64_t{active}}, {"sizes", std::string("different")}}});
   heap_figures figures;
+  std::uint64_t mallocs = 0;
   for (const auto& [plan, at] : plans) {
     A allocator(run.reserve_bytes);
     const dim3 grid = blocks_for(warps * 32);
@@ -96,7 +97,7 @@ result run_lanes(const run_context& run) {
     unsigned i = 0;
     for (; clock.wants(i); ++i) {
       run.repetition(i);
-      take.add(time_ns([&] {
+      take.add(time_of([&] {
                  launch(grid, block_threads, lanes_take_kernel<handle>, allocator.device(),
                         objects.data(), warps, plan);
                }),
@@ -106,18 +107,20 @@ result run_lanes(const run_context& run) {
              wrong.data());
       synchronize();
       require_none(wrong, "objects of some lanes");
-      give.add(time_ns([&] {
+      give.add(time_of([&] {
                  launch(grid, block_threads, lanes_give_kernel<handle>, allocator.device(),
                         objects.data(), warps, plan);
                }),
                made);
       rest(allocator);
     }
+    mallocs += made * i;
     figures.end(allocator, made * i);
     out.operations.push_back(take.finish());
     if (adapter_frees<A>()) out.operations.push_back(give.finish());
   }
   out.params = {{"warps", std::uint64_t{warps}}};
+  out.metrics = {{"mallocs", mallocs}, {"null_pointers", std::uint64_t{wrong.to_host().front()}}};
   out.heap = figures.use();
   return out;
 }
@@ -226,6 +229,8 @@ result run_latency(const run_context& run) {
   if (!mallocs.empty()) add_latency(out, "malloc", std::move(mallocs));
   if (!frees.empty() && adapter_frees<A>()) add_latency(out, "free", std::move(frees));
   out.params = {{"objects", std::uint64_t{count}}, {"size_bytes", std::uint64_t{size}}};
+  out.metrics.emplace_back("mallocs", std::uint64_t{count} * run.repetitions());
+  out.metrics.emplace_back("null_pointers", std::uint64_t{faults.to_host().front().nulls});
   return out;
 }
 

@@ -1,7 +1,6 @@
 // What every workload needs of its backend besides the heap: arrays, time, a place for errors.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -13,6 +12,8 @@
 #include <warpheap/launch.cuh>
 #include <warpheap/options.hpp>
 #include <warpheap/platform.hpp>
+
+#include "bench/stopwatch.hpp"
 
 namespace warpheap::bench {
 inline namespace WARPHEAP_BACKEND_NS {
@@ -104,10 +105,17 @@ class device_array {
   T* data_ = nullptr;
 };
 
-/// Nanoseconds from the first launch that `launches` makes on the default stream to the end of the
+/// What the clock says of work of this backend: on a GPU the threads of the process only wait.
+inline elapsed read(const stopwatch& clock) {
+  elapsed out = clock.read();
+  if (this_backend == backend_kind::cuda) out.cpu_ns.reset();
+  return out;
+}
+
+/// The time from the first launch that `launches` makes on the default stream to the end of the
 /// last: between two CUDA events; on the executor by the steady clock until synchronize() returns.
 template <class F>
-double time_ns(F&& launches) {
+elapsed time_of(F&& launches) {
 #ifdef __CUDACC__
   struct event {
     event() { check_cuda(cudaEventCreate(&handle), "event"); }
@@ -120,12 +128,12 @@ double time_ns(F&& launches) {
   synchronize();
   float milliseconds = 0;
   check_cuda(cudaEventElapsedTime(&milliseconds, begin.handle, end.handle), "event");
-  return 1e6 * static_cast<double>(milliseconds);
+  return {1e6 * static_cast<double>(milliseconds), std::nullopt};
 #else
-  const auto begin = std::chrono::steady_clock::now();
+  const stopwatch clock;
   launches();
   synchronize();
-  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count();
+  return read(clock);
 #endif
 }
 

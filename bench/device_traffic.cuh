@@ -56,6 +56,11 @@ inline std::size_t lanes_of(scale how) {
   return how == scale::paper ? 1u << 18 : how == scale::executor ? 1u << 14 : 1u << 12;
 }
 
+/// What a workload asked for, and how often in vain: its kernels count a null pointer as wrong.
+inline fields counted(std::uint64_t mallocs, const device_array<unsigned long long>& wrong) {
+  return {{"mallocs", mallocs}, {"null_pointers", std::uint64_t{wrong.to_host().front()}}};
+}
+
 /// malloc and free of each allocator in one kernel.
 template <allocator_adapter A>
 result run_pairs_of(const run_context& run) {
@@ -63,6 +68,7 @@ result run_pairs_of(const run_context& run) {
   const std::size_t lanes = lanes_of(scale_of(run));
   const unsigned rounds = 16;
   device_array<unsigned long long> wrong(1);
+  std::uint64_t mallocs = 0;
   result out;
   for (const std::uint32_t size : {16, 256}) {
     A allocator(run.reserve_bytes);
@@ -73,7 +79,8 @@ result run_pairs_of(const run_context& run) {
     const point_clock clock(run);
     for (unsigned i = 0; clock.wants(i); ++i) {
       run.repetition(i);
-      pair.add(time_ns([&] {
+      mallocs += lanes * rounds;
+      pair.add(time_of([&] {
                  launch(blocks_for(lanes), block_threads, pairs_kernel_of<handle>,
                         allocator.device(), lanes, rounds, size, wrong.data());
                }),
@@ -84,6 +91,7 @@ result run_pairs_of(const run_context& run) {
     out.operations.push_back(pair.finish());
   }
   out.params = {{"lanes", std::uint64_t{lanes}}, {"rounds", std::uint64_t{rounds}}};
+  out.metrics = counted(mallocs, wrong);
   return out;
 }
 
@@ -93,6 +101,8 @@ result run_free_by(const run_context& run) {
   using handle = typename A::handle;
   const std::size_t count = 8 * lanes_of(scale_of(run));
   const size_plan plan{64, 64};
+  std::uint64_t mallocs = 0;
+  std::uint64_t nulls = 0;
   result out;
   heap_figures figures;
   for (const std::string by : {"maker", "another_lane", "another_warp", "another_stream", "host"}) {
@@ -112,7 +122,7 @@ result run_free_by(const run_context& run) {
       rounds.write();
       rounds.verify();
       const std::vector<void*> objects = rounds.objects().to_host();
-      const auto begin = std::chrono::steady_clock::now();
+      const stopwatch clock;
       if (by == "host") {
         if (heap* tested = heap_of(allocator)) {
           for (void* p : objects) tested->free(p);
@@ -126,15 +136,16 @@ result run_free_by(const run_context& run) {
                count, apart);
         synchronize();
       }
-      give.add(std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin)
-                   .count(),
-               count);
+      give.add(read(clock), count);
       rest(allocator);
     }
     figures.end(allocator, count * i);
+    mallocs += count * i;
+    nulls += rounds.nulls();
     out.operations.push_back(give.finish());
   }
   out.params = {{"objects", std::uint64_t{count}}, {"clock", std::string("host, launch included")}};
+  out.metrics = {{"mallocs", mallocs}, {"null_pointers", nulls}};
   out.heap = figures.use();
   return out;
 }
@@ -146,6 +157,7 @@ result run_streams(const run_context& run) {
   const std::size_t lanes = lanes_of(scale_of(run)) / 2;
   const unsigned rounds = 16;
   device_array<unsigned long long> wrong(1);
+  std::uint64_t mallocs = 0;
   result out;
   for (const unsigned kernels : {1u, 2u, 4u, 8u}) {
     A allocator(run.reserve_bytes);
@@ -157,20 +169,20 @@ result run_streams(const run_context& run) {
     const point_clock clock(run);
     for (unsigned i = 0; clock.wants(i); ++i) {
       run.repetition(i);
-      const auto begin = std::chrono::steady_clock::now();
+      const stopwatch clock;
       for (stream& one : streams)
         launch(one, blocks_for(lanes), block_threads, pairs_kernel_of<handle>, allocator.device(),
                lanes, rounds, 64, wrong.data());
       synchronize();
-      pair.add(std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin)
-                   .count(),
-               std::uint64_t{lanes} * rounds * kernels);
+      pair.add(read(clock), std::uint64_t{lanes} * rounds * kernels);
+      mallocs += std::uint64_t{lanes} * rounds * kernels;
       require_none(wrong, "several kernels at once");
       rest(allocator);
     }
     out.operations.push_back(pair.finish());
   }
   out.params = {{"lanes_per_kernel", std::uint64_t{lanes}}, {"rounds", std::uint64_t{rounds}}};
+  out.metrics = counted(mallocs, wrong);
   return out;
 }
 
@@ -190,36 +202,37 @@ result run_neighbour(const run_context& run) {
   synchronize();
   // As many pairs as keep the allocating kernel busy for three times as long.
   const auto pairs_ns = [&](unsigned pairs) {
-    return time_ns([&] {
-      launch(blocks_for(lanes / 4), block_threads, pairs_kernel_of<handle>, allocator.device(),
-             lanes / 4, pairs, 64, wrong.data());
-    });
+    return time_of([&] {
+             launch(blocks_for(lanes / 4), block_threads, pairs_kernel_of<handle>,
+                    allocator.device(), lanes / 4, pairs, 64, wrong.data());
+           })
+        .ns;
   };
-  const double neighbour_ns = time_ns([&] {
-    launch(blocks_for(lanes), block_threads, compute_kernel<std::size_t>, data.data(), lanes,
-           rounds);
-  });
+  const double neighbour_ns = time_of([&] {
+                                launch(blocks_for(lanes), block_threads,
+                                       compute_kernel<std::size_t>, data.data(), lanes, rounds);
+                              }).ns;
   pairs_ns(16);
   const double a_pair_ns = pairs_ns(16) / 16;
   const auto pairs = static_cast<unsigned>(std::clamp(3 * neighbour_ns / a_pair_ns, 16.0, 1e6));
   rest(allocator);
+  std::uint64_t mallocs = 0;
   timings alone("neighbour", run.wanted.warm_ups(), {{"beside", std::string("nothing")}});
   timings beside("neighbour", run.wanted.warm_ups(), {{"beside", std::string(A::name)}});
   const point_clock clock(run);
   for (unsigned i = 0; clock.wants(i); ++i) {
     run.repetition(i);
     for (const bool allocating : {false, true}) {
+      if (allocating) mallocs += std::uint64_t{lanes} / 4 * pairs;
       if (allocating)
         launch(of_allocator, blocks_for(lanes / 4), block_threads, pairs_kernel_of<handle>,
                allocator.device(), lanes / 4, pairs, 64, wrong.data());
-      const auto begin = std::chrono::steady_clock::now();
+      // CPU time would be that of both kernels.
+      const stopwatch clock;
       launch(of_neighbour, blocks_for(lanes), block_threads, compute_kernel<std::size_t>,
              data.data(), lanes, rounds);
       of_neighbour.synchronize();
-      (allocating ? beside : alone)
-          .add(std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin)
-                   .count(),
-               lanes);
+      (allocating ? beside : alone).add({read(clock).ns, std::nullopt}, lanes);
       synchronize();
       require_none(wrong, "beside a neighbour");
       rest(allocator);
@@ -229,7 +242,8 @@ result run_neighbour(const run_context& run) {
   out.params = {{"lanes", std::uint64_t{lanes}},
                 {"multiplications", std::uint64_t{rounds}},
                 {"pairs_per_lane_beside", std::uint64_t{pairs}}};
-  out.metrics = {{"slow_down_ratio", beside.ns_per_op() / alone.ns_per_op()}};
+  out.metrics = counted(mallocs, wrong);
+  out.metrics.emplace_back("slow_down_ratio", beside.ns_per_op() / alone.ns_per_op());
   out.operations = {alone.finish(), beside.finish()};
   return out;
 }
@@ -242,6 +256,8 @@ result run_null(const run_context& run) {
   constexpr std::uint32_t size = 4096;
   constexpr std::size_t filled = bytes / size + 1024;
   const std::size_t asked = 1024;
+  std::uint64_t mallocs = 0;
+  std::uint64_t nulls = 0;
   result out;
   out.params = {{"heap_bytes", std::uint64_t{bytes}}, {"asked", std::uint64_t{asked}}};
   for (const bool service : {true, false}) {
@@ -269,6 +285,8 @@ result run_null(const run_context& run) {
       launch(blocks_for(asked), block_threads, give_kernel<handle>, allocator.device(),
              objects.data(), asked, 0u);
       synchronize();
+      mallocs += asked;
+      nulls += asked - served;
       if (i == 0) continue;  // the last free slots
       const auto took = ticks.to_host();
       for (std::size_t k = 0; k < asked; ++k)
@@ -276,12 +294,16 @@ result run_null(const run_context& run) {
       if (served == asked) break;
     }
     if (!all.empty()) add_latency(out, service ? "null" : "null_service_stopped", std::move(all));
+    mallocs += filled;
+    nulls += fill.nulls();
     fill.verify();
     fill.give();
     if (heap* tested = heap_of(allocator); tested != nullptr && !service)
       tested->start_refill_service();
     rest(allocator);
   }
+  out.metrics.emplace_back("mallocs", mallocs);
+  out.metrics.emplace_back("null_pointers", nulls);
   return out;
 }
 

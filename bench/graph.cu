@@ -84,9 +84,9 @@ result run_graph(const run_context& run) {
         }
     }
     run.step(name + ": free");
-    const double free_ns = graph.destroy();
+    const elapsed took = graph.destroy();
     counted();
-    times.free.add(free_ns, graph.counts().frees);
+    times.free.add(took, graph.counts().frees);
     if (malloc_bytes != free_bytes)
       throw integrity_error(name + ": expected " + std::to_string(malloc_bytes)
                             + " bytes freed, found " + std::to_string(free_bytes));

@@ -207,13 +207,13 @@ class heap_graph {
         counts_(tallies) {}
 
   /// The next four return the nanoseconds they took.
-  double build() {
+  elapsed build() {
     return counted([&] {
       launch(blocks_for(count_), block_threads, build_kernel<Handle>, dev_, vertices_.data(),
              count_, offsets_.data(), targets_.data(), counts_.data());
     });
   }
-  double update(const update_batch& batch) {
+  elapsed update(const update_batch& batch) {
     const device_array<edge> updates{std::span<const edge>(batch.updates)};
     const device_array<std::uint32_t> begins{std::span<const std::uint32_t>(batch.begins)};
     return counted([&] {
@@ -222,14 +222,14 @@ class heap_graph {
              static_cast<std::uint32_t>(batch.sources()), counts_.data());
     });
   }
-  double destroy() {
+  elapsed destroy() {
     return counted([&] {
       launch(blocks_for(count_), block_threads, free_graph_kernel<Handle>, dev_, vertices_.data(),
              count_, counts_.data());
     });
   }
   /// Doubles every degree.
-  double expand() {
+  elapsed expand() {
     return counted([&] {
       launch(blocks_for(count_), block_threads, expand_kernel<Handle>, dev_, vertices_.data(),
              count_, counts_.data());
@@ -254,12 +254,12 @@ class heap_graph {
 
  private:
   template <class F>
-  double counted(F&& launches) {
+  elapsed counted(F&& launches) {
     counts_.clear();
-    const double ns = time_ns(launches);
+    const elapsed time = time_of(launches);
     latest_ = total(counts_);
     require_memory(latest_);
-    return ns;
+    return time;
   }
   std::string vertex_name(std::uint32_t v) const {
     const std::string number = "vertex " + std::to_string(v);

@@ -76,7 +76,7 @@ result run_atomics(const run_context& run, std::size_t words) {
   timings one("atomic");
   for (unsigned i = 0; i < run.wanted.repetitions(); ++i) {
     run.step("repetition " + std::to_string(i + 1));
-    one.add(time_ns([&] {
+    one.add(time_of([&] {
               launch(blocks_for(warps * lanes_of_a_warp), block_threads, atomics_kernel,
                      memory.data(), words, line, rounds, sink.data());
             }),
@@ -111,7 +111,7 @@ result run_latency(const run_context& run, std::size_t bytes) {
   timings load("load");
   for (unsigned i = 0; i < run.wanted.repetitions(); ++i) {
     run.step("repetition " + std::to_string(i + 1));
-    load.add(time_ns([&] { launch(1, 1, chase_kernel, next.data(), steps, end.data()); }), steps);
+    load.add(time_of([&] { launch(1, 1, chase_kernel, next.data(), steps, end.data()); }), steps);
   }
   result out;
   out.params = {{"footprint_bytes", std::uint64_t{bytes}}};
@@ -152,7 +152,7 @@ result run_round_trip(const run_context& run) {
         std::atomic_ref(flags->answered).store(n, std::memory_order_release);
       }
     });
-    trip.add(time_ns([&] { launch(1, 1, ping_kernel, flags, first, rounds); }), rounds);
+    trip.add(time_of([&] { launch(1, 1, ping_kernel, flags, first, rounds); }), rounds);
   }
   result out;
   out.params = {{"rounds", std::uint64_t{rounds}}};
@@ -181,7 +181,7 @@ result run_first_touch(const run_context& run) {
     auto* fresh = static_cast<std::byte*>(memory.data());
     for (timings* one : {&first, &second})
       one->add(
-          time_ns([&] { launch(blocks_for(pages), block_threads, touch_kernel, fresh, pages); }),
+          time_of([&] { launch(blocks_for(pages), block_threads, touch_kernel, fresh, pages); }),
           pages);
   }
   result out;
@@ -211,8 +211,8 @@ result run_prefetch(const run_context& run) {
     run.step("repetition " + std::to_string(i + 1));
     const case_memory memory(case_memory::kind::pages, bytes);
     std::memset(memory.data(), 1, bytes);
-    there.add(time_ns([&] { prefetch(memory.data(), true); }), bytes / touched_page);
-    back.add(time_ns([&] { prefetch(memory.data(), false); }), bytes / touched_page);
+    there.add(time_of([&] { prefetch(memory.data(), true); }), bytes / touched_page);
+    back.add(time_of([&] { prefetch(memory.data(), false); }), bytes / touched_page);
   }
   result out;
   out.params = {{"bytes", std::uint64_t{bytes}}, {"page_bytes", std::uint64_t{touched_page}}};
@@ -228,7 +228,7 @@ result run_launch(const run_context& run) {
   constexpr unsigned launches = 100;
   for (unsigned i = 0; i < run.wanted.repetitions(); ++i) {
     run.step("repetition " + std::to_string(i + 1));
-    one.add(time_ns([&] {
+    one.add(time_of([&] {
               for (unsigned n = 0; n < launches; ++n) launch(1, lanes_of_a_warp, nothing_kernel);
             }),
             launches);

@@ -58,7 +58,7 @@ child_result run_child(const std::string& workload, const host::setting& how,
   for (std::string kind; lines >> kind;) {
     if (kind == "op") {
       host::measurement m;
-      lines >> m.bytes >> m.ns_per_op;
+      lines >> m.bytes >> m.ns_per_op >> m.cpu_ns_per_op;
       out.measurements.push_back(m);
     } else if (kind == "rss") {
       lines >> out.start_kib >> out.peak_kib >> out.end_kib;
@@ -69,7 +69,7 @@ child_result run_child(const std::string& workload, const host::setting& how,
 
 /// An allocator's row at each size, and its memory: the most that any repetition took.
 struct record {
-  std::vector<timings> at_size;
+  std::vector<operation> at_size;
   std::size_t peak_kib = 0, end_kib = 0;
 };
 
@@ -85,11 +85,11 @@ void add_ratios(result& out, const std::map<std::string, record>& by_name,
     std::string whose;
     for (const auto& [name, r] : by_name) {
       if (name == "warpheap") continue;
-      const double ns = r.at_size[i].ns_per_op();
+      const double ns = r.at_size[i].ns_per_op;
       if (whose.empty() || ns < best) best = ns, whose = name;
     }
     out.metrics.emplace_back("time_over_best" + at_bytes(sizes[i].bytes),
-                             own->second.at_size[i].ns_per_op() / best);
+                             own->second.at_size[i].ns_per_op / best);
     out.metrics.emplace_back("best_other" + at_bytes(sizes[i].bytes), whose);
   }
 }
@@ -104,7 +104,8 @@ result run_workload(const run_context& run, const std::string& workload, unsigne
   std::vector<host::measurement> sizes;
   std::string missing;
   result out;
-  for (unsigned i = 0; i < run.repetitions(); ++i) {
+  // Each process is a fresh one: none of them is the cold one that does not count.
+  for (unsigned i = 0; i + 1 < std::max(run.repetitions(), 2u); ++i) {
     run.repetition(i);
     // All in turn, so that what the machine does besides meets all of them.
     for (const allocator& whose : allocators()) {
@@ -121,9 +122,12 @@ result run_workload(const run_context& run, const std::string& workload, unsigne
         if (r.at_size.size() == k) {
           fields at;
           if (sizes[k].bytes != 0) at.emplace_back("bytes", std::uint64_t{sizes[k].bytes});
-          r.at_size.emplace_back(whose.name, run.wanted.warm_ups(), std::move(at));
+          r.at_size.push_back({whose.name, 0, std::nullopt, std::move(at), {{}}, {{}}});
         }
-        r.at_size[k].add(sizes[k].ns_per_op, 1);
+        operation& one = r.at_size[k];
+        one.passes.front().push_back(sizes[k].ns_per_op);
+        one.cpu_passes.front().push_back(sizes[k].cpu_ns_per_op);
+        one.ns_per_op = median(one.passes.front());
       }
       r.peak_kib = std::max(r.peak_kib, got.peak_kib);
       r.end_kib = std::max(r.end_kib, got.end_kib);
@@ -133,7 +137,7 @@ result run_workload(const run_context& run, const std::string& workload, unsigne
   for (std::size_t k = 0; k < sizes.size(); ++k) {
     for (const allocator& whose : allocators()) {
       const auto at = by_name.find(whose.name);
-      if (at != by_name.end()) out.operations.push_back(at->second.at_size[k].finish());
+      if (at != by_name.end()) out.operations.push_back(at->second.at_size[k]);
     }
   }
   add_ratios(out, by_name, sizes);

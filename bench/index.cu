@@ -350,7 +350,7 @@ result run_index(const run_context& run) {
     const hash_map map{created.to_host().front(), buckets - 1};
     launch(blocks_for(buckets), block_threads, clear_map_kernel, map);
     synchronize();
-    index.add(time_ns([&] {
+    index.add(time_of([&] {
                 launch(blocks_for(cut.size()), block_threads, index_kernel, dev, map, text.data(),
                        pieces.data(), cut.size(), counts.data());
               }),
@@ -368,18 +368,16 @@ result run_index(const run_context& run) {
     blocks = reader.blocks();
 
     run.step(name + ": frees");
-    const auto begin = std::chrono::steady_clock::now();
+    const stopwatch clock;
     const std::uint64_t host_frees = free_on_host(tested, map);
     tested.synchronize();  // until the device has them back
-    const std::chrono::duration<double, std::nano> host_ns =
-        std::chrono::steady_clock::now() - begin;
-    host_free.add(host_ns.count(), host_frees);
+    host_free.add(read(clock), host_frees);
     counts.clear();
-    const double ns = time_ns([&] {
+    const elapsed took = time_of([&] {
       launch(blocks_for(buckets / 2), block_threads, free_kernel, dev, map, counts.data());
     });
     const std::uint64_t kernel_frees = total(counts).frees;
-    kernel_free.add(ns, kernel_frees);
+    kernel_free.add(took, kernel_frees);
     tested.free(map.buckets);
     if (host_frees + kernel_frees != expected.size() + blocks)
       throw integrity_error(name + ": expected " + std::to_string(expected.size() + blocks)

@@ -15,6 +15,7 @@
 #include "bench/progress.hpp"
 #include "bench/registry.hpp"
 #include "bench/report.hpp"
+#include "bench/stopwatch.hpp"
 
 #ifndef WARPHEAP_REVISION
 #define WARPHEAP_REVISION "unknown"
@@ -122,13 +123,27 @@ int run(const options& wanted) {
   progress line;
   bool interrupted_run = false;
   try {
-    for (std::size_t i = 0; i < cases.size() && !interrupted_run; ++i) {
-      line.begin_case(cases[i].name, i + 1, cases.size());
-      result one = run_case(cases[i], {wanted, line, backend.kind, reserve, threads});
-      line.clear();
-      results.add(std::move(one));
-      interrupted_run = interrupt_requested();
-    }
+    // Pass after pass over all cases: the repetitions of a case lie as far apart as the run allows,
+    // so that what the machine does in the meantime shows as noise.
+    const unsigned passes = wanted.pass_count();
+    std::vector<bool> done(cases.size());  // failed or skipped: it would be again
+    std::vector<double> took;
+    for (unsigned pass = 0; pass < passes; ++pass)
+      for (std::size_t i = 0; i < cases.size() && !interrupted_run; ++i) {
+        if (done[i]) {
+          took.push_back(0);
+          continue;
+        }
+        line.begin_case(cases[i].name, took.size() + 1, passes * cases.size(),
+                        seconds_left(took, cases.size(), passes));
+        const stopwatch clock;
+        result one = run_case(cases[i], {wanted, line, backend.kind, reserve, threads});
+        line.clear();
+        done[i] = one.check != check_state::ok;
+        results.add(std::move(one), pass + 1 == passes || done[i]);
+        took.push_back(clock.read().ns / 1e9);
+        interrupted_run = interrupt_requested();
+      }
   } catch (const interrupted&) {
     interrupted_run = true;
     line.clear();

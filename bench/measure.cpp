@@ -6,16 +6,27 @@
 
 namespace warpheap::bench {
 
-std::vector<double> timings::warm() const {
-  if (per_op_.size() <= 1) return per_op_;
-  const std::size_t left_out = std::min<std::size_t>(1 + warm_ups_, per_op_.size() - 1);
-  return {per_op_.begin() + static_cast<std::ptrdiff_t>(left_out), per_op_.end()};
+void timings::add(elapsed took, std::uint64_t operations) {
+  if (operations == 0) return;
+  const auto count = static_cast<double>(operations);
+  if (took.cpu_ns && cpu_per_op_.size() == per_op_.size())
+    cpu_per_op_.push_back(*took.cpu_ns / count);
+  per_op_.push_back(took.ns / count);
 }
+
+std::vector<double> timings::warm_of(const std::vector<double>& all) const {
+  if (all.size() <= 1) return all;
+  const std::size_t left_out = std::min<std::size_t>(1 + warm_ups_, all.size() - 1);
+  return {all.begin() + static_cast<std::ptrdiff_t>(left_out), all.end()};
+}
+
+std::vector<double> timings::warm() const { return warm_of(per_op_); }
 
 double timings::ns_per_op() const { return median(warm()); }
 
 operation timings::finish() const {
-  operation out{name_, ns_per_op(), std::nullopt, at_, warm()};
+  operation out{name_, ns_per_op(), std::nullopt, at_, {warm()}, {}};
+  if (cpu_per_op_.size() == per_op_.size()) out.cpu_passes = {warm_of(cpu_per_op_)};
   if (!per_op_.empty()) out.cold_ns_per_op = per_op_.front();
   return out;
 }

@@ -10,6 +10,7 @@
 
 #include "bench/report.hpp"
 #include "bench/statistics.hpp"
+#include "bench/stopwatch.hpp"
 
 namespace warpheap::bench {
 
@@ -20,9 +21,8 @@ class timings {
   explicit timings(std::string name, unsigned warm_ups = 0, fields at = {})
       : name_(std::move(name)), at_(std::move(at)), warm_ups_(warm_ups) {}
 
-  void add(double ns, std::uint64_t operations) {
-    if (operations != 0) per_op_.push_back(ns / static_cast<double>(operations));
-  }
+  void add(elapsed took, std::uint64_t operations);
+  void add(double ns, std::uint64_t operations) { add(elapsed{ns, std::nullopt}, operations); }
   /// Median of the warm ones; with one repetition that one.
   double ns_per_op() const;
   /// Those that count, in the order they were taken.
@@ -33,7 +33,10 @@ class timings {
   std::string name_;
   fields at_;
   unsigned warm_ups_;
+  std::vector<double> warm_of(const std::vector<double>& all) const;
+
   std::vector<double> per_op_;
+  std::vector<double> cpu_per_op_;  // as many, or none
 };
 
 /// The figures of a heap that the benchmark uses, at rest.

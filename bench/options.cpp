@@ -11,9 +11,10 @@
 namespace warpheap::bench {
 namespace {
 
-constexpr std::array<std::string_view, 15> known_options = {
-    "--backend", "--suite", "--filter", "--repeat", "--warm-up", "--threads", "--quick",  "--list",
-    "--json",    "--csv",   "--graph",  "--trace",  "--reserve", "--help",    "--version"};
+constexpr std::array<std::string_view, 16> known_options = {
+    "--backend", "--suite",   "--filter", "--passes", "--repeat", "--warm-up",
+    "--threads", "--quick",   "--list",   "--json",   "--csv",    "--graph",
+    "--trace",   "--reserve", "--help",   "--version"};
 
 std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
 
@@ -113,6 +114,8 @@ options parse_options(const std::vector<std::string>& arguments) {
       out.filter = *attached;
     } else if (name == "--repeat") {
       out.repeat = parse_count(*attached, name, 1'000'000);
+    } else if (name == "--passes") {
+      out.passes = parse_count(*attached, name, 1000);
     } else if (name == "--threads") {
       out.threads = parse_count(*attached, name, 1024);
     } else if (name == "--reserve") {
@@ -143,8 +146,10 @@ Runs the workloads, checks every result and prints one row per operation.
   --suite NAME              which cases: main (the default), host, device, survey, churn, real,
                             hardware, all
   --filter REGEX            only the cases whose name matches (POSIX extended, anywhere in it)
-  --repeat N                repetitions of each measurement, the median counts (5; quick: 3);
-                            the first one, on a fresh heap, is reported as "cold"
+  --passes N                how often all cases are run (5): the noise comes from how far
+                            apart the passes lie, minutes after each other
+  --repeat N                repetitions of each measurement in a pass (2); the first one, on a fresh
+                            heap, is reported as "cold", the median of the others counts
   --warm-up N               repetitions between the cold one and those that count, in the suites
                             besides main (1; quick: 0)
   --threads N               operating system threads of the SIMT executor (default: one per core)

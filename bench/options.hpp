@@ -21,7 +21,8 @@ struct options {
   backend_kind backend = backend_kind::automatic;
   std::string suite = "main";                // one of suite_names
   std::string filter;                        // POSIX extended regular expression; empty: every case
-  std::optional<unsigned> repeat;            // repetitions of each measurement; the median counts
+  std::optional<unsigned> repeat;            // repetitions of each measurement in a pass
+  std::optional<unsigned> passes;            // how often all cases are run, one after the other
   std::optional<unsigned> threads;           // OS threads of the SIMT executor
   std::optional<std::size_t> reserve_bytes;  // heap size of every case
   std::optional<unsigned> warm_up;           // repetitions before those that count
@@ -35,7 +36,8 @@ struct options {
   bool help = false;
   bool version = false;
 
-  unsigned repetitions() const { return repeat.value_or(quick ? 3u : 5u); }
+  unsigned repetitions() const { return repeat.value_or(2u); }
+  unsigned pass_count() const { return passes.value_or(5u); }
   unsigned warm_ups() const { return warm_up.value_or(quick ? 0u : 1u); }
 };
 

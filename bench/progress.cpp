@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 #include <cstdio>
+#include <numeric>
 
 namespace warpheap::bench {
 namespace {
@@ -20,20 +21,29 @@ std::string duration_text(std::chrono::seconds time) {
 }
 
 progress::progress()
-    : terminal_(::isatty(STDERR_FILENO) == 1),
-      last_(std::chrono::steady_clock::now()),
-      started_(last_) {}
+    : terminal_(::isatty(STDERR_FILENO) == 1), last_(std::chrono::steady_clock::now()) {}
 
 progress::~progress() { clear(); }
 
-void progress::begin_case(const std::string& name, std::size_t number, std::size_t of) {
-  case_ = '[' + std::to_string(number) + '/' + std::to_string(of);
-  if (const std::size_t done = number - 1; done != 0) {
-    const auto so_far = std::chrono::steady_clock::now() - started_;
-    const auto left = so_far * static_cast<double>(of - done) / static_cast<double>(done);
-    case_ += ", about " + duration_text(std::chrono::duration_cast<std::chrono::seconds>(left))
-             + " left";
+std::optional<double> seconds_left(const std::vector<double>& took, std::size_t cases,
+                                   std::size_t passes) {
+  const std::size_t done = took.size();
+  if (done == 0) return std::nullopt;
+  const double mean = std::accumulate(took.begin(), took.end(), 0.0) / static_cast<double>(done);
+  double left = 0;
+  for (std::size_t next = done; next < cases * passes; ++next) {
+    const std::size_t which = next % cases;
+    left += which < done ? took[done - 1 - (done - 1 - which) % cases] : mean;
   }
+  return left;
+}
+
+void progress::begin_case(const std::string& name, std::size_t number, std::size_t of,
+                          std::optional<double> left) {
+  case_ = '[' + std::to_string(number) + '/' + std::to_string(of);
+  if (left)
+    case_ +=
+        ", about " + duration_text(std::chrono::seconds(static_cast<long long>(*left))) + " left";
   case_ += "] " + name;
   step("starts");
 }

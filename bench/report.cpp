@@ -64,11 +64,12 @@ struct column {
   int width;
   bool left;
 };
-constexpr std::array<column, 14> columns = {{{"workload", 16, true},
+constexpr std::array<column, 15> columns = {{{"workload", 16, true},
                                              {"backend", 7, true},
                                              {"operation", 15, true},
                                              {"ops/s", 7, false},
                                              {"ns/op", 7, false},
+                                             {"cpu", 7, false},
                                              {"noise", 5, false},
                                              {"cold", 7, false},
                                              {"req/M", 6, false},
@@ -106,6 +107,27 @@ void write_optional(json_writer& json, std::string_view name, const std::optiona
   if (value) json.member(name, *value);
 }
 
+/// Median of the passes' medians.
+std::optional<double> cpu_ns_per_op(const operation& timed) {
+  std::vector<double> medians;
+  for (const auto& pass : timed.cpu_passes)
+    if (!pass.empty()) medians.push_back(median(pass));
+  if (medians.empty()) return std::nullopt;
+  return median(std::move(medians));
+}
+
+void write_passes(json_writer& json, const char* name,
+                  const std::vector<std::vector<double>>& passes) {
+  json.key(name);
+  json.begin_array();
+  for (const auto& pass : passes) {
+    json.begin_array();
+    for (const double sample : pass) json.value(sample);
+    json.end_array();
+  }
+  json.end_array();
+}
+
 void write_operations(json_writer& json, const std::vector<operation>& operations) {
   json.key("operations");
   json.begin_array();
@@ -118,14 +140,17 @@ void write_operations(json_writer& json, const std::vector<operation>& operation
     json.end_object();
     json.member("ns_per_op", timed.ns_per_op);
     write_optional(json, "cold_ns_per_op", timed.cold_ns_per_op);
-    if (!timed.samples.empty()) {
-      json.member("p5_ns_per_op", quantile(timed.samples, 0.05));
-      json.member("p95_ns_per_op", quantile(timed.samples, 0.95));
-      json.member("noise_percent", noise_percent(timed.samples));
-      json.key("samples_ns_per_op");
-      json.begin_array();
-      for (const double sample : timed.samples) json.value(sample);
-      json.end_array();
+    if (!timed.passes.empty()) {
+      const std::vector<double> all = all_samples(timed.passes);
+      json.member("p5_ns_per_op", quantile(all, 0.05));
+      json.member("p95_ns_per_op", quantile(all, 0.95));
+      write_optional(json, "noise_percent", noise_percent(timed.passes));
+      write_passes(json, "passes_ns_per_op", timed.passes);
+      if (const auto cpu = cpu_ns_per_op(timed)) {
+        json.member("cpu_ns_per_op", *cpu);
+        write_optional(json, "cpu_noise_percent", noise_percent(timed.cpu_passes));
+        write_passes(json, "passes_cpu_ns_per_op", timed.cpu_passes);
+      }
     }
     json.end_object();
   }
@@ -204,21 +229,24 @@ void table::rows(const result& one, std::string_view backend) {
     cells[2] = timed ? timed->name : "-";
     cells[3] = timed && timed->ns_per_op > 0 ? format_rate(1e9 / timed->ns_per_op) : "-";
     cells[4] = timed ? format_number(timed->ns_per_op) : "-";
-    cells[5] =
-        timed && timed->samples.size() > 1 ? printed("%.0f%%", noise_percent(timed->samples)) : "-";
-    cells[6] = timed ? number(timed->cold_ns_per_op) : "-";
+    const auto cpu = timed ? cpu_ns_per_op(*timed) : std::nullopt;
+    const auto noise =
+        timed ? noise_percent(cpu ? timed->cpu_passes : timed->passes) : std::nullopt;
+    cells[5] = number(cpu);
+    cells[6] = noise ? printed("%.0f%%", *noise) : "-";
+    cells[7] = timed ? number(timed->cold_ns_per_op) : "-";
     if (first) {  // these belong to the case, not to one of its operations
-      cells[7] = number(one.heap.host_requests_per_million_mallocs);
-      cells[8] = number(one.heap.waits_per_million_mallocs);
-      cells[9] = bytes(one.heap.bytes_in_use);
-      cells[10] = bytes(one.heap.peak_bytes);
-      cells[11] = one.heap.utilisation ? printed("%.0f%%", 100 * *one.heap.utilisation) : "-";
-      cells[13] = fields_text(one.params);
+      cells[8] = number(one.heap.host_requests_per_million_mallocs);
+      cells[9] = number(one.heap.waits_per_million_mallocs);
+      cells[10] = bytes(one.heap.bytes_in_use);
+      cells[11] = bytes(one.heap.peak_bytes);
+      cells[12] = one.heap.utilisation ? printed("%.0f%%", 100 * *one.heap.utilisation) : "-";
+      cells[14] = fields_text(one.params);
     }
     if (timed && !timed->at.empty())
-      cells[13] = fields_text(timed->at) + (first && !one.params.empty() ? "; " : "")
+      cells[14] = fields_text(timed->at) + (first && !one.params.empty() ? "; " : "")
                   + (first ? fields_text(one.params) : "");
-    cells[12] = check_name(one.check);
+    cells[13] = check_name(one.check);
     print_row(out_, name_width_, cells);
     first = false;
   };
@@ -255,9 +283,21 @@ report::report(machine where, options wanted, std::ostream& out, std::size_t nam
   table_.header();
 }
 
-void report::add(result one) {
-  table_.rows(one, where_.backend);
-  results_.push_back(std::move(one));
+void report::add(result one, bool last_pass) {
+  const auto like = std::find_if(results_.begin(), results_.end(),
+                                 [&](const result& known) { return known.name == one.name; });
+  const auto i = static_cast<std::size_t>(like - results_.begin());
+  if (like == results_.end()) {
+    results_.emplace_back();
+    passes_.emplace_back();
+    printed_.push_back(false);
+  }
+  passes_[i].push_back(std::move(one));
+  results_[i] = merged(passes_[i]);
+  if (last_pass && !printed_[i]) {
+    table_.rows(results_[i], where_.backend);
+    printed_[i] = true;
+  }
   write_files(false, false);
 }
 
@@ -267,6 +307,9 @@ bool report::any_failed() const {
 }
 
 void report::finish(bool interrupted) {
+  for (std::size_t i = 0; i < results_.size(); ++i)
+    if (!printed_[i]) table_.rows(results_[i], where_.backend);
+  printed_.assign(results_.size(), true);
   const auto count = [&](check_state state) {
     return std::count_if(results_.begin(), results_.end(),
                          [&](const result& one) { return one.check == state; });
@@ -279,7 +322,8 @@ void report::finish(bool interrupted) {
   if (interrupted) out_ << ", interrupted";
   out_ << "\nops/s and ns/op: median of the warm repetitions; cold: the first one, on a fresh "
           "heap;\n"
-          "noise: another repetition lies within this with 95 %;\n"
+          "cpu: CPU time of the process, which other programs do not stretch;\n"
+          "noise: another run of this build lies within this with 95 %, in cpu where it is known;\n"
           "req/M, waits/M: requests to the host and waits for it per million mallocs;\n"
           "util: live payload / bytes of pages in use\n";
   out_.flush();
@@ -303,6 +347,7 @@ std::string report::json(bool complete) const {
   json.member("backend", backend_option_name(wanted_.backend));
   json.member("suite", wanted_.suite);
   json.member("filter", wanted_.filter);
+  json.member("passes", std::uint64_t{wanted_.pass_count()});
   json.member("repeat", std::uint64_t{wanted_.repetitions()});
   json.member("warm_up", std::uint64_t{wanted_.warm_ups()});
   json.member("threads", std::uint64_t{where_.threads});
@@ -349,11 +394,13 @@ std::string report::json(bool complete) const {
 
 std::string report::csv() const {
   std::string out =
-      "suite,case,operation,at,backend,device,revision,repetitions,ns_per_op,p5_ns_per_op,"
+      "suite,case,operation,at,backend,device,revision,passes,repetitions,ns_per_op,p5_ns_per_op,"
       "p95_ns_per_op,noise_percent,cold_ns_per_op,check\n";
   for (const auto& one : results_)
     for (const auto& timed : one.operations) {
       const auto number = [](double value) { return json_number(value); };
+      const std::vector<double> all = all_samples(timed.passes);
+      const auto noise = noise_percent(timed.passes);
       const std::string cells[] = {one.suite,
                                    one.name,
                                    timed.name,
@@ -361,11 +408,12 @@ std::string report::csv() const {
                                    where_.backend,
                                    where_.device,
                                    where_.revision,
-                                   std::to_string(timed.samples.size()),
+                                   std::to_string(timed.passes.size()),
+                                   std::to_string(all.size()),
                                    number(timed.ns_per_op),
-                                   number(quantile(timed.samples, 0.05)),
-                                   number(quantile(timed.samples, 0.95)),
-                                   number(noise_percent(timed.samples)),
+                                   number(quantile(all, 0.05)),
+                                   number(quantile(all, 0.95)),
+                                   noise ? number(*noise) : "",
                                    timed.cold_ns_per_op ? number(*timed.cold_ns_per_op) : "",
                                    check_name(one.check)};
       bool first = true;
@@ -391,9 +439,16 @@ void report::write(const target& to, const std::string& text) {
   if (to.rewritable) std::filesystem::rename(written, to.name);
 }
 
-void report::write_files(bool complete, bool last) const {
+void report::write_files(bool complete, bool last) {
+  // A long file is not written after every case, or that would take longer than the cases.
+  const auto begin = std::chrono::steady_clock::now();
+  if (!last && begin - written_ < 20 * writing_took_
+      && writing_took_ > std::chrono::milliseconds(5))
+    return;
   if (!json_.name.empty() && (last || json_.rewritable)) write(json_, json(complete));
   if (!csv_.name.empty() && (last || csv_.rewritable)) write(csv_, csv());
+  written_ = std::chrono::steady_clock::now();
+  writing_took_ = written_ - begin;
 }
 
 }  // namespace warpheap::bench

@@ -1,6 +1,7 @@
 // What a case measured, and how it is shown: a table on a stream, JSON in a file.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <iosfwd>
 #include <optional>
@@ -21,10 +22,13 @@ using fields = std::vector<std::pair<std::string, field_value>>;
 /// <name>_ops_per_s, <name>_ns_per_op and, with a cold time, cold_<name>_ns_per_op.
 struct operation {
   std::string name;
-  double ns_per_op = 0;                  // median of the warm repetitions, else of what there is
-  std::optional<double> cold_ns_per_op;  // first repetition, on a fresh heap
-  fields at = {};                    // what sets it apart from others of its name: size, threads
-  std::vector<double> samples = {};  // warm ns per operation, in the order they were taken
+  double ns_per_op = 0;                  // median of the passes' medians; see pass_medians()
+  std::optional<double> cold_ns_per_op;  // first repetition, on a fresh heap: median of the passes
+  fields at = {};  // what sets it apart from others of its name: size, threads
+  // Warm ns per operation of each pass, in the order they were taken.
+  std::vector<std::vector<double>> passes = {};
+  // The same in CPU time of the whole process; empty where the work is not on the CPU.
+  std::vector<std::vector<double>> cpu_passes = {};
 };
 
 /// A curve: values over time, over size, over rounds. `x` and `y` are names with their units.
@@ -57,6 +61,11 @@ struct result {
   std::vector<series> curves = {};
   std::string suite = {};
 };
+
+/// One result of several passes of a case: operations keep all that was measured, other figures
+/// that are not whole numbers become medians, and the rest is that of the latest pass. One failed
+/// pass fails the result.
+result merged(const std::vector<result>& passes);
 
 /// What the run ran on; the head of the table and of the JSON file.
 struct machine {
@@ -93,8 +102,9 @@ class report {
   /// Throws usage_error if a file that is asked for can't be written.
   report(machine where, options wanted, std::ostream& out, std::size_t name_width = 16);
 
-  void add(result one);
-  /// Prints the summary and writes the files for the last time.
+  /// Another pass of the case of this name, or its first one. Its rows are printed after the last.
+  void add(result one, bool last_pass = true);
+  /// Prints the rows that wait for more passes, the summary and writes the files for the last time.
   /// Throws std::runtime_error if that fails.
   void finish(bool interrupted);
 
@@ -113,13 +123,17 @@ class report {
   };
   static target open_target(const std::string& name, const char* option);
   static void write(const target& to, const std::string& text);
-  void write_files(bool complete, bool last) const;
+  void write_files(bool complete, bool last);
 
   machine where_;
   options wanted_;
   std::ostream& out_;
   table table_;
-  std::vector<result> results_;
+  std::vector<result> results_;              // merged
+  std::vector<std::vector<result>> passes_;  // of each
+  std::vector<bool> printed_;
+  std::chrono::steady_clock::time_point written_{};
+  std::chrono::steady_clock::duration writing_took_{};
   target json_;
   target csv_;
 };

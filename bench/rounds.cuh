@@ -40,7 +40,7 @@ __global__ void give_kernel(Handle heap, void** objects, std::size_t count, unsi
 }
 
 /// Objects of one allocator, and what is done with all of them at once. The timed calls return
-/// nanoseconds.
+/// what they took.
 template <allocator_adapter A>
 class object_rounds {
  public:
@@ -55,34 +55,34 @@ class object_rounds {
     synchronize();
   }
 
-  double take(std::size_t count, size_plan plan, granularity each = granularity::thread) {
+  elapsed take(std::size_t count, size_plan plan, granularity each = granularity::thread) {
     count_ = count;
     plan_ = plan;
     if constexpr (!is_warpheap<A>) plan_.aligned_to = 16;
     each_ = each;
-    return time_ns([&] {
+    return time_of([&] {
       launch(grid(), block_threads, take_kernel<handle>, allocator_.device(), objects_.data(),
              count_, plan_, spread());
     });
   }
   /// Writes the objects of the latest take in full; notes null pointers and bad addresses.
-  double write() {
-    return time_ns([&] {
+  elapsed write() {
+    return time_of([&] {
       launch(blocks_for(count_), block_threads, write_kernel<size_plan>, objects_.data(), count_,
              plan_, true, faults_.data());
     });
   }
   /// Reads them all back; throws integrity_error at the first wrong byte.
-  double verify() {
-    const double ns = time_ns([&] {
+  elapsed verify() {
+    const elapsed took = time_of([&] {
       launch(blocks_for(count_), block_threads, verify_kernel<size_plan>, objects_.data(), count_,
              plan_, faults_.data());
     });
     require_sound(faults_);
-    return ns;
+    return took;
   }
-  double give() {
-    return time_ns([&] {
+  elapsed give() {
+    return time_of([&] {
       launch(grid(), block_threads, give_kernel<handle>, allocator_.device(), objects_.data(),
              count_, spread());
     });
@@ -148,10 +148,10 @@ class point_clock {
     const auto spent = std::chrono::steady_clock::now() - begin_;
     const bool quick = run_.wanted.quick;
     if (i < 2) return true;
-    if (spent > std::chrono::seconds(quick ? 2 : 20)) return false;
+    if (spent > std::chrono::milliseconds(quick ? 500 : 5000)) return false;
     if (i < run_.repetitions()) return true;
-    return !run_.wanted.repeat && i < (quick ? 9 : 20)
-           && spent < std::chrono::milliseconds(quick ? 60 : 250);
+    return !run_.wanted.repeat && i < (quick ? 5 : 9)
+           && spent < std::chrono::milliseconds(quick ? 15 : 60);
   }
 
  private:
@@ -215,7 +215,8 @@ result run_points(const run_context& run, const std::vector<point>& points) {
     out.operations.push_back(write.finish());
     if (adapter_frees<A>()) out.operations.push_back(give.finish());
   }
-  out.params = {{"cold", std::string("fresh allocator, untouched memory")},
+  out.params = {{"one_object_a", std::string(granularity_name(points.front().each))},
+                {"cold", std::string("fresh allocator, untouched memory")},
                 {"warm", std::string("used allocator, touched memory")}};
   out.heap = figures.use();
   out.metrics = {{"mallocs", mallocs}, {"null_pointers", nulls}, {"points_left_out", left_out}};

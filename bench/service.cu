@@ -35,8 +35,8 @@ result run_requests(const run_context& run) {
       live.erase(live.begin());
     }
     live.push_back(std::make_unique<object_rounds<warpheap_adapter>>(allocator, a_round));
-    const double ns = live.back()->take(a_round, {16, 256});
-    (is_steady ? stay : grow).add(ns, a_round);
+    const elapsed took = live.back()->take(a_round, {16, 256});
+    (is_steady ? stay : grow).add(took, a_round);
     live.back()->write();
     if (live.back()->nulls() != 0)
       throw integrity_error("round " + std::to_string(round + 1)
@@ -47,7 +47,7 @@ result run_requests(const run_context& run) {
     const double millions = static_cast<double>(mallocs) / 1e6;
     requests.points.emplace_back(millions, now.host_requests);
     waits.points.emplace_back(millions, now.waits);
-    speed.points.emplace_back(millions, ns / static_cast<double>(a_round));
+    speed.points.emplace_back(millions, took.ns / static_cast<double>(a_round));
   }
   const heap_snapshot full = snapshot(allocator.tested());
   for (auto& one : live) {
@@ -77,6 +77,8 @@ result run_requests(const run_context& run) {
 result run_service(const run_context& run) {
   const std::size_t count = scale_of(run) == scale::paper ? 1u << 20 : 1u << 15;
   const size_plan plan{256, 256};
+  std::uint64_t mallocs = 0;
+  std::uint64_t all_nulls = 0;
   result out;
   for (const std::string state : {"running", "paused", "stopped"}) {
     timings take("malloc", 0, {{"service", state}});
@@ -108,11 +110,15 @@ result run_service(const run_context& run) {
     if (state == "running" && nulls != 0)
       throw integrity_error("with the service running: expected memory for every object, found "
                             + std::to_string(nulls) + " null pointers");
+    mallocs += std::uint64_t{count} * i;
+    all_nulls += nulls;
     out.operations.push_back(take.finish());
     out.metrics.emplace_back(state + "_served_ratio",
                              1 - static_cast<double>(nulls) / static_cast<double>(count * i));
   }
   out.params = {{"objects", std::uint64_t{count}}, {"size_bytes", std::uint64_t{256}}};
+  out.metrics.emplace_back("mallocs", mallocs);
+  out.metrics.emplace_back("null_pointers", all_nulls);
   return out;
 }
 

@@ -1,6 +1,7 @@
 // Median, quantiles and noise of repeated measurements.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 namespace warpheap::bench {
@@ -12,9 +13,15 @@ double median(std::vector<double> values);
 /// no values.
 double quantile(std::vector<double> values, double part);
 
-/// How far another repetition is to be expected from these, in per cent of their median: half the
-/// width of the interval that holds one further value of a normal distribution with 95 %
-/// (Student's t, so few repetitions state much noise). 0 with fewer than two values.
-double noise_percent(const std::vector<double>& values);
+/// The samples of all passes in one list.
+std::vector<double> all_samples(const std::vector<std::vector<double>>& passes);
+
+/// How far the figure of another run like this one is to be expected from this one's, in per cent
+/// of it, with 95 %, where the figure is the median of the passes' medians. The unit is the pass:
+/// samples of one pass share its luck. With passes normal on the scale of logarithms, the medians
+/// of two runs of n passes differ by less than t(n - 1) * sqrt(pi / 2) * deviation * sqrt(2 / n)
+/// (Student's t, so few passes state much noise; sqrt(pi / 2) is what a median is worse than a
+/// mean, at the most). Nothing with fewer than two passes.
+std::optional<double> noise_percent(const std::vector<std::vector<double>>& passes);
 
 }  // namespace warpheap::bench

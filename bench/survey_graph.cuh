@@ -67,8 +67,8 @@ result run_graph_on(const run_context& run, const graph_rows& input, graph_run w
       }
     }
     if (i == 0) figures.full(allocator, live);
-    const double ns = graph.destroy();
-    free.add(ns, graph.counts().frees);
+    const elapsed took = graph.destroy();
+    free.add(took, graph.counts().frees);
     rest(allocator);
   }
   figures.end(allocator, mallocs);

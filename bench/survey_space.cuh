@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -35,6 +34,8 @@ result run_fragmentation(const run_context& run, bool mixed_sizes) {
   const unsigned all_rounds = how == scale::quick ? 20 : 100;
   result out;
   out.params = {{"objects", std::uint64_t{objects}}, {"rounds", std::uint64_t{all_rounds}}};
+  std::uint64_t mallocs = 0;
+  std::uint64_t nulls = 0;
   for (const auto size : powers(16, 4096, how == scale::quick ? 16 : 4)) {
     const size_plan plan{mixed_sizes ? 4 : size, size};
     if (!fits({plan, objects, granularity::thread, {}}, run.reserve_bytes)
@@ -54,11 +55,15 @@ result run_fragmentation(const run_context& run, bool mixed_sizes) {
       rounds.give();
       rest(allocator);
     }
+    mallocs += std::uint64_t{objects} * all_rounds;
+    nulls += rounds.nulls();
     const std::string suffix = "_over_ideal_" + std::to_string(size);
     out.metrics.emplace_back("address_range_first" + suffix, curve.points.front().second);
     out.metrics.emplace_back("address_range_last" + suffix, curve.points.back().second);
     out.curves.push_back(std::move(curve));
   }
+  out.metrics.emplace_back("mallocs", mallocs);
+  out.metrics.emplace_back("null_pointers", nulls);
   return out;
 }
 
@@ -74,6 +79,8 @@ result run_out_of_memory(const run_context& run) {
   result out;
   out.params = {{"heap_bytes", std::uint64_t{bytes}},
                 {"objects_per_round", std::uint64_t{a_round}}};
+  std::uint64_t mallocs = 0;
+  std::uint64_t all_nulls = 0;
   series curve{"handed_out", "size (bytes)", "bytes handed out / heap", {}};
   for (const auto size : powers(16, 8192, how == scale::quick ? 8 : 2)) {
     if (size > adapter_most<A>()) continue;
@@ -84,21 +91,23 @@ result run_out_of_memory(const run_context& run) {
     std::vector<std::unique_ptr<object_rounds<A>>> all;
     timings take("malloc_until_null", 0, {{"size_bytes", std::uint64_t{size}}});
     std::uint64_t served = 0;
-    double ns = 0;
+    elapsed took{0, 0};
     const std::size_t most_rounds = bytes / size / a_round + 2;
     for (bool more = true; more && all.size() < most_rounds;) {
       all.push_back(std::make_unique<object_rounds<A>>(allocator, a_round));
-      ns += all.back()->take(a_round, plan);
+      took += all.back()->take(a_round, plan);
       all.back()->write();
       const std::uint64_t nulls = all.back()->nulls();
       served += a_round - nulls;
+      mallocs += a_round;
+      all_nulls += nulls;
       more = nulls == 0;
     }
     for (auto& round : all) {
       round->verify();
       round->give();
     }
-    take.add(ns, served);
+    take.add(took, served);
     // Running out is no error of the heap; losing something by it would be.
     rest(allocator);
     out.operations.push_back(take.finish());
@@ -108,6 +117,8 @@ result run_out_of_memory(const run_context& run) {
   for (const auto& [size, part] : curve.points)
     out.metrics.emplace_back("handed_out_ratio_" + std::to_string(static_cast<unsigned>(size)),
                              part);
+  out.metrics.emplace_back("mallocs", mallocs);
+  out.metrics.emplace_back("null_pointers", all_nulls);
   out.curves = {std::move(curve)};
   return out;
 }
@@ -119,15 +130,14 @@ result run_creation(const run_context& run) {
   timings destroy("destroy", run.wanted.warm_ups());
   for (unsigned i = 0; i < run.repetitions(); ++i) {
     run.repetition(i);
-    const auto begin = std::chrono::steady_clock::now();
+    const stopwatch creating;
     auto made = std::make_unique<A>(run.reserve_bytes);
     (void)made->device();
     synchronize();
-    const auto created = std::chrono::steady_clock::now();
+    create.add(read(creating), 1);
+    const stopwatch destroying;
     made.reset();
-    const auto ended = std::chrono::steady_clock::now();
-    create.add(std::chrono::duration<double, std::nano>(created - begin).count(), 1);
-    destroy.add(std::chrono::duration<double, std::nano>(ended - created).count(), 1);
+    destroy.add(read(destroying), 1);
   }
   result out;
   out.params = {{"heap_bytes", std::uint64_t{run.reserve_bytes}}};

@@ -67,7 +67,7 @@ result run_prefix_sum(const run_context& run, std::uint32_t most) {
     run.repetition(i);
     sums.clear();
     std::unique_ptr<untouched_memory> memory;
-    work.add(survey::wall_ns([&] {
+    work.add(survey::host_time_of([&] {
                launch(grid, block_threads, sum_kernel, count, plan, sums.data());
                launch(1, 32, scan_kernel, sums.data(), grid.x);
                synchronize();
@@ -77,7 +77,7 @@ result run_prefix_sum(const run_context& run, std::uint32_t most) {
                       plan, sums.data());
              }),
              count);
-    read.add(time_ns([&] {
+    read.add(time_of([&] {
                launch(grid, block_threads, verify_kernel<size_plan>, objects.data(), count, plan,
                       faults.data());
              }),

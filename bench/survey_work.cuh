@@ -3,7 +3,6 @@
 // all. Then the speed at which what was handed out can be read.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -28,14 +27,14 @@ inline std::size_t work_items(scale how) {
   return how == scale::paper ? 100'000 : how == scale::executor ? 100'000 : 20'000;
 }
 
-/// Nanoseconds on the host's clock from the first launch until the device is done: with what the
+/// The time on the host's clock from the first launch until the device is done: with what the
 /// host does in between.
 template <class F>
-double wall_ns(F&& work) {
-  const auto begin = std::chrono::steady_clock::now();
+elapsed host_time_of(F&& work) {
+  const stopwatch clock;
   work();
   synchronize();
-  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count();
+  return read(clock);
 }
 
 inline fields work_fields(size_plan plan, std::size_t count) {
@@ -60,14 +59,15 @@ result run_work(const run_context& run, std::uint32_t most) {
   timings work("work", run.wanted.warm_ups(), work_fields(plan, count));
   timings read("read", run.wanted.warm_ups(), work_fields(plan, count));
   const point_clock clock(run);
-  for (unsigned i = 0; clock.wants(i); ++i) {
+  unsigned i = 0;
+  for (; clock.wants(i); ++i) {
     run.repetition(i);
-    work.add(wall_ns([&] {
+    work.add(host_time_of([&] {
                launch(blocks_for(count), block_threads, produce_kernel<handle>, allocator.device(),
                       objects.data(), count, plan, faults.data());
              }),
              count);
-    read.add(time_ns([&] {
+    read.add(time_of([&] {
                launch(blocks_for(count), block_threads, verify_kernel<size_plan>, objects.data(),
                       count, plan, faults.data());
              }),
@@ -80,7 +80,8 @@ result run_work(const run_context& run, std::uint32_t most) {
   result out;
   out.params = {{"objects", std::uint64_t{count}}};
   out.operations = {work.finish(), read.finish()};
-  out.metrics = {{"null_pointers", std::uint64_t{faults.to_host().front().nulls}}};
+  out.metrics = {{"mallocs", std::uint64_t{count} * i},
+                 {"null_pointers", std::uint64_t{faults.to_host().front().nulls}}};
   return out;
 }
 

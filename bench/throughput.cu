@@ -86,14 +86,14 @@ result run_throughput(const run_context& run, size_plan plan) {
   const unsigned repetitions = run.wanted.repetitions();
   for (unsigned i = 0; i < repetitions; ++i) {
     run.step("repetition " + std::to_string(i + 1) + " of " + std::to_string(repetitions));
-    mallocs.add(time_ns([&] { launch(grid, block_threads, malloc_kernel, dev, all, count, plan); }),
+    mallocs.add(time_of([&] { launch(grid, block_threads, malloc_kernel, dev, all, count, plan); }),
                 count);
     launch(grid, block_threads, write_kernel<size_plan>, all, count, plan, false, first);
     launch(grid, block_threads, verify_kernel<size_plan>, all, count, plan, first);
     synchronize();
     require_sound(faults);
     full = snapshot(tested);
-    frees.add(time_ns([&] { launch(grid, block_threads, free_kernel, dev, all, count); }), count);
+    frees.add(time_of([&] { launch(grid, block_threads, free_kernel, dev, all, count); }), count);
     require_empty(tested, "after repetition " + std::to_string(i + 1));
     if (i == 0) after_cold = snapshot(tested);
   }
@@ -128,7 +128,7 @@ result run_pairs(const run_context& run, size_plan plan) {
   const unsigned repetitions = run.wanted.repetitions();
   for (unsigned i = 0; i < repetitions; ++i) {
     run.step("repetition " + std::to_string(i + 1) + " of " + std::to_string(repetitions));
-    both.add(time_ns([&] {
+    both.add(time_of([&] {
                launch(blocks_for(lanes), block_threads, pairs_kernel, dev, lanes, rounds, plan,
                       faults.data());
              }),

@@ -1,5 +1,4 @@
 // Traces of real programs on the host API of this heap, beside the C library.
-#include <chrono>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -12,15 +11,15 @@ namespace warpheap::bench {
 namespace {
 
 template <class Malloc, class Free>
-double replay(const trace& what, std::vector<void*>& objects, Malloc&& take, Free&& give) {
-  const auto begin = std::chrono::steady_clock::now();
+elapsed replay(const trace& what, std::vector<void*>& objects, Malloc&& take, Free&& give) {
+  const stopwatch clock;
   for (const trace_event one : what.events) {
     if (one.is_free)
       give(objects[one.object]);
     else
       objects[one.object] = take(what.sizes[one.object]);
   }
-  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count();
+  return read(clock);
 }
 
 /// The same calls, with a mark at both ends of each object that its free looks for.

@@ -20,7 +20,10 @@ TEST(bench_host, every_workload_measures_and_keeps_its_objects) {
     how.scale = warpheap::testing::sanitized ? 0.0005 : 0.002;
     const auto all = w.run(how);
     ASSERT_FALSE(all.empty()) << w.name;
-    for (const measurement& m : all) EXPECT_GT(m.ns_per_op, 0) << w.name << " " << m.bytes;
+    for (const measurement& m : all) {
+      EXPECT_GT(m.ns_per_op, 0) << w.name << " " << m.bytes;
+      EXPECT_GT(m.cpu_ns_per_op, 0) << w.name << " " << m.bytes;
+    }
   }
   EXPECT_EQ(damaged_objects(), 0u);
 }

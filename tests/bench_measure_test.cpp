@@ -1,7 +1,10 @@
 // From timings and snapshots of the heap to results, and the list of cases.
 #include "bench/measure.hpp"
 
+#include <chrono>
 #include <cmath>
+#include <random>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -37,32 +40,112 @@ TEST(BenchMeasure, Quantiles) {
   EXPECT_DOUBLE_EQ(quantile({30, 10, 20}, 0.75), 25);
 }
 
-TEST(BenchMeasure, NoiseIsTheIntervalOfOneMoreRepetition) {
-  EXPECT_EQ(noise_percent({}), 0);
-  EXPECT_EQ(noise_percent({5}), 0);
-  EXPECT_EQ(noise_percent({5, 5, 5, 5}), 0);
-  EXPECT_EQ(noise_percent({-1, 1}), 0);  // no median to relate it to
-  // Two values 9 and 11: deviation sqrt(2), t = 12.706 with one degree of freedom.
-  EXPECT_NEAR(noise_percent({9, 11}), 10 * 12.706 * std::sqrt(2.0) * std::sqrt(1.5), 1e-9);
-  // The same spread in more repetitions says more about the next one.
-  EXPECT_LT(noise_percent({9, 11, 9, 11, 9, 11}), noise_percent({9, 11}) / 4);
-  // Beyond the table the normal distribution.
-  std::vector<double> many;
-  for (int i = 0; i < 1000; ++i) many.push_back(i % 2 == 0 ? 9 : 11);
-  EXPECT_NEAR(noise_percent(many), 19.6, 0.1);
+TEST(BenchMeasure, NoiseIsWhereAnotherRunLies) {
+  EXPECT_FALSE(noise_percent({}));
+  EXPECT_FALSE(noise_percent({{9, 11, 9, 11}}));  // one pass knows nothing of another
+  EXPECT_FALSE(noise_percent({{9}, {}}));
+  EXPECT_NEAR(*noise_percent({{5, 5}, {5}}), 4, 0.1);  // less is never stated
+  // Medians e and e^3: deviation sqrt(2), t = 12.706 with one degree of freedom, 2 passes each.
+  const double far = std::exp(3.0);
+  EXPECT_NEAR(*noise_percent({{1, std::exp(1.0), far}, {far}}),
+              100 * std::expm1(12.706 * std::sqrt(2.0)), 1e-3);
+  // What is repeated within a pass says nothing; more passes do.
+  const std::vector<double> low(100, 9), high(100, 11);
+  EXPECT_EQ(noise_percent({low, high}), noise_percent({{9}, {11}}));
+  EXPECT_LT(*noise_percent({{9}, {11}, {9}, {11}}), *noise_percent({{9}, {11}}) / 4);
+}
+
+TEST(BenchMeasure, NoiseHoldsTheOtherRunAsOftenAsItSays) {
+  // Runs of five passes; repetitions of a pass share its drift, ten times their own spread.
+  std::mt19937_64 random(7);
+  std::normal_distribution<double> normal;
+  const auto run = [&] {
+    std::vector<std::vector<double>> passes(5, std::vector<double>(6));
+    for (auto& pass : passes) {
+      const double drift = 0.1 * normal(random);
+      for (double& sample : pass) sample = 100 * std::exp(drift + 0.01 * normal(random));
+    }
+    return passes;
+  };
+  const auto figure = [](const auto& passes) {
+    std::vector<double> medians;
+    for (const auto& pass : passes) medians.push_back(median(pass));
+    return std::log(median(medians));
+  };
+  constexpr int runs = 4000;
+  int inside = 0;
+  for (int i = 0; i < runs; ++i) {
+    const auto one = run();
+    inside += std::abs(figure(run()) - figure(one)) <= std::log1p(*noise_percent(one) / 100);
+  }
+  EXPECT_GT(inside / double{runs}, 0.945);
+  EXPECT_LT(inside / double{runs}, 0.975);  // nor does it state too much
 }
 
 TEST(BenchMeasure, WarmUpRepetitionsDoNotCount) {
   timings some("malloc", 2, {{"size_bytes", std::uint64_t{16}}});
   for (const double ns : {1000.0, 500.0, 400.0, 30.0, 20.0, 10.0}) some.add(ns, 10);
   const operation got = some.finish();
-  EXPECT_EQ(got.samples, (std::vector<double>{3, 2, 1}));
+  EXPECT_EQ(got.passes, (std::vector<std::vector<double>>{{3, 2, 1}}));
   EXPECT_EQ(got.ns_per_op, 2.0);
   EXPECT_EQ(got.cold_ns_per_op, 100.0);
   EXPECT_EQ(got.at.front().first, "size_bytes");
   timings few("malloc", 5);
   for (const double ns : {1000.0, 500.0, 400.0}) few.add(ns, 10);
   EXPECT_EQ(few.warm(), (std::vector<double>{40}));  // the last one at least
+}
+
+TEST(BenchMeasure, CpuTimeStandsStillWhileNothingRuns) {
+  const stopwatch clock;
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  const elapsed took = clock.read();
+  EXPECT_GE(took.ns, 50e6);
+  ASSERT_TRUE(took.cpu_ns);
+  EXPECT_LT(*took.cpu_ns, took.ns / 2);
+  elapsed sum{1, 2};
+  sum += {3, 4};
+  EXPECT_EQ(sum.ns, 4);
+  EXPECT_EQ(sum.cpu_ns, 6);
+  sum += {1, std::nullopt};
+  EXPECT_FALSE(sum.cpu_ns);
+
+  timings some("malloc");
+  for (const double ns : {1000.0, 20.0, 40.0}) some.add(elapsed{ns, ns / 2}, 10);
+  EXPECT_EQ(some.finish().passes, (std::vector<std::vector<double>>{{2, 4}}));
+  EXPECT_EQ(some.finish().cpu_passes, (std::vector<std::vector<double>>{{1, 2}}));
+  some.add(30, 10);  // not known once: not known at all
+  EXPECT_TRUE(some.finish().cpu_passes.empty());
+}
+
+TEST(BenchMeasure, PassesAreMerged) {
+  const auto pass = [](double ns, double cold, double ratio) {
+    result one;
+    one.name = "case";
+    one.operations = {{"malloc", ns, cold, {{"size", std::uint64_t{16}}}, {{ns, ns}}},
+                      {"malloc", 7, std::nullopt, {{"size", std::uint64_t{64}}}, {{7}}}};
+    one.metrics = {{"ratio", ratio}, {"objects", static_cast<std::uint64_t>(ns)}};
+    one.heap.utilisation = ratio;
+    return one;
+  };
+  const result all = merged({pass(10, 100, 0.5), pass(40, 300, 0.75), pass(20, 200, 1.0)});
+  ASSERT_EQ(all.operations.size(), 2u);
+  EXPECT_EQ(all.operations[0].ns_per_op, 20);
+  EXPECT_EQ(all.operations[0].cold_ns_per_op, 200);
+  EXPECT_EQ(all.operations[0].passes,
+            (std::vector<std::vector<double>>{{10, 10}, {40, 40}, {20, 20}}));
+  EXPECT_EQ(all.operations[1].ns_per_op, 7);
+  EXPECT_FALSE(all.operations[1].cold_ns_per_op);
+  EXPECT_EQ(all.metrics[0].second, field_value(0.75));
+  EXPECT_EQ(all.metrics[1].second, field_value(std::uint64_t{20}));  // the latest
+  EXPECT_EQ(all.heap.utilisation, 0.75);
+  EXPECT_FALSE(all.heap.waits_per_million_mallocs);
+
+  result bad;
+  bad.check = check_state::failed;
+  bad.detail = "object 7";
+  EXPECT_EQ(merged({pass(1, 1, 1), bad, pass(1, 1, 1)}).check, check_state::failed);
+  EXPECT_EQ(merged({pass(1, 1, 1), bad}).detail, "object 7");
+  EXPECT_TRUE(merged({}).operations.empty());
 }
 
 TEST(BenchMeasure, OneRepetitionOrNone) {
@@ -161,6 +244,14 @@ TEST(BenchProgress, Durations) {
   EXPECT_EQ(duration_text(std::chrono::seconds(89)), "89 s");
   EXPECT_EQ(duration_text(std::chrono::seconds(90)), "2 min");
   EXPECT_EQ(duration_text(std::chrono::seconds(12000)), "3 h 20 min");
+}
+
+TEST(BenchProgress, TimeLeftIsWhatTheCasesTookBefore) {
+  EXPECT_FALSE(seconds_left({}, 3, 2));
+  EXPECT_EQ(seconds_left({4}, 3, 1), 8);                // two more like it
+  EXPECT_EQ(seconds_left({10, 1, 1}, 3, 2), 12);        // a second pass like the first
+  EXPECT_EQ(seconds_left({10, 1, 1, 6}, 3, 3), 2 + 8);  // the latest times count
+  EXPECT_EQ(seconds_left({1, 2}, 2, 1), 0);
 }
 
 TEST(BenchHostMemory, ThereIsSome) { EXPECT_GT(available_memory(), std::size_t{1} << 20); }

@@ -19,13 +19,14 @@ std::string complaint(const std::vector<std::string>& arguments) {
 TEST(BenchOptions, DefaultsWithoutArguments) {
   const options got = parse_options({});
   EXPECT_EQ(got.backend, backend_kind::automatic);
-  EXPECT_EQ(got.repetitions(), 5u);
+  EXPECT_EQ(got.repetitions(), 2u);
   EXPECT_FALSE(got.quick || got.list || got.help || got.version);
   EXPECT_FALSE(got.threads || got.reserve_bytes);
   EXPECT_TRUE(got.filter.empty() && got.json_file.empty() && got.csv_file.empty());
   EXPECT_EQ(got.suite, "main");
   EXPECT_FALSE(got.suite_given);
   EXPECT_EQ(got.warm_ups(), 1u);
+  EXPECT_EQ(got.pass_count(), 5u);
 }
 
 TEST(BenchOptions, EveryOption) {
@@ -50,11 +51,12 @@ TEST(BenchOptions, EveryOption) {
   EXPECT_EQ(more.warm_ups(), 0u);
   EXPECT_TRUE(parse_options({"-h"}).help);
   EXPECT_TRUE(parse_options({"--version"}).version);
-  EXPECT_EQ(parse_options({"--quick"}).repetitions(), 3u);
+  EXPECT_EQ(parse_options({"--quick"}).warm_ups(), 0u);
 }
 
 TEST(BenchOptions, LastOneCounts) {
   EXPECT_EQ(parse_options({"--repeat=2", "--repeat=9"}).repetitions(), 9u);
+  EXPECT_EQ(parse_options({"--passes=7"}).pass_count(), 7u);
 }
 
 TEST(BenchOptions, UnknownOptionNamesItAndWhatIsPossible) {
@@ -100,8 +102,8 @@ TEST(BenchOptions, UnknownSuiteNamesThemAll) {
 }
 
 TEST(BenchOptions, MissingAndSurplusValues) {
-  for (const char* name : {"--backend", "--suite", "--filter", "--repeat", "--warm-up", "--threads",
-                           "--json", "--csv", "--graph", "--trace", "--reserve"})
+  for (const char* name : {"--backend", "--suite", "--filter", "--passes", "--repeat", "--warm-up",
+                           "--threads", "--json", "--csv", "--graph", "--trace", "--reserve"})
     EXPECT_NE(complaint({name}).find("needs a value"), std::string::npos) << name;
   EXPECT_NE(complaint({"--quick=yes"}).find("takes no value"), std::string::npos);
   EXPECT_NE(complaint({"--json="}), "");
@@ -109,9 +111,9 @@ TEST(BenchOptions, MissingAndSurplusValues) {
 
 TEST(BenchOptions, HelpNamesEveryOption) {
   const std::string help = usage_text();
-  for (const char* name :
-       {"--backend", "--filter", "--repeat", "--threads", "--reserve", "--quick", "--version",
-        "--list", "--json", "--help", "--suite", "--warm-up", "--csv", "--graph", "--trace"})
+  for (const char* name : {"--backend", "--filter", "--repeat", "--threads", "--reserve", "--quick",
+                           "--version", "--list", "--json", "--help", "--suite", "--warm-up",
+                           "--csv", "--graph", "--trace", "--passes"})
     EXPECT_NE(help.find(name), help.npos) << name;
 }
 

@@ -152,7 +152,8 @@ TEST_F(BenchReportFile, MetricsCarryTheirUnits) {
 TEST_F(BenchReportFile, SpreadSamplesAndCurvesAreInTheFile) {
   result one = sample("one", check_state::ok);
   one.suite = "survey";
-  one.operations = {{"malloc", 20, 90.0, {{"size_bytes", std::uint64_t{64}}}, {10, 20, 30}}};
+  one.operations = {
+      {"malloc", 20, 90.0, {{"size_bytes", std::uint64_t{64}}}, {{10, 20}, {30}}, {{4}, {6}}}};
   one.curves = {{"handed out", "round", "ratio", {{1, 0.5}, {2, 0.25}}}};
   machine where = where_;
   where.environment = {{"compiler", std::string("gcc 12")}};
@@ -162,12 +163,29 @@ TEST_F(BenchReportFile, SpreadSamplesAndCurvesAreInTheFile) {
   std::erase_if(text, [](char c) { return c == ' ' || c == '\n'; });
   for (const char* part :
        {R"("suite":"survey")", R"("at":{"size_bytes":64})", R"("p5_ns_per_op":11)",
-        R"("p95_ns_per_op":29)", R"("samples_ns_per_op":[10,20,30])", R"("noise_percent":)",
+        R"("p95_ns_per_op":29)", R"("passes_ns_per_op":[[10,20],[30]])", R"("cpu_ns_per_op":5)",
+        R"("passes_cpu_ns_per_op":[[4],[6]])", R"("noise_percent":)",
         R"("machine":{"compiler":"gcc12"})",
         R"({"name":"handedout","x":"round","y":"ratio","points":[[1,0.5],[2,0.25]]})"})
     EXPECT_NE(text.find(part), text.npos) << part;
   // Of many operations with one name none is "the" metric of that name.
   EXPECT_EQ(text.find("malloc_ns_per_op"), text.npos);
+}
+
+TEST_F(BenchReportFile, PassesOfACaseAreOneResult) {
+  report all(where_, to("r.json"), out_);
+  result one = sample("one", check_state::ok);
+  for (const double ns : {30.0, 10.0, 20.0}) {
+    one.operations = {{"malloc", ns, std::nullopt, {}, {{ns}}}};
+    all.add(one, ns == 20);
+    EXPECT_EQ(out_.str().find("50.0 M") != std::string::npos, ns == 20);  // 20 ns: the median
+  }
+  all.add(sample("stopped", check_state::ok), false);
+  EXPECT_EQ(out_.str().find("stopped"), std::string::npos);
+  all.finish(true);
+  EXPECT_NE(out_.str().find("stopped"), std::string::npos);  // Ctrl-C shows what there is
+  EXPECT_EQ(all.results().size(), 2u);
+  EXPECT_NE(out_.str().find("2 cases"), std::string::npos);
 }
 
 TEST_F(BenchReportFile, CsvHasALineForEachOperation) {
@@ -180,7 +198,7 @@ TEST_F(BenchReportFile, CsvHasALineForEachOperation) {
   const std::string text = content("r.csv");
   EXPECT_EQ(text, all.csv());
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
-  EXPECT_NE(text.find("one,malloc,\"sizes=4,8\",simt,\"A \"\"CPU\"\"\",1a2b3c,0,50,"), text.npos)
+  EXPECT_NE(text.find("one,malloc,\"sizes=4,8\",simt,\"A \"\"CPU\"\"\",1a2b3c,0,0,50,"), text.npos)
       << text;
 }
 

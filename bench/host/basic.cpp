@@ -19,14 +19,20 @@ std::size_t batch_of(std::size_t bytes) {
   return std::min<std::size_t>(1000, (std::size_t{32} << 20) / bytes);
 }
 
-/// The median of several times that f(), which does `operations`, takes in all threads.
+/// The medians of several times that f(), which does `operations`, takes in all threads.
 template <class F>
-double median_ns(const setting& how, std::size_t operations, F&& f) {
+measurement medians(std::size_t bytes, const setting& how, std::size_t operations, F&& f) {
   constexpr unsigned times = 7;
   double ns[times];
-  for (double& one : ns) one = in_threads(how.threads, f) / static_cast<double>(operations);
+  double cpu_ns[times];
+  for (unsigned i = 0; i < times; ++i) {
+    const elapsed took = in_threads(how.threads, f);
+    ns[i] = took.ns / static_cast<double>(operations);
+    cpu_ns[i] = *took.cpu_ns / static_cast<double>(operations);
+  }
   std::sort(ns, ns + times);
-  return ns[times / 2];
+  std::sort(cpu_ns, cpu_ns + times);
+  return {bytes, ns[times / 2], cpu_ns[times / 2]};
 }
 
 }  // namespace
@@ -36,13 +42,13 @@ std::vector<measurement> run_pairs(const setting& how) {
   for (const std::size_t bytes : sizes) {
     const double budget = how.touch ? 2e5 / (1 + static_cast<double>(bytes) / 2048) : 2e5;
     const auto n = static_cast<std::size_t>(std::max(200.0, budget * how.scale));
-    out.push_back({bytes, median_ns(how, n, [&](unsigned) {
-                     for (std::size_t i = 0; i < n; ++i) {
-                       void* p = opaque(std::malloc(bytes));
-                       if (how.touch) touch(p, bytes);
-                       std::free(p);
-                     }
-                   })});
+    out.push_back(medians(bytes, how, n, [&](unsigned) {
+      for (std::size_t i = 0; i < n; ++i) {
+        void* p = opaque(std::malloc(bytes));
+        if (how.touch) touch(p, bytes);
+        std::free(p);
+      }
+    }));
   }
   return out;
 }
@@ -54,16 +60,16 @@ std::vector<measurement> run_batches(const setting& how) {
     const double budget = how.touch ? 100 / (1 + static_cast<double>(bytes) / 2048) : 100;
     const auto rounds = static_cast<std::size_t>(std::max(2.0, budget * how.scale));
     std::vector<std::vector<void*>> of_thread(how.threads, std::vector<void*>(batch));
-    out.push_back({bytes, median_ns(how, rounds * batch, [&](unsigned me) {
-                     std::vector<void*>& all = of_thread[me];
-                     for (std::size_t r = 0; r < rounds; ++r) {
-                       for (void*& p : all) {
-                         p = opaque(std::malloc(bytes));
-                         if (how.touch) touch(p, bytes);
-                       }
-                       for (void* p : all) std::free(p);
-                     }
-                   })});
+    out.push_back(medians(bytes, how, rounds * batch, [&](unsigned me) {
+      std::vector<void*>& all = of_thread[me];
+      for (std::size_t r = 0; r < rounds; ++r) {
+        for (void*& p : all) {
+          p = opaque(std::malloc(bytes));
+          if (how.touch) touch(p, bytes);
+        }
+        for (void* p : all) std::free(p);
+      }
+    }));
   }
   return out;
 }

@@ -1,5 +1,5 @@
 // warpheap_bench_host: runs one workload with the malloc that this process has, and prints
-//   op BYTES NS      for each measurement
+//   op BYTES NS CPU_NS   for each measurement
 //   rss START PEAK END   in KiB, before the workload, at most, and after everything was freed
 // usage: warpheap_bench_host WORKLOAD THREADS TOUCH SCALE [LIBRARY]
 // Exit status 3: LIBRARY, whose malloc it was to be, is not in this process.
@@ -34,7 +34,8 @@ int main(int argc, char** argv) {
     const std::size_t start = status_kib("VmRSS:");
     const std::vector<measurement> all = w.run(how);
     const std::size_t end = status_kib("VmRSS:");
-    for (const measurement& m : all) std::printf("op %zu %.4f\n", m.bytes, m.ns_per_op);
+    for (const measurement& m : all)
+      std::printf("op %zu %.4f %.4f\n", m.bytes, m.ns_per_op, m.cpu_ns_per_op);
     std::printf("rss %zu %zu %zu\n", start, status_kib("VmHWM:"), end);
     return damaged_objects() == 0 ? 0 : 1;
   }

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "bench/stopwatch.hpp"
+
 namespace warpheap::bench::host {
 
 /// A small generator of random numbers (splitmix64), one for each thread.
@@ -37,15 +39,9 @@ inline void* opaque(void* p) {
   return p;
 }
 
-inline double now_ns() {
-  return std::chrono::duration<double, std::nano>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-/// Runs f(thread) in as many threads, which begin together; the time from then to the last end.
+/// Runs f(thread) in as many threads, which begin together; what it took from then to the last end.
 template <class F>
-double in_threads(unsigned n, F&& f) {
+elapsed in_threads(unsigned n, F&& f) {
   std::atomic<unsigned> ready{0};
   std::atomic<bool> go{false};
   std::vector<std::thread> threads;
@@ -57,11 +53,11 @@ double in_threads(unsigned n, F&& f) {
     });
   }
   while (ready + 1 < n) std::this_thread::yield();
-  const double begin = now_ns();
+  const stopwatch clock;
   go = true;
   f(0u);
   for (auto& thread : threads) thread.join();
-  return now_ns() - begin;
+  return clock.read();
 }
 
 /// An object of a workload; its first and last byte tell its address, so that one that was handed

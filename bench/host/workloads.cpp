@@ -16,8 +16,9 @@ std::size_t scaled(double n, const setting& how) {
   return static_cast<std::size_t>(std::max(1.0, n * how.scale));
 }
 
-std::vector<measurement> one(double ns, std::size_t operations) {
-  return {{0, ns / static_cast<double>(operations)}};
+std::vector<measurement> one(const elapsed& took, std::size_t operations) {
+  const auto count = static_cast<double>(operations);
+  return {{0, took.ns / count, *took.cpu_ns / count}};
 }
 
 /// A server: each thread replaces objects of 8 to 1000 bytes at random among a thousand, then ends
@@ -34,13 +35,13 @@ std::vector<measurement> run_larson(const setting& how) {
     }
   };
   std::vector<std::vector<object>> of_thread(how.threads, std::vector<object>(places));
-  const double ns = in_threads(how.threads, [&](unsigned me) {
+  const elapsed took = in_threads(how.threads, [&](unsigned me) {
     for (std::size_t k = 0; k < lives; ++k) {
       std::thread(life, std::ref(of_thread[me]), me * lives + k).join();
     }
     for (object& o : of_thread[me]) o.drop();
   });
-  return one(ns, steps * lives);
+  return one(took, steps * lives);
 }
 
 /// Producers allocate, consumers free: batches of 64 objects pass through a bounded queue.
@@ -58,7 +59,7 @@ std::vector<measurement> run_xmalloc(const setting& how) {
   };
   std::vector<std::unique_ptr<channel>> channels;
   for (unsigned i = 0; i < pairs; ++i) channels.push_back(std::make_unique<channel>());
-  const double ns = in_threads(2 * pairs, [&](unsigned me) {
+  const elapsed took = in_threads(2 * pairs, [&](unsigned me) {
     channel& c = *channels[me / 2];
     randoms random(me);
     parcel load;
@@ -87,7 +88,7 @@ std::vector<measurement> run_xmalloc(const setting& how) {
       }
     }
   });
-  return one(ns, parcels * batch);
+  return one(took, parcels * batch);
 }
 
 /// Threads with lists of their own that exchange objects through a shared table, mostly small ones,
@@ -102,7 +103,7 @@ std::vector<measurement> run_mstress(const setting& how) {
     copy.drop();
     std::free(o);
   };
-  const double ns = in_threads(how.threads, [&](unsigned me) {
+  const elapsed took = in_threads(how.threads, [&](unsigned me) {
     randoms random(me + 1);
     std::vector<object> mine, kept;
     mine.reserve(steps);
@@ -132,7 +133,7 @@ std::vector<measurement> run_mstress(const setting& how) {
     for (object& o : kept) o.drop();
   });
   for (auto& o : shared) drop_shared(o.exchange(nullptr));
-  return one(ns, steps * rounds);
+  return one(took, steps * rounds);
 }
 
 /// Sizes from 16 bytes to 16 KB, small ones far more often; each thread frees its own and, one time
@@ -141,7 +142,7 @@ std::vector<measurement> run_rptest(const setting& how) {
   constexpr std::size_t places = 4000, shared_places = 256;
   const std::size_t steps = scaled(250'000, how);
   std::vector<std::atomic<unsigned char*>> shared(shared_places);
-  const double ns = in_threads(how.threads, [&](unsigned me) {
+  const elapsed took = in_threads(how.threads, [&](unsigned me) {
     randoms random(me + 7);
     std::vector<object> mine(places);
     for (std::size_t i = 0; i < steps; ++i) {
@@ -157,7 +158,7 @@ std::vector<measurement> run_rptest(const setting& how) {
     for (object& o : mine) o.drop();
   });
   for (auto& p : shared) std::free(p.exchange(nullptr));
-  return one(ns, steps);
+  return one(took, steps);
 }
 
 /// Groups of 100 objects of one size, sizes in turn from 1 to 1000 bytes; half of a group is freed
@@ -171,7 +172,7 @@ std::vector<measurement> sh(const setting& how, bool to_the_next_thread) {
   };
   std::vector<std::unique_ptr<place>> handed;
   for (unsigned i = 0; i < how.threads; ++i) handed.push_back(std::make_unique<place>());
-  const double ns = in_threads(how.threads, [&](unsigned me) {
+  const elapsed took = in_threads(how.threads, [&](unsigned me) {
     std::vector<std::vector<object>> old(window, std::vector<object>(group));
     for (std::size_t g = 0; g < groups; ++g) {
       std::vector<object>& now = old[g % window];
@@ -200,7 +201,7 @@ std::vector<measurement> sh(const setting& how, bool to_the_next_thread) {
   for (auto& p : handed) {
     for (object& o : p->objects) o.drop();
   }
-  return one(ns, groups * group);
+  return one(took, groups * group);
 }
 std::vector<measurement> run_sh6(const setting& how) { return sh(how, false); }
 std::vector<measurement> run_sh8(const setting& how) { return sh(how, true); }
@@ -214,7 +215,7 @@ std::vector<measurement> cache(const setting& how, bool given) {
   if (given) {
     for (object& o : first) o.make(8);
   }
-  const double ns = in_threads(how.threads, [&](unsigned me) {
+  const elapsed took = in_threads(how.threads, [&](unsigned me) {
     object o = first[me];
     for (std::size_t r = 0; r < rounds; ++r) {
       o.drop();
@@ -227,7 +228,7 @@ std::vector<measurement> cache(const setting& how, bool given) {
     }
     o.drop();
   });
-  return one(ns, rounds);
+  return one(took, rounds);
 }
 std::vector<measurement> run_scratch(const setting& how) { return cache(how, true); }
 std::vector<measurement> run_thrash(const setting& how) { return cache(how, false); }
@@ -237,7 +238,7 @@ std::vector<measurement> run_glibc_simple(const setting& how) {
   const std::size_t rounds = scaled(200, how);
   std::size_t operations = 0;
   for (const std::size_t count : {25, 400, 1600}) operations += 4 * count;
-  const double ns = in_threads(how.threads, [&](unsigned) {
+  const elapsed took = in_threads(how.threads, [&](unsigned) {
     std::vector<void*> all(1600);
     for (std::size_t r = 0; r < rounds; ++r) {
       for (const std::size_t bytes : {16, 48, 128, 400}) {
@@ -248,14 +249,14 @@ std::vector<measurement> run_glibc_simple(const setting& how) {
       }
     }
   });
-  return one(ns, rounds * operations);
+  return one(took, rounds * operations);
 }
 
 /// A table of 4096 objects of 2^k sizes up to 1000 bytes, replaced at random.
 std::vector<measurement> run_alloc_test(const setting& how) {
   constexpr std::size_t places = 1 << 14;
   const std::size_t steps = scaled(600'000, how);
-  const double ns = in_threads(how.threads, [&](unsigned me) {
+  const elapsed took = in_threads(how.threads, [&](unsigned me) {
     randoms random(me + 3);
     std::vector<object> mine(places);
     for (std::size_t i = 0; i < steps; ++i) {
@@ -268,7 +269,7 @@ std::vector<measurement> run_alloc_test(const setting& how) {
     }
     for (object& o : mine) o.drop();
   });
-  return one(ns, steps / 2);
+  return one(took, steps / 2);
 }
 
 }  // namespace

@@ -19,8 +19,9 @@ struct setting {
 /// One measurement: operations are pairs of a malloc and a free, unless the workload says
 /// otherwise.
 struct measurement {
-  std::size_t bytes = 0;  ///< of each object; 0: they vary
-  double ns_per_op = 0;   ///< wall time, per operation of one thread
+  std::size_t bytes = 0;     ///< of each object; 0: they vary
+  double ns_per_op = 0;      ///< by the clock, per operation of one thread
+  double cpu_ns_per_op = 0;  ///< CPU time of all threads, per operation of one
 };
 
 struct workload {

@@ -117,6 +117,6 @@ def render(sections):
                     + "</details>")
     return ("<!doctype html><html lang=en><meta charset=utf-8><title>warpheap: benchmark</title>"
             f"<style>{STYLE}</style><body><h1>warpheap: benchmark</h1>"
-            "<p>Times are medians of warm repetitions; noise: another repetition lies within it with "
+            "<p>Times are medians of warm repetitions; noise: another run of the build lies within it with "
             "95 %. Executor and GPU do not compare.</p>" + "".join(body)
             + f"<script>{SCRIPT}</script></body></html>\n")

@@ -5,7 +5,9 @@ usage: bench_scripts_test.py RESULTS.json [CHROMIUM]
 
 import copy
 import json
+import math
 import os
+import random
 import re
 import subprocess
 import sys
@@ -15,7 +17,8 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "bench", "plots"))
 sys.dont_write_bytecode = True
-from confidence import ratio_interval, student_quantile  # noqa: E402
+from confidence import (common_variance, compare_rows, digamma, discoveries, ratios,  # noqa: E402
+                        student_quantile, trigamma)
 
 RESULTS, CHROMIUM = "", ""
 
@@ -25,9 +28,12 @@ CHARTS = ["size-thread", "size-warp", "threads", "warps", "mixed-thread", "lanes
           "graphs", "traces", "others"]
 
 
-def operation(name, samples, **at):
-    return {"name": name, "at": at, "ns_per_op": sorted(samples)[len(samples) // 2],
-            "samples_ns_per_op": samples}
+def operation(name, passes, cpu=None, **at):
+    out = {"name": name, "at": at, "ns_per_op": sorted(passes)[len(passes) // 2],
+           "passes_ns_per_op": [[one] for one in passes]}
+    if cpu:
+        out["passes_cpu_ns_per_op"] = [[one] for one in cpu]
+    return out
 
 
 def results(*operations, check="ok"):
@@ -58,12 +64,110 @@ class Confidence(unittest.TestCase):
                                               (0.99, 3, 5.841), (0.95, 1e6, 1.960)):
             self.assertAlmostEqual(student_quantile(confidence, freedom), expected, places=3)
 
+    def test_gamma(self):
+        self.assertAlmostEqual(digamma(1), -0.5772156649, places=8)
+        self.assertAlmostEqual(trigamma(1), math.pi ** 2 / 6, places=8)
+        self.assertAlmostEqual(trigamma(0.5), math.pi ** 2 / 2, places=8)
+
     def test_intervals(self):
-        ratio, low, high = ratio_interval([10, 11, 9, 10], [20, 22, 18, 20], 0.99)
-        self.assertAlmostEqual(ratio, 2)
+        one, = ratios([([10, 11, 9, 10], [20, 22, 18, 20])])
+        low, high = one.interval(0.99)
+        self.assertAlmostEqual(one.ratio, 2)
         self.assertTrue(1.5 < low < 2 < high < 2.6)
-        self.assertIsNone(ratio_interval([10], [20, 20], 0.99))
-        self.assertEqual(ratio_interval([5, 5], [5, 5], 0.99), (1, 1, 1))
+        self.assertEqual(ratios([([10], [20, 20])]), [None])
+        same, = ratios([([5, 5], [5, 5])])
+        self.assertEqual((same.ratio, *same.interval(0.99)), (1, 1, 1))
+        self.assertEqual(same.probability_beyond(0.05), 1)
+
+    def test_common_variance(self):
+        # Rows of one variance say so with many degrees of freedom; rows of very different ones do not.
+        chance = random.Random(1)
+
+        def variance(sigma, freedom):
+            return sum(chance.gauss(0, sigma) ** 2 for _ in range(freedom)) / freedom
+        freedom, found = common_variance([variance(3, 4) for _ in range(4000)], [4] * 4000)
+        self.assertGreater(freedom, 30)
+        self.assertAlmostEqual(found / 9, 1, delta=0.1)
+        wild = [variance(math.exp(chance.gauss(0, 2)), 4) for _ in range(4000)]
+        self.assertLess(common_variance(wild, [4] * 4000)[0], 1.5)
+        self.assertEqual(common_variance([1, 2], [4, 4])[0], 0)
+
+    def test_discoveries(self):
+        self.assertEqual(discoveries([], 0.01), [])
+        self.assertEqual(discoveries([0.5, 0.004, 0.0001], 0.01), [False, True, True])
+        self.assertEqual(discoveries([0.009] + [0.5] * 99, 0.01), [False] * 100)
+
+
+class Runs:
+    """Made-up runs of many rows, the first half of them baselines: each has its own noise, passes share
+    the drift of the machine, and runs differ by more than their passes do."""
+
+    def __init__(self, seed, rows=300, passes=4):
+        self.chance = random.Random(seed)
+        self.passes = passes
+        self.noise = [0.02 * math.exp(self.chance.gauss(0, 0.5)) for _ in range(rows)]
+        self.control = [row < rows / 2 for row in range(rows)]
+
+    def run(self, slower=(), times=1.2, drift=0.01, of_run=0.01):
+        drifts = [self.chance.gauss(0, drift) for _ in range(self.passes)]
+        out = []
+        for row, noise in enumerate(self.noise):
+            # What a run has once: where its memory lies, which core it got.
+            middle = math.log(100 * times if row in slower else 100)
+            middle += self.chance.gauss(0, of_run)
+            cpu = [math.exp(middle + d + self.chance.gauss(0, noise)) for d in drifts]
+            clock = [one * (1 + self.chance.expovariate(1)) for one in cpu]  # others have the cores
+            out.append(operation("op", clock, cpu, row=row))
+        return out
+
+
+class FalseAlarms(unittest.TestCase):
+    def compared(self, seed, slower=(), **how):
+        runs = Runs(seed)
+        before, after = runs.run(**how), runs.run(slower, **how)
+        return compare_rows(list(zip(before, after)), 0.99, 0.05, runs.control)
+
+    def test_two_runs_of_one_build_agree(self):
+        for how in ({}, {"drift": 0.05, "of_run": 0.05}):  # a calm machine, and one that is not
+            comparisons, alarms, outside, rows = 60, 0, 0, 0
+            for seed in range(comparisons):
+                got = self.compared(seed, **how)
+                alarms += any(one.verdict in ("SLOWER", "faster") for one in got)
+                outside += sum(not one.low <= 1 <= one.high for one in got)
+                rows += len(got)
+            self.assertLessEqual(alarms, 3, how)  # 0.6 are expected; 4 have a probability of 0.3 %
+            self.assertLessEqual(outside / rows, 0.01, how)
+
+    def test_a_slow_path_is_found_among_the_rest(self):
+        slower, found, wrong = set(range(200, 240)), 0, 0
+        comparisons = 10
+        for seed in range(comparisons):
+            for row, one in enumerate(self.compared(seed, slower)):
+                found += one.verdict == "SLOWER" and row in slower
+                wrong += one.verdict in ("SLOWER", "faster") and row not in slower
+        self.assertGreater(found, 0.6 * comparisons * len(slower))
+        self.assertLessEqual(wrong, 0.02 * found)
+
+    def test_a_change_of_everything_is_found_beside_the_baselines(self):
+        got = self.compared(1, set(range(150, 300)))
+        self.assertEqual({one.verdict for one in got[:150]}, {"baseline"})
+        self.assertGreater(sum(one.verdict == "SLOWER" for one in got[150:]), 100)
+
+    def test_repetitions_of_one_pass_are_no_evidence(self):
+        # A hundred alike repetitions in each of two passes, and a machine that was slow once.
+        def run(*passes):
+            return {"passes_ns_per_op": [[one] * 100 for one in passes]}
+        one, = compare_rows([(run(100, 101), run(100, 140))], 0.99, 0.05)
+        self.assertEqual(one.verdict, "unclear")
+
+    def test_cpu_time_judges_where_it_is_known(self):
+        before = operation("op", [100, 300, 150, 400], [100, 101, 100, 99])
+        after = operation("op", [400, 100, 200, 300], [130, 131, 130, 129])
+        one, = compare_rows([(before, after)], 0.99, 0.05)
+        self.assertEqual((one.verdict, one.clock), ("SLOWER", "cpu"))
+        one, = compare_rows([(operation("op", [1, 1.01, 1]), operation("op", [2, 2.02, 2]))], 0.99,
+                            0.05)
+        self.assertEqual((one.verdict, one.clock), ("SLOWER", "clock"))
 
 
 class Compare(Files):
@@ -75,7 +179,7 @@ class Compare(Files):
         after = results(operation("malloc", [15, 15.1, 14.9, 15]))
         got = self.compare(before, after)
         self.assertEqual(got.returncode, 0, got.stderr)
-        self.assertRegex(got.stdout, r"suite/case +malloc +10 +15 +1\.50 .* SLOWER")
+        self.assertRegex(got.stdout, r"suite/case +malloc +10 +15 +1\.50 .* clock +SLOWER")
         self.assertEqual(self.compare(before, after, "--fail-on-regression").returncode, 1)
         self.assertIn("faster", self.compare(after, before).stdout)
         self.assertEqual(self.compare(after, before, "--fail-on-regression").returncode, 0)
