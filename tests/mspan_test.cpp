@@ -154,10 +154,10 @@ TEST(mspan, few_slots_at_a_time_are_those_freed_last) {
     s.init(some_base, host_span_pages(c), make_span_class(c, true));
     ASSERT_TRUE(s.enter());
     for (unsigned i = 0; i < s.nelems(); ++i) ASSERT_EQ(s.take(), s.slot_address(i));
-    ASSERT_EQ(s.take_few(), nullptr);
+    ASSERT_FALSE(s.make_few_ready());
     const auto next = [&] {
       std::byte* p = s.take();
-      return p != nullptr ? p : s.take_few();
+      return p != nullptr || !s.make_few_ready() ? p : s.take();
     };
     // What is freed at once comes again: objects of a page, or one.
     const std::size_t most = std::max<std::size_t>(page_size / s.elemsize(), 1);
