@@ -12,7 +12,8 @@
 namespace warpheap {
 
 void barrier_for_all() {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // For the compiler; each way below is a full fence for its caller, too.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   const keep_errno keep;
   const auto membarrier = [](int command) { return syscall(SYS_membarrier, command, 0, 0); };
   if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0) return;

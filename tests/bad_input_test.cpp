@@ -43,7 +43,7 @@ heap_options with(const std::string& mode) {
   return o;
 }
 
-struct bad_input : testing::TestWithParam<std::string> {
+struct bad_input : ::testing::TestWithParam<std::string> {
   heap h{with(GetParam())};
   heap other{with("")};
   static inline int a_static = 0;
@@ -189,7 +189,7 @@ TEST_P(bad_input, containers_and_regions_throw_or_answer_nullptr) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(modes, bad_input, testing::ValuesIn(all_modes()), [](const auto& mode) {
+INSTANTIATE_TEST_SUITE_P(modes, bad_input, ::testing::ValuesIn(all_modes()), [](const auto& mode) {
   return mode.param.empty() ? "plain" : mode.param;
 });
 

@@ -14,7 +14,7 @@ namespace {
 using namespace warpheap;
 
 /// A reservation of 16 MiB, and arenas far from it and from each other.
-struct far_arenas : testing::Test {
+struct far_arenas : ::testing::Test {
   static constexpr std::size_t near_bytes = std::size_t{16} << 20;
   static constexpr std::size_t most = std::size_t{1} << 30;
 
