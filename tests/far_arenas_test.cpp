@@ -24,7 +24,8 @@ struct far_arenas : ::testing::Test {
   };
   std::vector<piece> pieces;
   bool refuse = false;
-  bool in_a_row = false;  // where it can be, behind the last
+  bool in_a_row = false;  // each behind the one before it
+  std::byte* row = nullptr;
   test::host_region region{near_bytes};
   host_heap heap{region.base(), region.bytes(), source()};
 
@@ -41,30 +42,38 @@ struct far_arenas : ::testing::Test {
     s.unfault = [](void*, std::byte* start, std::size_t n) {
       return mprotect(start, n, PROT_READ | PROT_WRITE) == 0;
     };
-    s.reserve = [](void* self, std::byte* after, std::size_t bytes) {
-      return static_cast<far_arenas*>(self)->reserve(after, bytes);
+    s.reserve = [](void* self, std::byte*, std::size_t bytes) {
+      return static_cast<far_arenas*>(self)->reserve(bytes);
     };
     s.most_bytes = most;
     return s;
   }
 
-  std::byte* reserve(std::byte* after, std::size_t bytes) {
+  std::byte* reserve(std::size_t bytes) {
     if (refuse) return nullptr;
-    // From the top of the address space downwards and back, 2 TiB apart.
-    const std::size_t n = pieces.size();
-    const std::uintptr_t wanted =
-        in_a_row && after != nullptr
-            ? reinterpret_cast<std::uintptr_t>(after)
-            : (std::uintptr_t{1} << 46) - (n % 2 == 0 ? n : 12 - n) * (std::uintptr_t{2} << 40);
+    std::byte* start;
+    if (in_a_row) {
+      if (row == nullptr) row = map(0, 2 * bytes);
+      start = row;
+      if (row != nullptr) row += bytes;
+    } else {
+      // From the top of the address space downwards and back, 2 TiB apart.
+      const std::size_t n = pieces.size();
+      start = map((std::uintptr_t{1} << 46) - (n % 2 == 0 ? n : 12 - n) * (std::uintptr_t{2} << 40),
+                  bytes);
+    }
+    if (start != nullptr) pieces.push_back({start, bytes});
+    return start;
+  }
+  static std::byte* map(std::uintptr_t wanted, std::size_t bytes) {
     void* p = mmap(reinterpret_cast<void*>(wanted), bytes + arena_bytes, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) return nullptr;
     const auto address = reinterpret_cast<std::uintptr_t>(p);
     const std::uintptr_t aligned = bits::align_up(address, arena_bytes);
-    pieces.push_back({reinterpret_cast<std::byte*>(aligned), bytes});
     if (aligned != address) munmap(p, aligned - address);
     munmap(reinterpret_cast<void*>(aligned + bytes), address + arena_bytes - aligned);
-    return pieces.back().start;
+    return reinterpret_cast<std::byte*>(aligned);
   }
   bool is_far(const void* p) const {
     return std::any_of(pieces.begin(), pieces.end(),
