@@ -108,12 +108,15 @@ class host_heap {
     if (offset >= heap.bytes) return fast_free::refused;
     const page_owner owner = mheap::owner(heap.owners, offset >> page_shift);
     if (!owner.is_span()) return fast_free::refused;
-    // Its being the owner says that it is a cache of this heap and of this cycle: see last_cache.
-    mcache* c = last_used.get();
     mspan* s = owner.span();
-    if (s->is_own(c)) [[likely]]
+    // Before the cache is: see last_cache. Its being the owner says that it is a cache of this heap
+    // and of this cycle.
+    const std::uintptr_t status = s->seen_status();
+    if (last_used.is(status)) [[likely]] {
+      auto* const c = reinterpret_cast<mcache*>(status);
       return c->free_own(s, p) ? fast_free::done : fast_free::refused;
-    return s->is_own_tiny(c) ? fast_free::tiny : fast_free::refused;
+    }
+    return last_used.is(status ^ span_status::tiny) ? fast_free::tiny : fast_free::refused;
   }
   /// free where free_fast answered tiny; false: nothing was done.
   bool free_tiny(void* p) {

@@ -2,8 +2,10 @@
 
 // The cache that a thread used last, as its fast paths find it.
 
-#include <atomic>
 #include <cstdint>
+
+#include "host/one_instruction.hpp"
+#include "host/span_sync.hpp"
 
 namespace warpheap {
 
@@ -14,15 +16,18 @@ class mcache;
 ///
 /// `cache` is a cache of this thread that exists, or null: a span that has it for its owner is this
 /// thread's, of whatever heap. Whoever ends caches of other threads, at a reset or with a heap,
-/// takes them out of here before anyone can get their addresses (forget). Relaxed: who comes to a
-/// span of a cache made later at such an address got there from the thread that made it, which came
-/// after the end of the one before.
+/// takes them out of here before anyone can get their addresses (forget). Relaxed, for those who
+/// have read the span's owner before (mspan::seen_status, acquire): if that is a cache that was
+/// made later at such an address, forget came before it was made, and is seen here. In the other
+/// order, what was read here may be as old as it likes.
 struct last_cache {
   std::uint64_t heap_id = 0;  ///< 0: none
-  std::atomic<mcache*> cache{nullptr};
+  span_atomic<mcache*> cache{nullptr};
   bool thread_ended = false;
 
   mcache* get() const { return cache.load(std::memory_order_relaxed); }
+  /// Whether it is the owner that a span's status names, and is not tiny blocks' or pending.
+  bool is(std::uintptr_t status) const { return is_equal(cache, status); }
   void set(mcache* c) { cache.store(c, std::memory_order_relaxed); }
   /// By any thread while this one cannot end. An exchange: this one may be on its way to another.
   void forget(mcache* c) { cache.compare_exchange_strong(c, nullptr, std::memory_order_relaxed); }

@@ -103,8 +103,8 @@ class alignas(64) mcache {
     return p != nullptr ? p : alloc_tiny_block(n);
   }
 
-  /// Frees the object at p in s, which is_own; false, and nothing done, when that needs a closer
-  /// look.
+  /// Frees the object at p in s, which is this cache's; false, and nothing done, when that needs a
+  /// closer look.
   bool free_own(mspan* s, const void* p) {
     if (!s->free_own(p)) [[unlikely]]
       return false;

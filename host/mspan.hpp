@@ -380,14 +380,9 @@ class alignas(64) mspan {
   // --- status and state -------------------------------------------------------------------------
 
   span_status status() const { return span_status(status_.load(std::memory_order_seq_cst)); }
-  /// The quick look of an owner, which alone makes the status its own and unmakes it.
-  bool is_own(const void* cache) const {
-    return is_equal(status_, reinterpret_cast<std::uintptr_t>(cache));
-  }
-  bool is_own_tiny(const void* cache) const {
-    return status_.load(std::memory_order_relaxed)
-           == (reinterpret_cast<std::uintptr_t>(cache) | span_status::tiny);
-  }
+  /// The quick look of an owner, which alone makes the status its own and unmakes it. Acquire: what
+  /// came before the cache that it names was made is seen after this (last_cache).
+  std::uintptr_t seen_status() const { return status_.load(std::memory_order_acquire); }
   span_place place() const { return status().place(); }
   /// Where no other thread can change the owner.
   void set_status(span_status s) { status_.store(s.bits(), std::memory_order_seq_cst); }

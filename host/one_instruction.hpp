@@ -34,18 +34,21 @@ inline void increment_owned(std::atomic<std::uint64_t>& word) {
 #endif
 }
 
-/// What a relaxed load of the word finds is `value`.
-template <class Word>
-inline bool is_equal(const Word& word, std::uintptr_t value) {
-#if WARPHEAP_ONE_INSTRUCTION
-  if constexpr (std::is_same_v<Word, std::atomic<std::uintptr_t>>) {
-    bool equal;
-    asm("cmpq %2, %1" : "=@cce"(equal) : "m"(word), "r"(value));
-    return equal;
-  }
-#endif
-  return word.load(std::memory_order_relaxed) == value;
+/// What a relaxed load of an atomic pointer finds is the address `value`.
+template <class Pointer>
+inline bool is_equal(const Pointer& pointer, std::uintptr_t value) {
+  return reinterpret_cast<std::uintptr_t>(pointer.load(std::memory_order_relaxed)) == value;
 }
+#if WARPHEAP_ONE_INSTRUCTION
+// It needs the value, so it comes after the load that found it; this processor keeps loads in
+// order.
+template <class T>
+inline bool is_equal(const std::atomic<T*>& pointer, std::uintptr_t value) {
+  bool equal;
+  asm("cmpq %2, %1" : "=@cce"(equal) : "m"(pointer), "r"(value));
+  return equal;
+}
+#endif
 
 /// Sets a bit of `word`, unless it is set there or in `other`, or `word` would become `refused`:
 /// then false, and nothing is done. No bit is set in both. Loads and a store, all relaxed, of words

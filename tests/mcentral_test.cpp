@@ -60,7 +60,7 @@ TEST_F(mcentral_test, hands_a_partial_span_out_once) {
   EXPECT_EQ(s->phase(heap.sweepgen()), sweep_phase::swept);
   EXPECT_EQ(central[sc64].cache_span(owner), s);
   EXPECT_EQ(s->phase(heap.sweepgen()), sweep_phase::cached);
-  EXPECT_TRUE(s->is_own(owner));
+  EXPECT_TRUE(s->status().is_owned_by(owner));
   EXPECT_EQ(central[sc64].cache_span(owner), nullptr);
   ASSERT_TRUE(s->enter());
   EXPECT_EQ(s->take(), s->slot_address(5));

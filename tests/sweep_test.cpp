@@ -173,7 +173,7 @@ TEST_F(sweep_test, a_cache_gets_swept_spans_first_then_partial_then_full_unswept
   for (mspan* want : {swept, empty, stale, partial, full}) {
     EXPECT_EQ(central[spans64].cache_span(owner), want);
     EXPECT_EQ(want->phase(heap.sweepgen()), sweep_phase::cached);
-    EXPECT_TRUE(want->is_own(owner));
+    EXPECT_TRUE(want->status().is_owned_by(owner));
     EXPECT_EQ(want->set(), nullptr);
     EXPECT_EQ(want->has_all_free(), want != swept);
   }
@@ -393,7 +393,7 @@ TEST_F(sweep_test, threads_that_sweep_at_the_same_time_sweep_each_span_once) {
       }
       central.sweep_all();
       for (mspan* s : taken[t]) {
-        if (!s->is_own(mine)) ADD_FAILURE() << "two owners";
+        if (!s->status().is_owned_by(mine)) ADD_FAILURE() << "two owners";
         if (!s->has_all_free()) ADD_FAILURE() << "not swept";
       }
     });

@@ -90,6 +90,8 @@ class weak_spans {
   }
 
   mcache& cache(unsigned i) { return parts_->caches[i]; }
+  /// What thread i has in `last_used`: at first its cache.
+  last_cache& last(unsigned i) { return parts_->last[i]; }
   mcentral_set& central() { return parts_->central; }
   mheap& heap() { return parts_->heap; }
   unsigned told() const { return told_; }
@@ -106,9 +108,12 @@ class weak_spans {
     return p;
   }
   void give(unsigned thread, void* p) {
-    if (p == nullptr) return;
+    if (p != nullptr) give_by(thread, &cache(thread), p);
+  }
+  /// By a thread whose cache in this heap is c; nullptr: it has none.
+  void give_by(unsigned thread, mcache* c, void* p) {
     bytes.give(offset_of(p), object_size);
-    if (!free(&cache(thread), p)) fail("a free was taken for a second one");
+    if (!free(thread, c, p)) fail("a free was taken for a second one");
   }
   /// An object of 8 bytes.
   void* take_tiny(unsigned thread) {
@@ -130,29 +135,33 @@ class weak_spans {
   }
   void give_other(unsigned thread, void* p) {
     bytes.give(offset_of(p), tiny_size);
-    if (!free(&cache(thread), p)) fail("a free was taken for a second one");
+    if (!free(thread, &cache(thread), p)) fail("a free was taken for a second one");
   }
-  /// The same by a thread that has no cache.
-  void give_without_cache(void* p) {
-    bytes.give(offset_of(p), object_size);
-    if (!free(nullptr, p)) fail("a free was taken for a second one");
+  void give_without_cache(void* p) { give_by(no_thread, nullptr, p); }
+  /// Frees again what another thread has freed and passed on, and has to be told at once.
+  void give_again_what_was_passed(unsigned thread) {
+    void* p = receive();
+    if (p == nullptr) return;
+    give_again(thread, p);
+    if (told() != 1) fail("a second free was not told at once");
   }
   /// The bytes of an object that will be freed more than once.
   void not_in_use(void* p) { bytes.give(offset_of(p), object_size); }
   /// One of several frees of it; those that are told are counted.
   void give_again(unsigned thread, void* p) {
-    if (!free(&cache(thread), p)) ++told_;
+    if (!free(thread, &cache(thread), p)) ++told_;
   }
 
-  /// As host_heap::free_object does it. False when p is free already.
-  bool free(mcache* c, void* p) {
+  /// As host_heap::free_fast and free_object do it. False when p is free already.
+  bool free(unsigned thread, mcache* c, void* p) {
     mspan* s = span_of(p);
+    const std::uintptr_t status = s->seen_status();
+    if (last(thread).is(status)) {
+      own(s);
+      if (reinterpret_cast<mcache*>(status)->free_own(s, p)) return true;
+    }
     const unsigned slot =
         s->slot_of(static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base()));
-    if (c != nullptr && s->is_own(c)) {
-      own(s);
-      if (c->free_own(s, p)) return true;
-    }
     for (;;) {
       const span_status seen = s->status();
       if (seen.place() == span_place::full) {
@@ -258,12 +267,14 @@ class weak_spans {
   user_bytes bytes;
 
  private:
+  static constexpr unsigned no_thread = 3;
   struct parts {
     explicit parts(unsigned of_class)
         : heap(host_span_pages(host_span_size_class(of_class))), central(heap) {}
     mheap heap;
     mcentral_set central;
     mcache caches[3] = {{heap, central}, {heap, central}, {heap, central}};
+    last_cache last[no_thread + 1];
     span_atomic<void*> passed{nullptr};
     std::uint32_t owners[mheap::most_spans] = {};
   };
@@ -271,6 +282,7 @@ class weak_spans {
   void build() {
     set_memory_used = 0;
     new (parts_) parts(class_);
+    for (unsigned i = 0; i < no_thread; ++i) last(i).set(&cache(i));
   }
   static std::uint64_t offset_of(void* p) {
     return static_cast<std::uint64_t>(static_cast<std::byte*>(p) - mheap::base());
