@@ -44,7 +44,6 @@
 // of which one is the owner's, may both be answered "ok" (without a fence in the owner's, neither
 // can see the other); then the collector finds the slot free already and tells it.
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -53,6 +52,7 @@
 
 #include "host/free_cursor.hpp"
 #include "host/one_instruction.hpp"
+#include "host/slot_division.hpp"
 #include "host/span_classes.hpp"
 #include "host/span_marks.hpp"
 #include "host/span_status.hpp"
@@ -92,7 +92,7 @@ class alignas(64) mspan {
     span_class_ = static_cast<std::uint8_t>(span_class);
     set_slots(base, npages, c == 0 ? npages * page_size : class_to_size(c),
               c == 0 ? 1 : host_span_objects(c));
-    word_divisor_ = c == 0 ? 0 : word_divisor(class_to_size(c));
+    division_ = c == 0 ? slot_division() : slot_division(class_to_size(c));
     set_marks(nullptr);
     fresh_from_ = 0;
     free_all();
@@ -120,9 +120,7 @@ class alignas(64) mspan {
   unsigned words() const { return (nelems_ + 63u) / 64; }
 
   /// Slot that holds a byte of a small-object span; may be nelems, in the tail.
-  unsigned slot_of(std::size_t offset) const {
-    return static_cast<unsigned>(uint128{offset} * word_divisor_ >> 58);
-  }
+  unsigned slot_of(std::size_t offset) const { return division_.slot_of(offset); }
   std::byte* slot_address(unsigned i) const { return base_ + std::size_t{i} * elemsize_; }
   /// Slot i begins at p: what a free of a stale pointer asks again before it frees, as the span may
   /// have been cut into other slots since it asked which one it is.
@@ -198,16 +196,10 @@ class alignas(64) mspan {
   /// done, when no object starts there, when it is free, or when a word of a span that is not
   /// entered becomes all free: all these are for a slower look.
   bool free_own(const void* p) {
-    // The product is 2^64 times the quotient by 64 slots: the word above, and below the slot in it
-    // (6 bits) and the remainder, which is small for multiples of elemsize alone (mspan_test tries
-    // every offset). Turned by 6 bits, the one is where shifts look for it, the other above it.
-    const uint128 product =
-        uint128{static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base_)}
-        * word_divisor_;
-    const std::uint64_t rest = std::rotl(static_cast<std::uint64_t>(product), 6);
-    if (rest >= rest_limit) return false;
-    const auto w = static_cast<std::uint64_t>(product >> 64);
-    return set_if_clear(free_[w], ready_[w], rest, empty_word_);
+    const slot_division::place at =
+        division_.place_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - base_));
+    if (!at.is_slot()) return false;
+    return set_if_clear(free_[at.word], ready_[at.word], at.bit, empty_word_);
   }
   /// The same for a slot; false if it is free already.
   bool free_own_slot(unsigned i) {
@@ -429,16 +421,6 @@ class alignas(64) mspan {
   const word& free_at(unsigned w) const { return free_[w]; }
   const word& remote_at(unsigned w) const { return remote_[w]; }
 
-  __extension__ using uint128 = unsigned __int128;
-  /// 2^58 / elemsize, rounded up by e / elemsize. Then slot i has the remainder i * e, which is
-  /// less than the span's bytes, and what lies between slots 2^58 / elemsize or more.
-  static constexpr std::uint64_t word_divisor(std::size_t elemsize) {
-    return ((std::uint64_t{1} << 58) - 1) / elemsize + 1;
-  }
-  /// Above the first, below the second; small enough to be part of an instruction.
-  static constexpr std::uint64_t rest_limit = std::uint64_t{1} << 30;
-  static_assert(max_host_span_pages * page_size < rest_limit >> 6
-                && rest_limit >> 6 < (std::uint64_t{1} << 58) / max_small_size);
   std::uint64_t past_end(unsigned w) const { return ~bits::low_mask(nelems_ - w * 64u); }
   void enter(unsigned w) {
     current_ = &ready_at(w);
@@ -473,7 +455,7 @@ class alignas(64) mspan {
   alignas(64) span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
   std::byte* base_ = nullptr;
   std::uint64_t empty_word_ = ~std::uint64_t{0};  // tells an own free to look: all free, or never
-  std::uint64_t word_divisor_ = 0;
+  slot_division division_;
   std::size_t elemsize_ = 0;
   span_sweepgen sweepgen_;
   std::uint32_t npages_ = 0;
