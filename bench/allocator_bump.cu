@@ -4,6 +4,6 @@
 
 namespace warpheap::bench {
 namespace {
-const workloads_of<bump_pointer> registered;
+const workloads_of<bump_pointer> of_bump;
 }  // namespace
 }  // namespace warpheap::bench

@@ -5,7 +5,7 @@
 namespace warpheap::bench {
 namespace {
 #ifdef __CUDACC__
-const workloads_of<cuda_malloc> registered;
+const workloads_of<cuda_malloc> of_cuda_malloc;
 #endif
 }  // namespace
 }  // namespace warpheap::bench

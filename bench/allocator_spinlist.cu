@@ -4,6 +4,6 @@
 
 namespace warpheap::bench {
 namespace {
-const workloads_of<spin_locked_list> registered;
+const workloads_of<spin_locked_list> of_spinlist;
 }  // namespace
 }  // namespace warpheap::bench

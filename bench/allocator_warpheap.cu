@@ -3,6 +3,6 @@
 
 namespace warpheap::bench {
 namespace {
-const workloads_of<warpheap_adapter> registered;
+const workloads_of<warpheap_adapter> of_warpheap;
 }  // namespace
 }  // namespace warpheap::bench

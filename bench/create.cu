@@ -42,8 +42,8 @@ result run_create(const run_context& run) {
   return out;
 }
 
-const registration registered({"create", "creation and destruction of a heap of 8 GiB",
-                               this_backend, 0, run_create});
+const registration of_create({"create", "creation and destruction of a heap of 8 GiB", this_backend,
+                              0, run_create});
 
 }  // namespace
 }  // namespace warpheap::bench

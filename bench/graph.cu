@@ -109,9 +109,9 @@ result run_graph(const run_context& run) {
   return out;
 }
 
-const registration registered({"debian-graph",
-                               "adjacency lists of the Debian packages: build, update, free",
-                               this_backend, 2, run_graph});
+const registration of_graph({"debian-graph",
+                             "adjacency lists of the Debian packages: build, update, free",
+                             this_backend, 2, run_graph});
 
 }  // namespace
 }  // namespace warpheap::bench

@@ -5,15 +5,12 @@
 #include <utility>
 #include <vector>
 
+#include "bench/random_below.hpp"
+
 namespace warpheap::bench {
 namespace {
 
 using edge_list = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
-
-// Not std::uniform_*: their results are the library's own, and differ between libraries.
-std::uint32_t below(std::mt19937_64& random, std::uint32_t limit) {
-  return static_cast<std::uint32_t>((random() >> 32) * limit >> 32);
-}
 
 }  // namespace
 
@@ -27,7 +24,7 @@ graph_rows make_rmat(unsigned log_vertices, unsigned degree, std::uint64_t seed)
     std::uint32_t source = 0;
     std::uint32_t target = 0;
     for (unsigned bit = 0; bit < log_vertices; ++bit) {
-      const std::uint32_t draw = below(random, 100);
+      const std::uint32_t draw = random_below(random, 100);
       source = source << 1 | (draw >= 76 ? 1u : 0u);
       target = target << 1 | ((draw >= 57 && draw < 76) || draw >= 95 ? 1u : 0u);
     }
@@ -51,9 +48,10 @@ graph_rows make_roads(std::uint32_t width, std::uint32_t height, std::uint64_t s
   };
   for (std::uint32_t y = 0; y < height; ++y)
     for (std::uint32_t x = 0; x < width; ++x) {
-      if (x + 1 < width && below(random, 10) != 0) street(x, y, x + 1, y);
-      if (y + 1 < height && below(random, 10) != 0) street(x, y, x, y + 1);
-      if (x + 1 < width && y + 1 < height && below(random, 20) == 0) street(x, y, x + 1, y + 1);
+      if (x + 1 < width && random_below(random, 10) != 0) street(x, y, x + 1, y);
+      if (y + 1 < height && random_below(random, 10) != 0) street(x, y, x, y + 1);
+      if (x + 1 < width && y + 1 < height && random_below(random, 20) == 0)
+        street(x, y, x + 1, y + 1);
     }
   graph_rows out = rows_from_edges(std::size_t{width} * height, std::move(edges));
   out.sources = {"roads, " + std::to_string(width) + " x " + std::to_string(height) + ", seed "

@@ -16,7 +16,7 @@ namespace {
 constexpr std::string_view banner = "%%MatrixMarket";
 constexpr std::uint64_t most_vertices = std::numeric_limits<std::uint32_t>::max();
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr std::size_t most = 40;
   return "'" + std::string(text.substr(0, most)) + (text.size() > most ? "..." : "") + "'";
 }
@@ -37,21 +37,21 @@ graph_rows parse_matrix_market(std::string_view text, const std::string& name) {
   std::string_view head = lines.next().value_or("");
   const std::string_view full_head = head;
   if (take_field(head, " \t") != banner)
-    throw fail("expected %%MatrixMarket, found " + quoted(full_head));
+    throw fail("expected %%MatrixMarket, found " + in_quotes(full_head));
   const std::string object = lower(take_field(head, " \t"));
   const std::string format = lower(take_field(head, " \t"));
   const std::string type = lower(take_field(head, " \t"));
   const std::string symmetry = lower(take_field(head, " \t"));
   if (object != "matrix" || format != "coordinate")
-    throw fail("expected 'matrix coordinate', found " + quoted(object + ' ' + format));
+    throw fail("expected 'matrix coordinate', found " + in_quotes(object + ' ' + format));
   if (type != "pattern" && type != "real" && type != "integer" && type != "complex"
       && type != "double")
-    throw fail("expected pattern, real, integer or complex, found " + quoted(type));
+    throw fail("expected pattern, real, integer or complex, found " + in_quotes(type));
   const bool both =
       symmetry == "symmetric" || symmetry == "skew-symmetric" || symmetry == "hermitian";
   if (!both && symmetry != "general")
     throw fail("expected general, symmetric, skew-symmetric or hermitian, found "
-               + quoted(symmetry));
+               + in_quotes(symmetry));
 
   std::optional<std::string_view> line;
   while ((line = lines.next()) && (line->empty() || line->front() == '%')) {
@@ -62,7 +62,7 @@ graph_rows parse_matrix_market(std::string_view text, const std::string& name) {
   const auto columns = number_in<std::uint64_t>(take_field(sizes, " \t"));
   const auto entries = number_in<std::uint64_t>(take_field(sizes, " \t"));
   if (!rows || !columns || !entries || !take_field(sizes, " \t").empty())
-    throw fail("expected rows, columns and entries, found " + quoted(*line));
+    throw fail("expected rows, columns and entries, found " + in_quotes(*line));
   const std::uint64_t vertices = std::max(*rows, *columns);
   if (vertices >= most_vertices)
     throw fail("expected less than 2^32 - 1 rows and columns, found " + std::to_string(vertices));
@@ -75,10 +75,10 @@ graph_rows parse_matrix_market(std::string_view text, const std::string& name) {
     if (first.empty() || first.front() == '%') continue;
     const auto row = number_in<std::uint64_t>(first);
     const auto column = number_in<std::uint64_t>(take_field(entry, " \t"));
-    if (!row || !column) throw fail("expected row and column, found " + quoted(*line));
+    if (!row || !column) throw fail("expected row and column, found " + in_quotes(*line));
     if (*row < 1 || *row > *rows || *column < 1 || *column > *columns)
       throw fail("expected an entry inside of " + std::to_string(*rows) + " x "
-                 + std::to_string(*columns) + ", found " + quoted(*line));
+                 + std::to_string(*columns) + ", found " + in_quotes(*line));
     if (++seen > *entries)
       throw fail("expected " + std::to_string(*entries) + " entries, found more");
     const auto source = static_cast<std::uint32_t>(*row - 1);
@@ -105,7 +105,7 @@ graph_rows parse_edge_list(std::string_view text, const std::string& name) {
     const auto target = number_in<std::uint64_t>(take_field(rest, separators));
     if (!source || !target)
       throw bad_input(name, lines.number(),
-                      "expected the numbers of two vertices, found " + quoted(*line));
+                      "expected the numbers of two vertices, found " + in_quotes(*line));
     read.emplace_back(*source, *target);
   }
   std::vector<std::uint64_t> numbers;

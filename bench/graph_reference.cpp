@@ -2,15 +2,12 @@
 
 #include <algorithm>
 
+#include "bench/random_below.hpp"
+
 namespace warpheap::bench {
 namespace {
 
 constexpr std::size_t focused_sources = 64;
-
-// Uniform in [0, bound), the same on every standard library.
-std::uint32_t below(std::mt19937_64& random, std::size_t bound) {
-  return static_cast<std::uint32_t>(((random() >> 32) * std::uint64_t{bound}) >> 32);
-}
 
 }  // namespace
 
@@ -46,19 +43,19 @@ update_batch make_batch(const reference_graph& graph, bool inserts, batch_kind k
 
   std::vector<std::uint32_t> focus;
   for (std::size_t i = 0; i < focused_sources; ++i)
-    focus.push_back(below(random, graph.vertices()));
+    focus.push_back(random_below(random, graph.vertices()));
   const auto source = [&] {
-    return kind == batch_kind::focused_sources ? focus[below(random, focus.size())]
-                                               : below(random, graph.vertices());
+    return kind == batch_kind::focused_sources ? focus[random_below(random, focus.size())]
+                                               : random_below(random, graph.vertices());
   };
   while (out.updates.size() < count) {
-    edge one{source(), below(random, graph.vertices())};
-    if (!inserts && below(random, 20) != 0) {
+    edge one{source(), random_below(random, graph.vertices())};
+    if (!inserts && random_below(random, 20) != 0) {
       // A vertex without edges is given up after a few draws: the graph may have none at all.
       for (int tries = 0; tries < 16 && graph.row(one.source).empty(); ++tries)
         one.source = source();
       if (const auto& row = graph.row(one.source); !row.empty())
-        one.target = row[below(random, row.size())];
+        one.target = row[random_below(random, row.size())];
     }
     out.updates.push_back(one);
   }

@@ -400,7 +400,7 @@ result run_index(const run_context& run) {
   return out;
 }
 
-const registration registered(
+const registration of_index(
     {"text-index", "inverted index of text: build in kernels, read and free on both sides",
      this_backend, 3, run_index});
 

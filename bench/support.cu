@@ -29,7 +29,7 @@ unsigned set_threads(unsigned count) {
 
 #endif
 
-const hooks_registration registered({this_backend, available_bytes, set_threads});
+const hooks_registration of_backend({this_backend, available_bytes, set_threads});
 
 }  // namespace
 }  // namespace warpheap::bench

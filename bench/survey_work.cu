@@ -91,8 +91,8 @@ result run_prefix_sum(const run_context& run, std::uint32_t most) {
   return out;
 }
 
-struct registrations {
-  registrations() {
+struct work_cases {
+  work_cases() {
     for (const std::uint32_t most : {64, 4096})
       registration({"survey/work-" + std::to_string(most) + "/prefixsum",
                     "work generation by a prefix sum and one allocation", this_backend, 8,
@@ -101,7 +101,7 @@ struct registrations {
   }
 };
 
-const registrations registered;
+const work_cases of_work;
 
 }  // namespace
 }  // namespace warpheap::bench

@@ -152,8 +152,8 @@ result run_pairs(const run_context& run, size_plan plan) {
   return out;
 }
 
-struct registrations {
-  registrations() {
+struct throughput_cases {
+  throughput_cases() {
     for (const std::uint32_t size : {4, 8, 16, 64, 256, 1024, 8192})
       add("throughput/" + std::to_string(size), {size, size}, run_throughput,
           "malloc kernel, free kernel");
@@ -172,7 +172,7 @@ struct registrations {
   }
 };
 
-const registrations registered;
+const throughput_cases of_throughput;
 
 }  // namespace
 }  // namespace warpheap::bench

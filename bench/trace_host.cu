@@ -84,8 +84,8 @@ result on_libc(const run_context& run, const trace& what) {
       run, what, [](std::size_t size) { return std::malloc(size); }, [](void* p) { std::free(p); });
 }
 
-struct registrations {
-  registrations() {
+struct trace_cases {
+  trace_cases() {
     add("real/trace-host-perl", "perl counting words, replayed on the host", perl_trace);
     add("real/trace-host-compiler", "a compiler at work, replayed on the host", compiler_trace);
     add("real/trace-host-file", "the trace of --trace FILE, on the host", file_trace);
@@ -101,7 +101,7 @@ struct registrations {
   }
 };
 
-const registrations registered;
+const trace_cases of_trace;
 
 }  // namespace
 }  // namespace warpheap::bench
