@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -87,7 +88,11 @@ inline void explore_seeds(std::uint64_t seeds,
 inline void explore_all(simt::bounded_by what, unsigned bound,
                         const std::function<void(simt::explore_options)>& scenario) {
   const char* replay = std::getenv("WARPHEAP_EXPLORE_SCHEDULE");
+  // Each preemption more takes several times as long.
   if (testing::sanitized) --bound;
+#ifdef __SANITIZE_THREAD__
+  bound = std::min(bound, 3u);
+#endif
   if (testing::test_scale() >= 4) ++bound;
   for (unsigned least = replay != nullptr ? bound : 0; least <= bound; ++least) {
     simt::schedule_space space(what, least);
