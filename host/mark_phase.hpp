@@ -28,7 +28,8 @@ class mark_phase {
   bool is_on() const {
     // The compiler's part of a fence; the processor's is barrier_for_all.
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    return on_.load(std::memory_order_relaxed);
+    // Acquire: who finds it on finds the cycle.
+    return on_.load(std::memory_order_acquire);
   }
   /// For those who mark: acquire, all births from before are noted.
   bool has_begun() const { return begun_.load(std::memory_order_acquire); }
@@ -93,11 +94,11 @@ class mark_phase {
  private:
   span_marks* births_of(mspan& s);
 
-  std::atomic<bool> on_{false};
-  std::atomic<bool> begun_{false};
-  std::atomic<bool> lost_{false};
-  std::atomic<std::uint32_t> cycle_{0};
-  std::mutex mutex_;  // guards the list
+  span_atomic<bool> on_{false};
+  span_atomic<bool> begun_{false};
+  span_atomic<bool> lost_{false};
+  span_atomic<std::uint32_t> cycle_{0};
+  span_mutex mutex_;  // guards the list
   span_marks::list all_;
 };
 

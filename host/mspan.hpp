@@ -478,7 +478,7 @@ class alignas(64) mspan {
   span_set* set_ = nullptr;
   word ready_[max_words]{};
 
-  std::atomic<span_marks*> marks_{nullptr};
+  span_atomic<span_marks*> marks_{nullptr};
 
  public:
   /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of

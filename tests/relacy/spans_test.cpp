@@ -137,6 +137,34 @@ TEST(Spans, ACacheAtTheAddressOfOneThatEndedIsNotTakenForIt) {
                    }});
 }
 
+TEST(Spans, WhatIsMadeAfterTheFirstMarkIsNoted) {
+  // Slots that were ready before, those of a span that is taken up, and some that become ready
+  // again.
+  for (const unsigned before : {1u, 7u, 8u}) {
+    weak_spans w;
+    void *p[slots] = {}, *q[3] = {};
+    w.prepare = [&] {
+      for (unsigned i = 0; i < before; ++i) p[i] = w.take(0);
+    };
+    const auto owner = [&] {
+      if (before == slots) w.give(0, p[0]);
+      for (void*& object : q) object = w.take_born(0);
+    };
+    const auto at_end = [&] {
+      w.check_births();
+      if (!w.is_marked(p[before - 1])) fail("a mark is gone");
+      for (void* object : q) w.give(0, object);
+      w.finish({p + (before == slots), p + before});
+    };
+    const auto marker = [&] {
+      w.begin_marks();
+      w.mark(p[before - 1]);
+    };
+    for (const unsigned pause_within : {0u, 16u, 64u})
+      explore(8'000, {w, {marker, owner}, at_end, {}, pause_within});
+  }
+}
+
 TEST(Spans, TwoFreesAtOnceOfOneObjectAreToldOnce) {
   for (const unsigned second : {0u, 2u}) {
     weak_spans w;

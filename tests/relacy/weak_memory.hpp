@@ -174,6 +174,22 @@ class memory {
     rl::ctx().atomic_thread_fence_seq_cst();
   }
 
+  /// A full fence in every thread, which the system has them execute (membarrier).
+  void fence_in_all() {
+    if (!running_) return;
+    rl::context& c = rl::ctx();
+    c.sched();
+    const rl::thread_id_t own = c.threadx_->index_;
+    auto* const all = static_cast<rl::aligned<rl::thread_info<max_threads>>*>(c.threadx_) - own;
+    const auto fence = [&](rl::thread_id_t i) {
+      all[i].atomic_thread_fence_seq_cst(c.seq_cst_fence_order_);
+    };
+    // Theirs come after what this thread did before, and before what it does after.
+    fence(own);
+    for (rl::thread_id_t i = 0; i < max_threads; ++i) fence(i);
+    fence(own);
+  }
+
   /// The last value of a word in modification order.
   template <class T>
   T latest(const T& word) const {

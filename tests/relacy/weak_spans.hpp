@@ -20,6 +20,8 @@ void fatal(const char* what) {
   std::abort();
 }
 
+void barrier_for_all() { weak::the_memory.fence_in_all(); }
+
 namespace weak {
 namespace {
 
@@ -160,8 +162,7 @@ class weak_spans {
       own(s);
       if (reinterpret_cast<mcache*>(status)->free_own(s, p)) return true;
     }
-    const unsigned slot =
-        s->slot_of(static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base()));
+    const unsigned slot = slot_of(p);
     for (;;) {
       const span_status seen = s->status();
       if (seen.place() == span_place::full) {
@@ -227,6 +228,39 @@ class weak_spans {
   unsigned all_told() {
     return told_ + static_cast<unsigned>(central().late_double_frees()[size_class]);
   }
+  /// Before the first mark, as host_heap::begin_marks does it.
+  void begin_marks() {
+    central().marks.begin(heap().sweepgen() + 2, [&] {
+      for (mcache& c : parts_->caches) c.note_all_births();
+    });
+  }
+  /// After it, as host_heap::set_mark does it.
+  void mark(void* p) {
+    mspan* s = span_of(p);
+    span_marks* m = central().marks.of(*s, s->base(), s->span_class(), [] { return true; });
+    (void)m->set(slot_of(p));
+  }
+  bool is_marked(void* p) {
+    const span_marks* m = marks_of(*span_of(p));
+    return m != nullptr && m->get(slot_of(p));
+  }
+  /// As take, of an object that has to be noted if marks have begun before.
+  void* take_born(unsigned thread) {
+    const bool begun = central().marks.has_begun();
+    void* p = take(thread);
+    if (begun && p != nullptr && !is_born(*span_of(p), slot_of(p)))
+      fail("an object that was made after the first mark is not noted");
+    return p;
+  }
+  /// No later one goes by unnoticed: slots that their owners take without another look are noted.
+  void check_births() {
+    for (unsigned i = 0; i < mheap::most_spans; ++i) {
+      const mspan& s = heap().span(i);
+      for (unsigned slot = 0; slot < slots; ++slot)
+        if ((s.sets(0).ready >> slot & 1) != 0 && !is_born(s, slot))
+          fail("a slot that is ready is not noted");
+    }
+  }
   /// Whoever is to find what others have freed finds it: an owner by the mark, and nobody looks for
   /// a full span.
   void check_noticed() {
@@ -283,6 +317,21 @@ class weak_spans {
     set_memory_used = 0;
     new (parts_) parts(class_);
     for (unsigned i = 0; i < no_thread; ++i) last(i).set(&cache(i));
+  }
+  /// Those that the next sweep finds.
+  const span_marks* marks_of(const mspan& s) const {
+    const span_marks* m = s.marks();
+    const bool found =
+        m != nullptr && m->is_of(s.base(), s.span_class(), parts_->heap.sweepgen() + 2);
+    return found ? m : nullptr;
+  }
+  bool is_born(const mspan& s, unsigned slot) const {
+    const span_marks* m = marks_of(s);
+    return m != nullptr && m->is_born(slot);
+  }
+  unsigned slot_of(void* p) {
+    mspan* s = span_of(p);
+    return s->slot_of(static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base()));
   }
   static std::uint64_t offset_of(void* p) {
     return static_cast<std::uint64_t>(static_cast<std::byte*>(p) - mheap::base());
