@@ -93,6 +93,7 @@ result run_case(const bench_case& one, const run_context& run) {
   }
   out.name = one.name;
   out.suite = one.suite;
+  if (run.calls->mallocs != 0) out.calls = *run.calls;
   return out;
 }
 

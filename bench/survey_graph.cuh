@@ -30,7 +30,7 @@ result run_graph_on(const run_context& run, const graph_rows& input, graph_run w
   heap_figures figures;
   std::uint64_t mallocs = 0;
   A allocator(run.reserve_bytes);
-  heap_graph<handle> graph(allocator.device(), input);
+  heap_graph<handle> graph(run, allocator.device(), input);
   const point_clock clock(run);
   for (unsigned i = 0; clock.wants(i); ++i) {
     run.repetition(i);
@@ -81,7 +81,6 @@ result run_graph_on(const run_context& run, const graph_rows& input, graph_run w
        {&build, &insert, &erase, &focused_insert, &focused_erase, &expand, &free})
     if (!one->warm().empty()) out.operations.push_back(one->finish());
   out.heap = figures.use();
-  out.metrics = {{"mallocs", mallocs}};
   return out;
 }
 

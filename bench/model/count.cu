@@ -116,7 +116,9 @@ result run_model(const run_context& run, std::uint32_t size, unsigned active) {
       const auto got = objects.to_host();
       const auto found =
           std::count_if(got.begin(), got.end(), [](const void* p) { return p != nullptr; });
-      if (found != static_cast<std::ptrdiff_t>(warps) * active)
+      const std::ptrdiff_t asked = std::ptrdiff_t{warps} * active;
+      run.count(static_cast<std::uint64_t>(asked), static_cast<std::uint64_t>(asked - found));
+      if (found != asked)
         throw integrity_error("expected " + std::to_string(warps * active) + " objects, found "
                               + std::to_string(found));
     }
