@@ -17,6 +17,7 @@ result run_requests(const run_context& run) {
                                                        : 1u << 15;
   constexpr unsigned growing = 8;
   constexpr unsigned steady = 16;
+  const size_plan sizes{16, 256};
   warpheap_adapter allocator(run.reserve_bytes);
   std::vector<std::unique_ptr<object_rounds<warpheap_adapter>>> live;
   series requests{"host_requests", "million mallocs", "requests to the host so far", {}};
@@ -35,13 +36,12 @@ result run_requests(const run_context& run) {
       live.erase(live.begin());
     }
     live.push_back(std::make_unique<object_rounds<warpheap_adapter>>(allocator, a_round));
-    const elapsed took = live.back()->take(a_round, {16, 256});
+    const elapsed took = live.back()->take(a_round, sizes);
     (is_steady ? stay : grow).add(took, a_round);
     live.back()->write();
     run.count(a_round, live.back()->nulls());
-    if (live.back()->nulls() != 0)
-      throw integrity_error("round " + std::to_string(round + 1)
-                            + ": expected memory for every object, found null pointers");
+    require_served(live.back()->nulls(), a_round, payload_of(sizes, a_round) * growing,
+                   run.reserve_bytes);
     mallocs += a_round;
     const heap_snapshot now = snapshot(allocator.tested());
     if (round + 1 == growing) after_growth = now;
