@@ -242,6 +242,7 @@ result run_churn(const run_context& run, unsigned percent, std::span<const size_
                                                                                              : 32u}
                                                             << 20);
   const unsigned all_rounds = how == scale::quick ? 8 : 40;
+  for (const size_range one : ranges) require_sizes<A>(one.most);
   const std::uint64_t target = bytes / 100 * percent;
   A allocator(bytes);
   // Room for the smallest objects, of 36 bytes on the average.

@@ -91,6 +91,7 @@ template <allocator_adapter A>
 result run_lanes(const run_context& run) {
   using handle = typename A::handle;
   const scale how = scale_of(run);
+  require_sizes<A>(16 * 32);
   const std::size_t warps = how == scale::paper ? 32'768 : how == scale::executor ? 8'192 : 2'048;
   device_array<void*> objects(warps * 32);
   device_array<finding> found(1);
@@ -206,6 +207,7 @@ result run_latency(const run_context& run) {
                                                      : 1u << 15;
   constexpr std::uint32_t size = 64;
   const double tick = tick_ns();
+  require_sizes<A>(size);
   device_array<void*> objects(count);
   device_array<std::uint32_t> ticks(count);
   device_array<fault> faults(1);

@@ -66,6 +66,7 @@ result run_pairs_of(const run_context& run) {
   device_array<finding> found(1);
   result out;
   for (const std::uint32_t size : {16, 256}) {
+    require_sizes<A>(size);
     A allocator(run.reserve_bytes);
     launch(1, block_threads, pairs_kernel_of<handle>, allocator.device(), 0, rounds, size,
            found.data());
@@ -149,6 +150,7 @@ result run_touch(const run_context& run) {
   result out;
   for (const std::uint32_t size : {64, 1024})
     for (const bool touched : {false, true}) {
+      require_sizes<A>(size);
       const size_plan plan{size, size};
       const fields at = {{"size_bytes", std::uint64_t{size}},
                          {"touched", std::string(touched ? "in full" : "never")}};
@@ -286,6 +288,7 @@ result run_null(const run_context& run) {
   using handle = typename A::handle;
   constexpr std::size_t bytes = std::size_t{32} << 20;
   constexpr std::uint32_t size = 4096;
+  require_sizes<A>(size);
   constexpr std::size_t filled = bytes / size + 1024;
   const std::size_t asked = 1024;
   result out;

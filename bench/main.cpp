@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iomanip>
 #include <iostream>
+#include <new>
 #include <set>
 #include <string>
 #include <vector>
@@ -104,6 +105,9 @@ result run_case(const bench_case& one, const run_context& run) {
   } catch (const integrity_error& error) {
     out.check = check_state::failed;
     out.detail = error.what();
+  } catch (const std::bad_alloc&) {
+    out.check = check_state::failed;
+    out.detail = "the memory of the machine is out";
   } catch (const no_input& error) {
     out.check = check_state::skipped;
     out.detail = error.what();

@@ -1,6 +1,7 @@
 // Real inputs on any allocator: graphs, and the traces of real programs replayed in kernels.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -57,8 +58,8 @@ __global__ void replay_kernel(Handle heap, void** objects, const std::uint64_t* 
 template <allocator_adapter A>
 result run_replay(const run_context& run, const trace& what) {
   using handle = typename A::handle;
-  if (what.events.empty())
-    throw no_input("no trace: the recorder or the program that it is to record is not here");
+  require_events(what);
+  require_sizes<A>(*std::max_element(what.sizes.begin(), what.sizes.end()));
   const auto lanes = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(what.objects(), run.backend == backend_kind::cuda ? 8192 : 1024));
   const lane_events split = split_by_lane(what, lanes);

@@ -44,6 +44,7 @@ inline fields work_fields(size_plan plan, std::size_t count) {
 template <allocator_adapter A>
 result run_work(const run_context& run, std::uint32_t most) {
   using handle = typename A::handle;
+  require_sizes<A>(most);
   size_plan plan{4, most};
   const std::size_t count = work_items(scale_of(run));
   if (!fits({plan, count, granularity::thread, {}}, run.reserve_bytes))

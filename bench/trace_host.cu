@@ -59,8 +59,7 @@ std::uint64_t verify(const trace& what, std::vector<void*>& objects, Malloc&& ta
 template <class Malloc, class Free>
 result run_trace(const run_context& run, const trace& what, std::size_t heap_bytes, Malloc&& take,
                  Free&& give) {
-  if (what.events.empty())
-    throw no_input("no trace: the recorder or the program that it is to record is not here");
+  require_events(what);
   std::vector<void*> objects(what.objects());
   const auto count = [&](std::uint64_t nulls) {
     run.count(what.objects(), nulls);

@@ -11,6 +11,16 @@ namespace {
 
 constexpr std::size_t little = std::size_t{testing::sanitized ? 16u : 64u} << 20;
 
+/// A trace of objects that are all live at once.
+trace long_lived(std::uint32_t objects, std::uint64_t bytes) {
+  trace out;
+  out.sizes.assign(objects, bytes);
+  for (const bool frees : {false, true})
+    for (std::uint32_t i = 0; i < objects; ++i) out.events.push_back({i, frees});
+  out.total_bytes = out.peak_bytes = objects * bytes;
+  return out;
+}
+
 class BenchAdapter : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -57,6 +67,28 @@ TEST_F(BenchAdapter, PointsHaveOperationsForWhatTheAllocatorDoes) {
   EXPECT_THROW(run_points<bump_pointer>(run(), too_large), no_input);
 }
 
+/// An allocator that takes small objects only.
+struct small_ones : bump_pointer {
+  static constexpr const char* name = "small";
+  static constexpr std::size_t most = 128;
+  using bump_pointer::bump_pointer;
+};
+
+TEST_F(BenchAdapter, SizesThatAnAllocatorDoesNotTakeAreNotAskedFor) {
+  const std::vector<point> two = {{{64, 64}, 100, granularity::thread, {}},
+                                  {{256, 256}, 100, granularity::thread, {}}};
+  EXPECT_EQ(run_points<small_ones>(run(), two).operations.size(), 2u);  // of the first point
+  EXPECT_THROW(device_suite::run_lanes<small_ones>(run()), no_input);
+  EXPECT_THROW(device_suite::run_pairs_of<small_ones>(run()), no_input);
+  EXPECT_THROW(device_suite::run_touch<small_ones>(run()), no_input);
+  EXPECT_THROW(device_suite::run_null<small_ones>(run()), no_input);
+  EXPECT_THROW(survey::run_work<small_ones>(run(), 4096), no_input);
+  EXPECT_THROW(churn::run_churn<small_ones>(run(), 50, churn::same_range), no_input);
+  EXPECT_THROW(run_graph_on<small_ones>(run(), make_rmat(8, 8, 1), {}), no_input);
+  EXPECT_THROW(real::run_replay<small_ones>(run(), long_lived(10, 129)), no_input);
+  EXPECT_NO_THROW(real::run_replay<small_ones>(run(), long_lived(10, 128)));
+}
+
 /// A bump pointer over a few bytes, with mistakes.
 template <unsigned step, unsigned shift>
 struct broken {
@@ -101,16 +133,6 @@ TEST_F(BenchAdapter, RunningOutIsNoErrorAndIsCounted) {
     EXPECT_GT(part, 0.99) << size;
     EXPECT_LE(part, 1.0) << size;
   }
-}
-
-/// A trace of objects that are all live at once.
-trace long_lived(std::uint32_t objects, std::uint64_t bytes) {
-  trace out;
-  out.sizes.assign(objects, bytes);
-  for (const bool frees : {false, true})
-    for (std::uint32_t i = 0; i < objects; ++i) out.events.push_back({i, frees});
-  out.total_bytes = out.peak_bytes = objects * bytes;
-  return out;
 }
 
 /// Runs a workload in a heap that is too small for it: it has to say how often, and go on.
