@@ -204,7 +204,7 @@ std::string place_text(const text_corpus& corpus, posting where) {
 }
 
 /// Counts what a kernel asked for; throws integrity_error if it was refused some of it.
-void count_calls(const run_context& run, const tally& counts) {
+void count_index_calls(const run_context& run, const tally& counts) {
   run.count(counts.mallocs + counts.denied, counts.denied);
   if (counts.denied != 0)
     throw integrity_error("word at byte " + std::to_string(counts.denied_index) + ": expected "
@@ -352,7 +352,7 @@ result run_index(const run_context& run) {
     counts.clear();
     launch(1, block_threads, create_map_kernel, dev, buckets, created.data(), counts.data());
     synchronize();
-    if (const tally so_far = total(counts); so_far.denied != 0) count_calls(run, so_far);
+    if (const tally so_far = total(counts); so_far.denied != 0) count_index_calls(run, so_far);
     const hash_map map{created.to_host().front(), buckets - 1};
     launch(blocks_for(buckets), block_threads, clear_map_kernel, map);
     synchronize();
@@ -362,7 +362,7 @@ result run_index(const run_context& run) {
               }),
               postings);
     const tally inserted = total(counts);
-    count_calls(run, inserted);
+    count_index_calls(run, inserted);
     full = snapshot(tested);
     payload = inserted.malloc_bytes - inserted.free_bytes;
     all.mallocs += inserted.mallocs;
