@@ -13,7 +13,9 @@
 // Optional members:
 //   static constexpr bool frees = false;   // free does nothing: rest() is what gives memory back
 //   void rest();                           // between rounds: no kernel runs, no object is live
-//   static constexpr std::size_t most = N; // sizes above N are not asked for
+//   static constexpr std::size_t most = N; // sizes above N are not asked for: points of a curve
+//   are
+//                                          // left out, and cases skipped that need larger ones
 //
 // A file MINE.cu with the struct, `#include "bench/workloads.cuh"` and a static
 // `warpheap::bench::workloads_of<my_allocator> registered;` puts it through every workload:
@@ -23,8 +25,10 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <memory>
+#include <string>
 #include <type_traits>
 
 #include <warpheap/device_heap.cuh>
@@ -32,6 +36,7 @@
 
 #include "bench/device_tools.cuh"
 #include "bench/measure.hpp"
+#include "bench/registry.hpp"
 
 namespace warpheap::bench {
 inline namespace WARPHEAP_BACKEND_NS {
@@ -81,6 +86,15 @@ constexpr std::size_t adapter_most() {
     return A::most;
   else
     return std::numeric_limits<std::size_t>::max();
+}
+
+/// Throws no_input for an allocator that does not take objects as large as a case needs.
+template <class A>
+void require_sizes(std::uint64_t largest) {
+  if (largest > adapter_most<A>())
+    throw no_input("needs objects of " + std::to_string(largest)
+                   + " bytes, and the allocator takes " + std::to_string(adapter_most<A>())
+                   + " at most");
 }
 
 /// What the allocator does between rounds. This heap checks there that nothing is left.

@@ -86,6 +86,7 @@ budget handed_out(const run_context& run, bool anew, double limit) {
     synchronize();
     const double part = static_cast<double>(made.to_host().front() * size)
                         / static_cast<double>(tested.options().reserve_bytes);
+    run.count(made.to_host().front() + lanes, lanes);  // each lane ends at a null pointer
     launch(2, lanes / 2, free_lists, device_heap(tested.device()), lists.data());
     synchronize();
     if (anew) tested.trim();
@@ -105,6 +106,7 @@ budget tiny_handed_out(const run_context& run) {
   device_array<unsigned long long> made(1);
   launch(1, 64, fill_and_forget, device_heap(tested.device()), std::size_t{4}, made.data());
   synchronize();
+  run.count(made.to_host().front() + 64, 64);
   const double part = static_cast<double>(made.to_host().front() * 4)
                       / static_cast<double>(tested.options().reserve_bytes);
   tested.reset();
@@ -130,6 +132,11 @@ budgets steady_requests(const run_context& run) {
       launch(blocks_for(lanes), block_threads, give_all, device_heap(tested.device()), objects);
     launch(blocks_for(lanes), block_threads, take_16, device_heap(tested.device()), objects);
     synchronize();
+    const auto all = rounds.to_host();
+    const auto nulls = std::count(all.data() + (objects - rounds.data()),
+                                  all.data() + (objects - rounds.data()) + lanes, nullptr);
+    run.count(lanes, static_cast<std::uint64_t>(nulls));
+    if (nulls != 0) throw integrity_error("a steady load: expected memory, found a null pointer");
   }
   const heap_snapshot last = snapshot(tested);
   launch(blocks_for(rounds.size()), block_threads, give_all, device_heap(tested.device()),
@@ -151,7 +158,9 @@ budget address_range(const run_context& run) {
   launch(blocks_for(lanes), block_threads, take_16, device_heap(tested.device()), objects.data());
   synchronize();
   const auto all = objects.to_host();
-  if (std::count(all.begin(), all.end(), nullptr) != 0)
+  const auto nulls = std::count(all.begin(), all.end(), nullptr);
+  run.count(lanes, static_cast<std::uint64_t>(nulls));
+  if (nulls != 0)
     throw integrity_error("a million objects of 16 bytes: expected memory, found a null pointer");
   const auto [low, high] = std::minmax_element(all.begin(), all.end());
   const auto range = static_cast<const std::byte*>(*high) - static_cast<const std::byte*>(*low);
@@ -181,8 +190,9 @@ budget time_to_null(const run_context& run) {
       launch(1, 1, ask, device_heap(tested.device()), std::size_t{1} << 20, object.data());
     });
     ms.push_back(asked.ns / 1e6);
-    if (object.to_host().front() != nullptr)
-      throw integrity_error("no service: expected a null pointer, found memory");
+    const bool served = object.to_host().front() != nullptr;
+    run.count(1, served ? 0 : 1);
+    if (served) throw integrity_error("no service: expected a null pointer, found memory");
   }
   tested.start_refill_service();
   std::sort(ms.begin(), ms.end());
@@ -216,6 +226,7 @@ budget pairs_per_core(const run_context& run) {
     const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
     rates.push_back(lanes * rounds / seconds / 1e6);
   }
+  run.count(std::uint64_t{9} * lanes * rounds, nulls.to_host().front());
   if (nulls.to_host().front() != 0)
     throw integrity_error("pairs: expected memory, found a null pointer");
   std::sort(rates.begin(), rates.end());

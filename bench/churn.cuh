@@ -50,7 +50,7 @@ __global__ void write_chosen_kernel(void** slots, const std::uint32_t* which, st
   const std::size_t i = global_thread();
   if (i >= count) return;
   served[i] = slots[which[i]] != nullptr ? 1 : 0;
-  if (usable_object(slots[which[i]], plan, which[i], true, first))
+  if (usable_object(slots[which[i]], plan, which[i], first))
     write_object(slots[which[i]], plan, which[i]);
 }
 
@@ -242,6 +242,7 @@ result run_churn(const run_context& run, unsigned percent, std::span<const size_
                                                                                              : 32u}
                                                             << 20);
   const unsigned all_rounds = how == scale::quick ? 8 : 40;
+  for (const size_range one : ranges) require_sizes<A>(one.most);
   const std::uint64_t target = bytes / 100 * percent;
   A allocator(bytes);
   // Room for the smallest objects, of 36 bytes on the average.
@@ -255,7 +256,7 @@ result run_churn(const run_context& run, unsigned percent, std::span<const size_
   series requests{"host_requests", "million mallocs", "requests to the host so far", {}};
   series waits{"host_waits", "million mallocs", "waits for the host so far", {}};
   std::uint64_t mallocs = 0;
-  std::uint64_t refused = 0;
+  std::uint64_t refused = 0;  // in the rounds
   unsigned first_refusal = 0;
   double at_first_null = 0;
   heap_snapshot full;
@@ -299,6 +300,7 @@ result run_churn(const run_context& run, unsigned percent, std::span<const size_
   std::uint64_t made = 0;
   objects.grow(ranges[0], bytes, random, made);
   mallocs += made;
+  run.count(mallocs, refused + objects.refused());
   objects.verify();
   const double at_end = static_cast<double>(objects.live_bytes()) / static_cast<double>(bytes);
   if (first_refusal == 0) at_first_null = at_end;
@@ -311,7 +313,6 @@ result run_churn(const run_context& run, unsigned percent, std::span<const size_
   out.heap = use;
   out.metrics = {{"payload_at_first_null_ratio", at_first_null},
                  {"payload_filled_up_after_churn_ratio", at_end},
-                 {"mallocs", mallocs},
                  {"null_pointers_in_rounds", refused},
                  {"first_round_with_a_null_pointer", std::uint64_t{first_refusal}}};
   out.curves.push_back(std::move(malloc_ns));

@@ -37,6 +37,18 @@ __global__ void lanes_give_kernel(Handle heap, void** objects, std::size_t warps
   objects[i] = nullptr;
 }
 
+/// What the kernels of these cases found: objects that are not where or what they must be, and null
+/// pointers.
+struct finding {
+  unsigned long long wrong;
+  unsigned long long nulls;
+};
+
+/// Addresses are multiples of 16, or of the power of two that a smaller size is.
+__device__ inline bool is_aligned(const void* p, std::uint32_t size) {
+  return reinterpret_cast<std::uintptr_t>(p) % size_plan{size, size, 16}.alignment(size) == 0;
+}
+
 /// Marks both ends of each object, and later counts the marks that are not there.
 template <class Plan>
 __global__ void mark_kernel(void* const* objects, std::size_t warps, Plan plan) {
@@ -49,28 +61,40 @@ __global__ void mark_kernel(void* const* objects, std::size_t warps, Plan plan) 
 
 template <class Plan>
 __global__ void count_wrong_kernel(void* const* objects, std::size_t warps, Plan plan,
-                                   unsigned long long* wrong) {
+                                   finding* found) {
   const std::size_t i = global_thread();
   if (i / 32 >= warps || lane_id() >= plan.active) return;
   const auto* words = static_cast<const std::uint32_t*>(objects[i]);
-  if (words == nullptr || words[0] != static_cast<std::uint32_t>(i)
-      || words[plan.of(lane_id()) / 4 - 1] != static_cast<std::uint32_t>(i))
-    atomicAdd(wrong, 1ull);
+  if (words == nullptr)
+    atomicAdd(&found->nulls, 1ull);
+  else if (!is_aligned(words, plan.of(lane_id())) || words[0] != static_cast<std::uint32_t>(i)
+           || words[plan.of(lane_id()) / 4 - 1] != static_cast<std::uint32_t>(i))
+    atomicAdd(&found->wrong, 1ull);
 }
 
-inline void require_none(const device_array<unsigned long long>& wrong, const char* what) {
-  if (const auto found = wrong.to_host().front(); found != 0)
+/// Counts `mallocs` and what was found since the last call. Throws integrity_error for objects that
+/// were wrong, and for null pointers of this heap where `live_bytes` at most were asked for at
+/// once.
+template <class A>
+void count_findings(const run_context& run, device_array<finding>& found, std::uint64_t mallocs,
+                    std::uint64_t live_bytes, const char* what) {
+  const finding now = found.to_host().front();
+  found.clear();
+  run.count(mallocs, now.nulls);
+  if (now.wrong != 0)
     throw integrity_error(std::string(what) + ": expected every object as it was written, found "
-                          + std::to_string(found) + " that are not there or not whole");
+                          + std::to_string(now.wrong) + " that are not whole or not aligned");
+  if constexpr (is_warpheap<A>) require_served(now.nulls, mallocs, live_bytes, run.reserve_bytes);
 }
 
 template <allocator_adapter A>
 result run_lanes(const run_context& run) {
   using handle = typename A::handle;
   const scale how = scale_of(run);
+  require_sizes<A>(16 * 32);
   const std::size_t warps = how == scale::paper ? 32'768 : how == scale::executor ? 8'192 : 2'048;
   device_array<void*> objects(warps * 32);
-  device_array<unsigned long long> wrong(1);
+  device_array<finding> found(1);
   result out;
   std::vector<std::pair<lane_plan, fields>> plans;
   for (const unsigned active : {1u, 2u, 4u, 8u, 16u, 32u})
@@ -81,7 +105,6 @@ result run_lanes(const run_context& run) {
         {{active, 0, true},
          {{"active_lanes", std::uint64_t{active}}, {"sizes", std::string("different")}}});
   heap_figures figures;
-  std::uint64_t mallocs = 0;
   for (const auto& [plan, at] : plans) {
     A allocator(run.reserve_bytes);
     const dim3 grid = blocks_for(warps * 32);
@@ -104,9 +127,10 @@ result run_lanes(const run_context& run) {
                made);
       launch(grid, block_threads, mark_kernel<lane_plan>, objects.data(), warps, plan);
       launch(grid, block_threads, count_wrong_kernel<lane_plan>, objects.data(), warps, plan,
-             wrong.data());
+             found.data());
       synchronize();
-      require_none(wrong, "objects of some lanes");
+      count_findings<A>(run, found, made, made * (plan.different ? 16 * 32 : plan.size),
+                        "objects of some lanes");
       give.add(time_of([&] {
                  launch(grid, block_threads, lanes_give_kernel<handle>, allocator.device(),
                         objects.data(), warps, plan);
@@ -114,13 +138,11 @@ result run_lanes(const run_context& run) {
                made);
       rest(allocator);
     }
-    mallocs += made * i;
     figures.end(allocator, made * i);
     out.operations.push_back(take.finish());
     if (adapter_frees<A>()) out.operations.push_back(give.finish());
   }
   out.params = {{"warps", std::uint64_t{warps}}};
-  out.metrics = {{"mallocs", mallocs}, {"null_pointers", std::uint64_t{wrong.to_host().front()}}};
   out.heap = figures.use();
   return out;
 }
@@ -185,6 +207,7 @@ result run_latency(const run_context& run) {
                                                      : 1u << 15;
   constexpr std::uint32_t size = 64;
   const double tick = tick_ns();
+  require_sizes<A>(size);
   device_array<void*> objects(count);
   device_array<std::uint32_t> ticks(count);
   device_array<fault> faults(1);
@@ -201,6 +224,7 @@ result run_latency(const run_context& run) {
     return out;
   };
   result out;
+  std::uint64_t nulls = 0;
   std::vector<double> mallocs;
   std::vector<double> frees;
   for (unsigned i = 0; i < run.repetitions(); ++i) {
@@ -210,11 +234,16 @@ result run_latency(const run_context& run) {
     synchronize();
     const auto taken = in_ns();
     launch(blocks_for(count), block_threads, write_kernel<size_plan>, objects.data(), count, plan,
-           false, faults.data());
+           faults.data());
     launch(blocks_for(count), block_threads, verify_kernel<size_plan>, objects.data(), count, plan,
            faults.data());
     synchronize();
+    const std::uint64_t so_far = nulls;
+    nulls = faults.to_host().front().nulls;
+    run.count(count, nulls - so_far);
     require_sound(faults);
+    if constexpr (is_warpheap<A>)
+      require_served(nulls - so_far, count, count * size, run.reserve_bytes);
     if (i == 0)
       add_latency(out, "cold_malloc", taken);
     else
@@ -229,8 +258,6 @@ result run_latency(const run_context& run) {
   if (!mallocs.empty()) add_latency(out, "malloc", std::move(mallocs));
   if (!frees.empty() && adapter_frees<A>()) add_latency(out, "free", std::move(frees));
   out.params = {{"objects", std::uint64_t{count}}, {"size_bytes", std::uint64_t{size}}};
-  out.metrics.emplace_back("mallocs", std::uint64_t{count} * run.repetitions());
-  out.metrics.emplace_back("null_pointers", std::uint64_t{faults.to_host().front().nulls});
   return out;
 }
 

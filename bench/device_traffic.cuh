@@ -25,19 +25,20 @@ __global__ void give_rotated_kernel(Handle heap, void** objects, std::size_t cou
 /// Each lane allocates, marks and frees, over and over.
 template <class Handle>
 __global__ void pairs_kernel_of(Handle heap, std::size_t count, unsigned rounds, std::uint32_t size,
-                                unsigned long long* wrong) {
+                                finding* found) {
   const std::size_t i = global_thread();
   if (i >= count) return;
   for (unsigned round = 0; round < rounds; ++round) {
     auto* p = static_cast<volatile std::uint32_t*>(heap.malloc(size));
     if (p == nullptr) {
-      atomicAdd(wrong, 1ull);
+      atomicAdd(&found->nulls, 1ull);
       continue;
     }
     const auto mark = static_cast<std::uint32_t>(i * rounds + round);
     p[0] = mark;
     p[size / 4 - 1] = mark;
-    if (p[0] != mark || p[size / 4 - 1] != mark) atomicAdd(wrong, 1ull);
+    if (p[0] != mark || p[size / 4 - 1] != mark || reinterpret_cast<std::uintptr_t>(p) % 16 != 0)
+      atomicAdd(&found->wrong, 1ull);
     heap.free(const_cast<std::uint32_t*>(p));
   }
 }
@@ -56,42 +57,35 @@ inline std::size_t lanes_of(scale how) {
   return how == scale::paper ? 1u << 18 : how == scale::executor ? 1u << 14 : 1u << 12;
 }
 
-/// What a workload asked for, and how often in vain: its kernels count a null pointer as wrong.
-inline fields counted(std::uint64_t mallocs, const device_array<unsigned long long>& wrong) {
-  return {{"mallocs", mallocs}, {"null_pointers", std::uint64_t{wrong.to_host().front()}}};
-}
-
 /// malloc and free of each allocator in one kernel.
 template <allocator_adapter A>
 result run_pairs_of(const run_context& run) {
   using handle = typename A::handle;
   const std::size_t lanes = lanes_of(scale_of(run));
   const unsigned rounds = 16;
-  device_array<unsigned long long> wrong(1);
-  std::uint64_t mallocs = 0;
+  device_array<finding> found(1);
   result out;
   for (const std::uint32_t size : {16, 256}) {
+    require_sizes<A>(size);
     A allocator(run.reserve_bytes);
     launch(1, block_threads, pairs_kernel_of<handle>, allocator.device(), 0, rounds, size,
-           wrong.data());
+           found.data());
     synchronize();
     timings pair("pair", run.wanted.warm_ups(), {{"size_bytes", std::uint64_t{size}}});
     const point_clock clock(run);
     for (unsigned i = 0; clock.wants(i); ++i) {
       run.repetition(i);
-      mallocs += lanes * rounds;
       pair.add(time_of([&] {
                  launch(blocks_for(lanes), block_threads, pairs_kernel_of<handle>,
-                        allocator.device(), lanes, rounds, size, wrong.data());
+                        allocator.device(), lanes, rounds, size, found.data());
                }),
                lanes * rounds);
-      require_none(wrong, "malloc and free in one kernel");
+      count_findings<A>(run, found, lanes * rounds, lanes * size, "malloc and free in one kernel");
       rest(allocator);
     }
     out.operations.push_back(pair.finish());
   }
   out.params = {{"lanes", std::uint64_t{lanes}}, {"rounds", std::uint64_t{rounds}}};
-  out.metrics = counted(mallocs, wrong);
   return out;
 }
 
@@ -101,8 +95,6 @@ result run_free_by(const run_context& run) {
   using handle = typename A::handle;
   const std::size_t count = 8 * lanes_of(scale_of(run));
   const size_plan plan{64, 64};
-  std::uint64_t mallocs = 0;
-  std::uint64_t nulls = 0;
   result out;
   heap_figures figures;
   for (const std::string by : {"maker", "another_lane", "another_warp", "another_stream", "host"}) {
@@ -140,13 +132,58 @@ result run_free_by(const run_context& run) {
       rest(allocator);
     }
     figures.end(allocator, count * i);
-    mallocs += count * i;
-    nulls += rounds.nulls();
+    run.count(count * i, rounds.nulls());
+    if constexpr (is_warpheap<A>)
+      require_served(rounds.nulls(), count * i, count * plan.most, run.reserve_bytes);
     out.operations.push_back(give.finish());
   }
   out.params = {{"objects", std::uint64_t{count}}, {"clock", std::string("host, launch included")}};
-  out.metrics = {{"mallocs", mallocs}, {"null_pointers", nulls}};
   out.heap = figures.use();
+  return out;
+}
+
+/// Objects that nobody writes to, and objects that are written in full: what the first touch of
+/// memory, and lines that are in a cache already, do to malloc and free.
+template <allocator_adapter A>
+result run_touch(const run_context& run) {
+  const std::size_t count = 4 * lanes_of(scale_of(run));
+  result out;
+  for (const std::uint32_t size : {64, 1024})
+    for (const bool touched : {false, true}) {
+      require_sizes<A>(size);
+      const size_plan plan{size, size};
+      const fields at = {{"size_bytes", std::uint64_t{size}},
+                         {"touched", std::string(touched ? "in full" : "never")}};
+      A allocator(run.reserve_bytes);
+      object_rounds<A> rounds(allocator, count);
+      timings take("malloc", run.wanted.warm_ups(), at);
+      timings give("free", run.wanted.warm_ups(), at);
+      const point_clock clock(run);
+      unsigned i = 0;
+      for (; clock.wants(i); ++i) {
+        run.repetition(i);
+        take.add(rounds.take(count, plan), count);
+        if (touched) {
+          rounds.write();
+          rounds.verify();
+        }
+        give.add(rounds.give(), count);
+        rest(allocator);
+      }
+      // Once more, for what is checked by writing.
+      rounds.take(count, plan);
+      rounds.write();
+      rounds.verify();
+      rounds.give();
+      rest(allocator);
+      const std::uint64_t made = count * (i + 1);
+      run.count(made, rounds.nulls());
+      if constexpr (is_warpheap<A>)
+        require_served(rounds.nulls(), made, count * size, run.reserve_bytes);
+      out.operations.push_back(take.finish());
+      if (adapter_frees<A>()) out.operations.push_back(give.finish());
+    }
+  out.params = {{"objects", std::uint64_t{count}}};
   return out;
 }
 
@@ -156,14 +193,13 @@ result run_streams(const run_context& run) {
   using handle = typename A::handle;
   const std::size_t lanes = lanes_of(scale_of(run)) / 2;
   const unsigned rounds = 16;
-  device_array<unsigned long long> wrong(1);
-  std::uint64_t mallocs = 0;
+  device_array<finding> found(1);
   result out;
   for (const unsigned kernels : {1u, 2u, 4u, 8u}) {
     A allocator(run.reserve_bytes);
     std::vector<stream> streams(kernels);
     launch(1, block_threads, pairs_kernel_of<handle>, allocator.device(), 0, rounds, 64,
-           wrong.data());
+           found.data());
     synchronize();
     timings pair("pair", run.wanted.warm_ups(), {{"kernels", std::uint64_t{kernels}}});
     const point_clock clock(run);
@@ -172,17 +208,16 @@ result run_streams(const run_context& run) {
       const stopwatch clock;
       for (stream& one : streams)
         launch(one, blocks_for(lanes), block_threads, pairs_kernel_of<handle>, allocator.device(),
-               lanes, rounds, 64, wrong.data());
+               lanes, rounds, 64, found.data());
       synchronize();
       pair.add(read(clock), std::uint64_t{lanes} * rounds * kernels);
-      mallocs += std::uint64_t{lanes} * rounds * kernels;
-      require_none(wrong, "several kernels at once");
+      count_findings<A>(run, found, std::uint64_t{lanes} * rounds * kernels, lanes * kernels * 64,
+                        "several kernels at once");
       rest(allocator);
     }
     out.operations.push_back(pair.finish());
   }
   out.params = {{"lanes_per_kernel", std::uint64_t{lanes}}, {"rounds", std::uint64_t{rounds}}};
-  out.metrics = counted(mallocs, wrong);
   return out;
 }
 
@@ -193,18 +228,18 @@ result run_neighbour(const run_context& run) {
   const std::size_t lanes = lanes_of(scale_of(run));
   const unsigned rounds = run.backend == backend_kind::cuda ? 20'000 : 2'000;
   device_array<float> data(lanes);
-  device_array<unsigned long long> wrong(1);
+  device_array<finding> found(1);
   A allocator(run.reserve_bytes);
   stream of_neighbour;
   stream of_allocator;
-  launch(1, block_threads, pairs_kernel_of<handle>, allocator.device(), 0, 1u, 64, wrong.data());
+  launch(1, block_threads, pairs_kernel_of<handle>, allocator.device(), 0, 1u, 64, found.data());
   launch(1, block_threads, compute_kernel<std::size_t>, data.data(), 0, 1u);
   synchronize();
   // As many pairs as keep the allocating kernel busy for three times as long.
   const auto pairs_ns = [&](unsigned pairs) {
     return time_of([&] {
              launch(blocks_for(lanes / 4), block_threads, pairs_kernel_of<handle>,
-                    allocator.device(), lanes / 4, pairs, 64, wrong.data());
+                    allocator.device(), lanes / 4, pairs, 64, found.data());
            })
         .ns;
   };
@@ -215,18 +250,17 @@ result run_neighbour(const run_context& run) {
   pairs_ns(16);
   const double a_pair_ns = pairs_ns(16) / 16;
   const auto pairs = static_cast<unsigned>(std::clamp(3 * neighbour_ns / a_pair_ns, 16.0, 1e6));
+  count_findings<A>(run, found, lanes / 4 * 32, lanes / 4 * 64, "before the neighbour");
   rest(allocator);
-  std::uint64_t mallocs = 0;
   timings alone("neighbour", run.wanted.warm_ups(), {{"beside", std::string("nothing")}});
   timings beside("neighbour", run.wanted.warm_ups(), {{"beside", std::string(A::name)}});
   const point_clock clock(run);
   for (unsigned i = 0; clock.wants(i); ++i) {
     run.repetition(i);
     for (const bool allocating : {false, true}) {
-      if (allocating) mallocs += std::uint64_t{lanes} / 4 * pairs;
       if (allocating)
         launch(of_allocator, blocks_for(lanes / 4), block_threads, pairs_kernel_of<handle>,
-               allocator.device(), lanes / 4, pairs, 64, wrong.data());
+               allocator.device(), lanes / 4, pairs, 64, found.data());
       // CPU time would be that of both kernels.
       const stopwatch clock;
       launch(of_neighbour, blocks_for(lanes), block_threads, compute_kernel<std::size_t>,
@@ -234,7 +268,8 @@ result run_neighbour(const run_context& run) {
       of_neighbour.synchronize();
       (allocating ? beside : alone).add({read(clock).ns, std::nullopt}, lanes);
       synchronize();
-      require_none(wrong, "beside a neighbour");
+      count_findings<A>(run, found, allocating ? std::uint64_t{lanes} / 4 * pairs : 0,
+                        lanes / 4 * 64, "beside a neighbour");
       rest(allocator);
     }
   }
@@ -242,8 +277,7 @@ result run_neighbour(const run_context& run) {
   out.params = {{"lanes", std::uint64_t{lanes}},
                 {"multiplications", std::uint64_t{rounds}},
                 {"pairs_per_lane_beside", std::uint64_t{pairs}}};
-  out.metrics = counted(mallocs, wrong);
-  out.metrics.emplace_back("slow_down_ratio", beside.ns_per_op() / alone.ns_per_op());
+  out.metrics = {{"slow_down_ratio", beside.ns_per_op() / alone.ns_per_op()}};
   out.operations = {alone.finish(), beside.finish()};
   return out;
 }
@@ -254,10 +288,9 @@ result run_null(const run_context& run) {
   using handle = typename A::handle;
   constexpr std::size_t bytes = std::size_t{32} << 20;
   constexpr std::uint32_t size = 4096;
+  require_sizes<A>(size);
   constexpr std::size_t filled = bytes / size + 1024;
   const std::size_t asked = 1024;
-  std::uint64_t mallocs = 0;
-  std::uint64_t nulls = 0;
   result out;
   out.params = {{"heap_bytes", std::uint64_t{bytes}}, {"asked", std::uint64_t{asked}}};
   for (const bool service : {true, false}) {
@@ -285,8 +318,7 @@ result run_null(const run_context& run) {
       launch(blocks_for(asked), block_threads, give_kernel<handle>, allocator.device(),
              objects.data(), asked, 0u);
       synchronize();
-      mallocs += asked;
-      nulls += asked - served;
+      run.count(asked, asked - served);
       if (i == 0) continue;  // the last free slots
       const auto took = ticks.to_host();
       for (std::size_t k = 0; k < asked; ++k)
@@ -294,16 +326,13 @@ result run_null(const run_context& run) {
       if (served == asked) break;
     }
     if (!all.empty()) add_latency(out, service ? "null" : "null_service_stopped", std::move(all));
-    mallocs += filled;
-    nulls += fill.nulls();
+    run.count(filled, fill.nulls());
     fill.verify();
     fill.give();
     if (heap* tested = heap_of(allocator); tested != nullptr && !service)
       tested->start_refill_service();
     rest(allocator);
   }
-  out.metrics.emplace_back("mallocs", mallocs);
-  out.metrics.emplace_back("null_pointers", nulls);
   return out;
 }
 
@@ -311,6 +340,8 @@ template <allocator_adapter A>
 void add_traffic_cases() {
   add_case<A>("device", 3, "device/pairs", "malloc and free in one kernel", run_pairs_of<A>);
   add_case<A>("device", 5, "device/streams", "several kernels at once", run_streams<A>);
+  add_case<A>("device", 6, "device/touch", "objects never written to, and written in full",
+              run_touch<A>);
   add_case<A>("device", 7, "device/time-to-null", "how fast a full heap says so", run_null<A>);
   if constexpr (adapter_frees<A>()) {
     add_case<A>("device", 4, "device/free-by", "freed by the maker, another warp, stream, the host",

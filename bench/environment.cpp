@@ -56,6 +56,9 @@ fields describe_environment() {
 #else
   add_text(out, "compiler", "gcc " __VERSION__);
 #endif
+#ifdef WARPHEAP_CUDA_COMPILER
+  add_text(out, "cuda_compiler", WARPHEAP_CUDA_COMPILER);
+#endif
   add_text(out, "flags", WARPHEAP_BUILD_FLAGS);
   utsname system{};
   if (::uname(&system) == 0)

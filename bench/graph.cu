@@ -38,7 +38,7 @@ result run_graph(const run_context& run) {
   const unsigned rounds = run.wanted.quick ? 1 : 3;
 
   heap tested(run.heap_of_case());
-  heap_graph<device_heap> graph(device_heap(tested.device()), input);
+  heap_graph<device_heap> graph(run, device_heap(tested.device()), input);
   graph_times times;
   std::uint64_t mallocs = 0;
   std::uint64_t frees = 0;
@@ -103,9 +103,9 @@ result run_graph(const run_context& run) {
                     times.erase.finish(),         times.focused_insert.finish(),
                     times.focused_erase.finish(), times.free.finish()};
   out.heap = usage(full, snapshot(tested), payload, mallocs);
-  out.metrics = {{"payload_bytes", payload}, {"mallocs", mallocs}, {"frees", frees}};
+  out.metrics = {{"payload_bytes", payload}, {"frees", frees}};
   for (const auto& source : input.sources)
-    out.metrics.emplace_back("source_" + std::to_string(out.metrics.size() - 2), source);
+    out.metrics.emplace_back("source_" + std::to_string(out.metrics.size() - 1), source);
   return out;
 }
 

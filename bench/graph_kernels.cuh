@@ -184,7 +184,9 @@ inline std::string address_text(const void* p) {
   return text;
 }
 
-inline void require_memory(const tally& counts) {
+/// Counts what a kernel asked for; throws integrity_error if it was refused some of it.
+inline void count_calls(const run_context& run, const tally& counts) {
+  run.count(counts.mallocs + counts.denied, counts.denied);
   if (counts.denied != 0)
     throw integrity_error("vertex " + std::to_string(counts.denied_index) + ": expected "
                           + std::to_string(counts.denied_bytes)
@@ -192,12 +194,13 @@ inline void require_memory(const tally& counts) {
                           + std::to_string(counts.denied) + " requests denied)");
 }
 
-/// The graph in memory of an allocator, driven from the host. `from` outlives it.
+/// The graph in memory of an allocator, driven from the host. `run` and `from` outlive it.
 template <class Handle>
 class heap_graph {
  public:
-  heap_graph(const Handle& dev, const graph_rows& from)
-      : dev_(dev),
+  heap_graph(const run_context& run, const Handle& dev, const graph_rows& from)
+      : run_(run),
+        dev_(dev),
         names_(from.names),
         count_(static_cast<std::uint32_t>(from.vertices())),
         offsets_(std::span<const std::uint32_t>(from.offsets)),
@@ -258,7 +261,7 @@ class heap_graph {
     counts_.clear();
     const elapsed time = time_of(launches);
     latest_ = total(counts_);
-    require_memory(latest_);
+    count_calls(run_, latest_);
     return time;
   }
   std::string vertex_name(std::uint32_t v) const {
@@ -267,6 +270,7 @@ class heap_graph {
     return v < names_.size() ? number + " (" + names_[v] + ')' : number;
   }
 
+  const run_context& run_;
   Handle dev_;
   const std::vector<std::string>& names_;
   std::uint32_t count_;
@@ -291,6 +295,12 @@ void heap_graph<Handle>::require_equal(const reference_graph& expected, const st
     return when + ": adjacency of " + vertex_name(v) + " at " + address_text(where[v]);
   };
   for (std::uint32_t v = 0; v < count_; ++v) {
+    if (reinterpret_cast<std::uintptr_t>(where[v]) % alignof(adjacency) != 0
+        || reinterpret_cast<std::uintptr_t>(headers[v].targets) % alignof(std::uint32_t) != 0)
+      throw integrity_error(object(v) + ", targets at " + address_text(headers[v].targets)
+                            + ": expected addresses divisible by "
+                            + std::to_string(alignof(adjacency)) + " and "
+                            + std::to_string(alignof(std::uint32_t)));
     offsets[v] = edges;
     // Before an array is read its size must be believable.
     const std::size_t degree = expected.row(v).size();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bench/command.hpp"
+#include "bench/host_memory.hpp"
 #include "bench/text_lines.hpp"
 
 namespace warpheap::bench {
@@ -20,6 +21,9 @@ std::string in_quotes(std::string_view text) {
   constexpr std::size_t most = 40;
   return "'" + std::string(text.substr(0, most)) + (text.size() > most ? "..." : "") + "'";
 }
+
+/// Of a graph's rows, of the graph that it is compared with, and of the arrays for kernels.
+constexpr std::size_t bytes_per_vertex = 64;
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -66,6 +70,9 @@ graph_rows parse_matrix_market(std::string_view text, const std::string& name) {
   const std::uint64_t vertices = std::max(*rows, *columns);
   if (vertices >= most_vertices)
     throw fail("expected less than 2^32 - 1 rows and columns, found " + std::to_string(vertices));
+  if (vertices > available_memory() / bytes_per_vertex)
+    throw fail("expected a graph that fits into memory, found " + std::to_string(vertices)
+               + " vertices");
 
   std::vector<std::pair<std::uint32_t, std::uint32_t>> edges;
   std::uint64_t seen = 0;

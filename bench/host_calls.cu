@@ -1,32 +1,40 @@
 // malloc and free called by the host: this heap, the C library, and on CUDA its own host-side
 // calls.
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
+#include "bench/host_memory.hpp"
 #include "bench/rounds.cuh"
 
 namespace warpheap::bench {
 namespace {
 
+/// Of the objects that are there.
 void require_marks(const std::vector<void*>& objects, std::size_t size) {
   const auto last = [size](void* p) {
     return reinterpret_cast<std::size_t*>(static_cast<char*>(p) + size - sizeof(std::size_t));
   };
-  for (std::size_t i = 0; i < objects.size(); ++i)
+  for (std::size_t i = 0; i < objects.size(); ++i) {
+    if (objects[i] == nullptr) continue;
+    if (reinterpret_cast<std::uintptr_t>(objects[i]) % 16 != 0)
+      throw integrity_error("object " + std::to_string(i) + " of " + std::to_string(size)
+                            + " bytes: found it at an address that is not divisible by 16");
     *static_cast<std::size_t*>(objects[i]) = *last(objects[i]) = i;
+  }
   for (std::size_t i = 0; i < objects.size(); ++i)
-    if (*static_cast<std::size_t*>(objects[i]) != i || *last(objects[i]) != i)
+    if (objects[i] != nullptr
+        && (*static_cast<std::size_t*>(objects[i]) != i || *last(objects[i]) != i))
       throw integrity_error("object " + std::to_string(i) + " of " + std::to_string(size)
                             + " bytes: expected its number at both ends, found other bytes");
 }
 
 /// Times `count` calls of each. Where the host can reach the objects it marks both ends of each,
-/// and looks for the marks, between the timed parts.
+/// and looks for the marks, between the timed parts. `heap_bytes`: of the heap under test.
 template <class Malloc, class Free>
-result run_calls(const run_context& run, std::size_t count, bool reachable, Malloc&& take,
-                 Free&& give) {
-  std::uint64_t made = 0;
+result run_calls(const run_context& run, std::size_t count, std::size_t heap_bytes, bool reachable,
+                 Malloc&& take, Free&& give) {
   result out;
   std::vector<void*> objects(count);
   for (const std::size_t size : {64, 4096, 65536}) {
@@ -38,9 +46,10 @@ result run_calls(const run_context& run, std::size_t count, bool reachable, Mall
       const stopwatch taking;
       for (void*& p : objects) p = take(size);
       mallocs.add(read(taking), count);
-      made += count;
-      for (void* p : objects)
-        if (p == nullptr) throw integrity_error("expected memory, found a null pointer");
+      const auto nulls =
+          static_cast<std::uint64_t>(std::count(objects.begin(), objects.end(), nullptr));
+      run.count(count, nulls);
+      require_served(nulls, count, count * size, heap_bytes);
       if (reachable) require_marks(objects, size);
       const stopwatch giving;
       for (void* p : objects) give(p);
@@ -51,7 +60,6 @@ result run_calls(const run_context& run, std::size_t count, bool reachable, Mall
   }
   out.params = {{"objects", std::uint64_t{count}},
                 {"touched", std::string(reachable ? "both ends" : "no")}};
-  out.metrics = {{"mallocs", made}};  // a null pointer fails the case
   return out;
 }
 
@@ -59,7 +67,7 @@ result run_heap(const run_context& run) {
   warpheap_adapter allocator(run.reserve_bytes);
   heap& tested = allocator.tested();
   result out = run_calls(
-      run, 1000, true, [&](std::size_t size) { return tested.malloc(size); },
+      run, 1000, run.reserve_bytes, true, [&](std::size_t size) { return tested.malloc(size); },
       [&](void* p) { tested.free(p); });
   require_empty(tested, "after the calls of the host");
   return out;
@@ -67,7 +75,7 @@ result run_heap(const run_context& run) {
 
 result run_libc(const run_context& run) {
   return run_calls(
-      run, 1000, true, [](std::size_t size) { return std::malloc(size); },
+      run, 1000, available_memory(), true, [](std::size_t size) { return std::malloc(size); },
       [](void* p) { std::free(p); });
 }
 
@@ -77,26 +85,36 @@ const registration of_libc({"device/host-calls/libc", "malloc and free of the C 
                             this_backend, 10, run_libc, "device"});
 
 #ifdef __CUDACC__
+/// False when CUDA has no memory; other errors are thrown.
+bool served(cudaError_t code, const char* what) {
+  if (code == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    return false;
+  }
+  check_cuda(code, what);
+  return true;
+}
+
 result run_cuda_async(const run_context& run) {
   // Queued on a stream: the time to make the calls, and to see the stream finish them.
   stream queue;
   return run_calls(
-      run, 1000, false,
+      run, 1000, 0, false,
       [&](std::size_t size) {
         void* p = nullptr;
-        check_cuda(cudaMallocAsync(&p, size, queue.native()), "cudaMallocAsync");
-        return p;
+        return served(cudaMallocAsync(&p, size, queue.native()), "cudaMallocAsync") ? p : nullptr;
       },
-      [&](void* p) { check_cuda(cudaFreeAsync(p, queue.native()), "cudaFreeAsync"); });
+      [&](void* p) {
+        if (p != nullptr) check_cuda(cudaFreeAsync(p, queue.native()), "cudaFreeAsync");
+      });
 }
 
 result run_cuda_malloc(const run_context& run) {
   return run_calls(
-      run, 100, false,
+      run, 100, 0, false,
       [](std::size_t size) {
         void* p = nullptr;
-        check_cuda(cudaMalloc(&p, size), "cudaMalloc");
-        return p;
+        return served(cudaMalloc(&p, size), "cudaMalloc") ? p : nullptr;
       },
       [](void* p) { check_cuda(cudaFree(p), "cudaFree"); });
 }

@@ -34,6 +34,7 @@ struct child_result {
   bool ran = false;
   std::vector<host::measurement> measurements;
   std::size_t start_kib = 0, peak_kib = 0, end_kib = 0;
+  call_counts calls;
 };
 
 child_result run_child(const std::string& workload, const host::setting& how,
@@ -60,6 +61,8 @@ child_result run_child(const std::string& workload, const host::setting& how,
       host::measurement m;
       lines >> m.bytes >> m.ns_per_op >> m.cpu_ns_per_op;
       out.measurements.push_back(m);
+    } else if (kind == "calls") {
+      lines >> out.calls.mallocs >> out.calls.nulls;
     } else if (kind == "rss") {
       lines >> out.start_kib >> out.peak_kib >> out.end_kib;
     }
@@ -117,6 +120,7 @@ result run_workload(const run_context& run, const std::string& workload, unsigne
         continue;
       }
       sizes = got.measurements;
+      run.count(got.calls.mallocs, got.calls.nulls);
       record& r = by_name[whose.name];
       for (std::size_t k = 0; k < sizes.size(); ++k) {
         if (r.at_size.size() == k) {

@@ -203,7 +203,9 @@ std::string place_text(const text_corpus& corpus, posting where) {
          + " byte " + std::to_string(where.offset);
 }
 
-void require_memory(const tally& counts) {
+/// Counts what a kernel asked for; throws integrity_error if it was refused some of it.
+void count_index_calls(const run_context& run, const tally& counts) {
+  run.count(counts.mallocs + counts.denied, counts.denied);
   if (counts.denied != 0)
     throw integrity_error("word at byte " + std::to_string(counts.denied_index) + ": expected "
                           + std::to_string(counts.denied_bytes)
@@ -247,6 +249,10 @@ class map_reader {
       throw integrity_error(std::string(what) + " in bucket " + std::to_string(bucket)
                             + ": expected the address of " + std::to_string(bytes)
                             + " bytes in the heap, found " + address_text(p));
+    if (reinterpret_cast<std::uintptr_t>(p) % alignof(void*) != 0)
+      throw integrity_error(std::string(what) + " in bucket " + std::to_string(bucket)
+                            + ": expected an address divisible by " + std::to_string(alignof(void*))
+                            + ", found " + address_text(p));
   }
 
   void require_word(word_node* node, std::uint32_t bucket) {
@@ -346,7 +352,7 @@ result run_index(const run_context& run) {
     counts.clear();
     launch(1, block_threads, create_map_kernel, dev, buckets, created.data(), counts.data());
     synchronize();
-    require_memory(total(counts));
+    if (const tally so_far = total(counts); so_far.denied != 0) count_index_calls(run, so_far);
     const hash_map map{created.to_host().front(), buckets - 1};
     launch(blocks_for(buckets), block_threads, clear_map_kernel, map);
     synchronize();
@@ -356,7 +362,7 @@ result run_index(const run_context& run) {
               }),
               postings);
     const tally inserted = total(counts);
-    require_memory(inserted);
+    count_index_calls(run, inserted);
     full = snapshot(tested);
     payload = inserted.malloc_bytes - inserted.free_bytes;
     all.mallocs += inserted.mallocs;
@@ -394,7 +400,6 @@ result run_index(const run_context& run) {
   out.operations = {index.finish(), host_free.finish(), kernel_free.finish()};
   out.heap = usage(full, snapshot(tested), payload, all.mallocs);
   out.metrics = {{"payload_bytes", payload},
-                 {"mallocs", std::uint64_t{all.mallocs}},
                  {"frees_of_lost_races", std::uint64_t{all.frees}},
                  {"posting_blocks", blocks}};
   return out;

@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <fstream>
 #include <iomanip>
 #include <iostream>
+#include <new>
 #include <set>
 #include <string>
 #include <vector>
@@ -11,6 +13,7 @@
 #include <warpheap/heap.hpp>
 
 #include "bench/environment.hpp"
+#include "bench/name_filter.hpp"
 #include "bench/options.hpp"
 #include "bench/progress.hpp"
 #include "bench/registry.hpp"
@@ -80,6 +83,21 @@ std::size_t longest_name(const std::vector<bench_case>& cases) {
   return longest;
 }
 
+/// Throws usage_error for an input file that cannot be read, or that no case of the run reads;
+/// those in the suite "real" do whose names `readers` matches.
+void check_input(const char* option, const std::string& path, const std::vector<bench_case>& cases,
+                 const std::string& readers) {
+  if (path.empty()) return;
+  const name_filter wanted(readers);
+  if (std::none_of(cases.begin(), cases.end(),
+                   [&](const bench_case& one) { return wanted.matches(one.name); }))
+    throw usage_error(std::string(option) + ": only the cases '" + readers
+                      + "' of the suite 'real' read it, and none of them is in this run");
+  std::ifstream file(path);
+  if (file.peek() == std::ifstream::traits_type::eof())
+    throw usage_error(std::string(option) + ": '" + path + "' is empty or cannot be read");
+}
+
 result run_case(const bench_case& one, const run_context& run) {
   result out;
   try {
@@ -87,12 +105,16 @@ result run_case(const bench_case& one, const run_context& run) {
   } catch (const integrity_error& error) {
     out.check = check_state::failed;
     out.detail = error.what();
+  } catch (const std::bad_alloc&) {
+    out.check = check_state::failed;
+    out.detail = "the memory of the machine is out";
   } catch (const no_input& error) {
     out.check = check_state::skipped;
     out.detail = error.what();
   }
   out.name = one.name;
   out.suite = one.suite;
+  if (run.calls->mallocs != 0) out.calls = *run.calls;
   return out;
 }
 
@@ -106,6 +128,9 @@ int run(const options& wanted) {
   if (cases.empty())
     throw usage_error("no case of the suite '" + wanted.suite + "' matches '" + wanted.filter
                       + "'; --list names them all, with their suites");
+
+  check_input("--graph", wanted.graph_file, cases, "^real/graph-file/");
+  check_input("--trace", wanted.trace_file, cases, "^real/trace-(host-)?file/");
 
   const unsigned threads = hooks->set_threads(wanted.threads.value_or(0));
   // The environment variable WARPHEAP has the last word on a heap's options.

@@ -62,6 +62,16 @@ heap_use usage(const heap_snapshot& full, const heap_snapshot& last, std::uint64
   return out;
 }
 
+void require_served(std::uint64_t nulls, std::uint64_t mallocs, std::uint64_t live_bytes,
+                    std::size_t heap_bytes) {
+  // A quarter more than twice: a class rounds up by an eighth, and spans are taken as a whole.
+  if (nulls == 0 || live_bytes > heap_bytes / 9 * 4) return;
+  throw integrity_error("expected memory for " + std::to_string(mallocs) + " objects, at most "
+                        + std::to_string(live_bytes) + " bytes at once in a heap of "
+                        + std::to_string(heap_bytes) + ", found " + std::to_string(nulls)
+                        + " null pointers");
+}
+
 void require_empty(heap& checked, const std::string& when) {
   const heap_snapshot now = snapshot(checked);
   if (now.live_objects != 0)

@@ -58,6 +58,11 @@ heap_snapshot snapshot(heap& from);
 heap_use usage(const heap_snapshot& full, const heap_snapshot& last, std::uint64_t payload_bytes,
                std::uint64_t mallocs);
 
+/// Throws integrity_error if there are null pointers though memory was there: no more than
+/// `live_bytes` were asked for at once, of a heap more than twice as large.
+void require_served(std::uint64_t nulls, std::uint64_t mallocs, std::uint64_t live_bytes,
+                    std::size_t heap_bytes);
+
 /// Throws integrity_error unless the heap holds no object, has detected no wrong free, and can find
 /// every free slot.
 void require_empty(heap& checked, const std::string& when);

@@ -40,11 +40,11 @@ struct size_plan {
   }
 };
 
-enum class fault_kind : std::uint32_t { none, denied, misaligned, content };
+enum class fault_kind : std::uint32_t { none, misaligned, content };
 
 /// The first object found wrong, and how many there are.
 struct fault {
-  unsigned long long nulls;  // objects that are not there, where that is allowed
+  unsigned long long nulls;  // objects that are not there
   unsigned long long count;
   unsigned long long index;
   unsigned long long address;
@@ -125,14 +125,10 @@ __device__ void verify_object(const void* p, Plan plan, std::uint64_t i, fault* 
 
 /// False, and noted, for an object that must not be written.
 template <class Plan>
-__device__ bool usable_object(const void* p, Plan plan, std::uint64_t i, bool nulls_allowed,
-                              fault* first) {
+__device__ bool usable_object(const void* p, Plan plan, std::uint64_t i, fault* first) {
   const std::uint32_t size = plan.size(i);
   if (p == nullptr) {
-    if (nulls_allowed)
-      atomicAdd(&first->nulls, 1ull);
-    else
-      first->report(fault_kind::denied, i, p, size, 0, 0, 0);
+    atomicAdd(&first->nulls, 1ull);
     return false;
   }
   const std::uint32_t alignment = plan.alignment(size);
@@ -142,11 +138,9 @@ __device__ bool usable_object(const void* p, Plan plan, std::uint64_t i, bool nu
 }
 
 template <class Plan>
-__global__ void write_kernel(void** objects, std::size_t count, Plan plan, bool nulls_allowed,
-                             fault* first) {
+__global__ void write_kernel(void** objects, std::size_t count, Plan plan, fault* first) {
   const std::size_t i = global_thread();
-  if (i < count && usable_object(objects[i], plan, i, nulls_allowed, first))
-    write_object(objects[i], plan, i);
+  if (i < count && usable_object(objects[i], plan, i, first)) write_object(objects[i], plan, i);
 }
 
 template <class Plan>
@@ -168,7 +162,6 @@ inline void require_sound(const device_array<fault>& faults) {
                              + std::to_string(first.bytes) + " bytes at " + in_hex(first.address);
   std::string text;
   switch (first.kind) {
-    case fault_kind::denied: text = object + ": expected memory, found a null pointer"; break;
     case fault_kind::misaligned:
       text = object + ": expected an address divisible by " + std::to_string(first.expected)
              + ", found a remainder of " + std::to_string(first.found);

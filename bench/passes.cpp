@@ -56,11 +56,24 @@ std::optional<double> number_in(const fields& from, const std::string& name) {
 
 result merged(const std::vector<result>& passes) {
   if (passes.empty()) return {};
+  std::optional<call_counts> calls;
   for (const result& one : passes)
-    if (one.check == check_state::failed) return one;
+    if (one.calls) {
+      if (!calls) calls.emplace();
+      calls->mallocs += one.calls->mallocs;
+      calls->nulls += one.calls->nulls;
+    }
   std::vector<const result*> all;
-  for (const result& one : passes) all.push_back(&one);
+  for (const result& one : passes) {
+    if (one.check == check_state::failed) {
+      result failed = one;
+      failed.calls = calls;
+      return failed;
+    }
+    all.push_back(&one);
+  }
   result out = passes.back();
+  out.calls = calls;
   for (operation& one : out.operations) one = merged_operation(one, all);
   for (auto& [name, value] : out.metrics)
     if (std::holds_alternative<double>(value))

@@ -82,4 +82,11 @@ const trace& file_trace(const run_context& run) {
   return read;
 }
 
+void require_events(const trace& what) {
+  if (!what.events.empty()) return;
+  throw no_input(what.source.empty()
+                     ? "no trace: the recorder or the program that it is to record is not here"
+                     : "no allocation is in the trace '" + what.source + "'");
+}
+
 }  // namespace warpheap::bench

@@ -18,4 +18,7 @@ const trace& perl_trace(const run_context& run);
 const trace& compiler_trace(const run_context& run);
 const trace& file_trace(const run_context& run);
 
+/// Throws no_input for a trace in which nothing happens.
+void require_events(const trace& what);
+
 }  // namespace warpheap::bench

@@ -62,6 +62,11 @@ void install_interrupt_handler() {
 
 bool interrupt_requested() { return stop_requested != 0; }
 
+void run_context::count(std::uint64_t mallocs, std::uint64_t nulls) const {
+  calls->mallocs += mallocs;
+  calls->nulls += nulls;
+}
+
 void run_context::step(const std::string& what) const {
   if (interrupt_requested()) throw interrupted();
   line.step(what);

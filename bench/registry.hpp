@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -42,7 +43,10 @@ struct run_context {
   backend_kind backend;
   std::size_t reserve_bytes;  // size of the heap of every case
   unsigned executor_threads;  // 0: kernels do not run on the executor
+  std::shared_ptr<call_counts> calls = std::make_shared<call_counts>();
 
+  /// Adds to the calls of the case, which are told even when it fails.
+  void count(std::uint64_t mallocs, std::uint64_t nulls) const;
   /// Says what happens now; throws interrupted after Ctrl-C. For use between kernels.
   void step(const std::string& what) const;
   /// step() for repetition i of all those that there are.

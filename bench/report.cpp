@@ -64,7 +64,7 @@ struct column {
   int width;
   bool left;
 };
-constexpr std::array<column, 15> columns = {{{"workload", 16, true},
+constexpr std::array<column, 17> columns = {{{"workload", 16, true},
                                              {"backend", 7, true},
                                              {"operation", 15, true},
                                              {"ops/s", 7, false},
@@ -72,6 +72,8 @@ constexpr std::array<column, 15> columns = {{{"workload", 16, true},
                                              {"cpu", 7, false},
                                              {"noise", 5, false},
                                              {"cold", 7, false},
+                                             {"mallocs", 7, false},
+                                             {"nulls", 6, false},
                                              {"req/M", 6, false},
                                              {"waits/M", 7, false},
                                              {"in use", 8, false},
@@ -236,17 +238,19 @@ void table::rows(const result& one, std::string_view backend) {
     cells[6] = noise ? printed("%.0f%%", *noise) : "-";
     cells[7] = timed ? number(timed->cold_ns_per_op) : "-";
     if (first) {  // these belong to the case, not to one of its operations
-      cells[8] = number(one.heap.host_requests_per_million_mallocs);
-      cells[9] = number(one.heap.waits_per_million_mallocs);
-      cells[10] = bytes(one.heap.bytes_in_use);
-      cells[11] = bytes(one.heap.peak_bytes);
-      cells[12] = one.heap.utilisation ? printed("%.0f%%", 100 * *one.heap.utilisation) : "-";
-      cells[14] = fields_text(one.params);
+      cells[8] = one.calls ? format_rate(static_cast<double>(one.calls->mallocs)) : "-";
+      cells[9] = one.calls ? std::to_string(one.calls->nulls) : "-";
+      cells[10] = number(one.heap.host_requests_per_million_mallocs);
+      cells[11] = number(one.heap.waits_per_million_mallocs);
+      cells[12] = bytes(one.heap.bytes_in_use);
+      cells[13] = bytes(one.heap.peak_bytes);
+      cells[14] = one.heap.utilisation ? printed("%.0f%%", 100 * *one.heap.utilisation) : "-";
+      cells[16] = fields_text(one.params);
     }
     if (timed && !timed->at.empty())
-      cells[14] = fields_text(timed->at) + (first && !one.params.empty() ? "; " : "")
+      cells[16] = fields_text(timed->at) + (first && !one.params.empty() ? "; " : "")
                   + (first ? fields_text(one.params) : "");
-    cells[13] = check_name(one.check);
+    cells[15] = check_name(one.check);
     print_row(out_, name_width_, cells);
     first = false;
   };
@@ -324,6 +328,7 @@ void report::finish(bool interrupted) {
           "heap;\n"
           "cpu: CPU time of the process, which other programs do not stretch;\n"
           "noise: another run of this build lies within this with 95 %, in cpu where it is known;\n"
+          "mallocs, nulls: of all passes, and how many of them returned a null pointer;\n"
           "req/M, waits/M: requests to the host and waits for it per million mallocs;\n"
           "util: live payload / bytes of pages in use\n";
   out_.flush();
@@ -381,6 +386,10 @@ std::string report::json(bool complete) const {
     write_optional(json, "in_use_bytes", heap.bytes_in_use);
     write_optional(json, "peak_bytes", heap.peak_bytes);
     write_optional(json, "utilisation_ratio", heap.utilisation);
+    if (one.calls) {
+      json.member("mallocs", one.calls->mallocs);
+      json.member("null_pointers", one.calls->nulls);
+    }
     write_fields(json, one.metrics);
     json.end_object();
     write_operations(json, one.operations);
@@ -395,7 +404,7 @@ std::string report::json(bool complete) const {
 std::string report::csv() const {
   std::string out =
       "suite,case,operation,at,backend,device,revision,passes,repetitions,ns_per_op,p5_ns_per_op,"
-      "p95_ns_per_op,noise_percent,cold_ns_per_op,check\n";
+      "p95_ns_per_op,noise_percent,cold_ns_per_op,mallocs,null_pointers,check\n";
   for (const auto& one : results_)
     for (const auto& timed : one.operations) {
       const auto number = [](double value) { return json_number(value); };
@@ -415,6 +424,8 @@ std::string report::csv() const {
                                    number(quantile(all, 0.95)),
                                    noise ? number(*noise) : "",
                                    timed.cold_ns_per_op ? number(*timed.cold_ns_per_op) : "",
+                                   one.calls ? std::to_string(one.calls->mallocs) : "",
+                                   one.calls ? std::to_string(one.calls->nulls) : "",
                                    check_name(one.check)};
       bool first = true;
       for (const auto& cell : cells) {

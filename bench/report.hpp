@@ -48,6 +48,12 @@ struct heap_use {
   std::optional<double> utilisation;  // live payload / bytes of pages in use
 };
 
+/// The mallocs of a case, in all of its repetitions, and how many of them returned a null pointer.
+struct call_counts {
+  std::uint64_t mallocs = 0;
+  std::uint64_t nulls = 0;
+};
+
 enum class check_state { ok, failed, skipped };
 
 struct result {
@@ -60,11 +66,12 @@ struct result {
   std::string detail;  // why it failed or was skipped
   std::vector<series> curves = {};
   std::string suite = {};
+  std::optional<call_counts> calls = {};  // nothing for a case that does not allocate
 };
 
 /// One result of several passes of a case: operations keep all that was measured, other figures
-/// that are not whole numbers become medians, and the rest is that of the latest pass. One failed
-/// pass fails the result.
+/// that are not whole numbers become medians, calls are added up, and the rest is that of the
+/// latest pass. One failed pass fails the result.
 result merged(const std::vector<result>& passes);
 
 /// What the run ran on; the head of the table and of the JSON file.

@@ -69,7 +69,7 @@ class object_rounds {
   elapsed write() {
     return time_of([&] {
       launch(blocks_for(count_), block_threads, write_kernel<size_plan>, objects_.data(), count_,
-             plan_, true, faults_.data());
+             plan_, faults_.data());
     });
   }
   /// Reads them all back; throws integrity_error at the first wrong byte.
@@ -179,8 +179,6 @@ template <allocator_adapter A>
 result run_points(const run_context& run, const std::vector<point>& points) {
   result out;
   heap_figures figures;
-  std::uint64_t nulls = 0;
-  std::uint64_t mallocs = 0;
   std::uint64_t left_out = 0;
   for (const point& one : points) {
     if (!fits(one, run.reserve_bytes) || one.plan.most > adapter_most<A>()) {
@@ -204,8 +202,7 @@ result run_points(const run_context& run, const std::vector<point>& points) {
       give.add(rounds.give(), one.objects);
       rest(allocator);
     }
-    mallocs += made * one.objects;
-    nulls += rounds.nulls();
+    run.count(made * one.objects, rounds.nulls());
     if (is_warpheap<A> && rounds.nulls() != 0)
       throw integrity_error(std::to_string(rounds.nulls()) + " of "
                             + std::to_string(one.objects * made)
@@ -219,7 +216,7 @@ result run_points(const run_context& run, const std::vector<point>& points) {
                 {"cold", std::string("fresh allocator, untouched memory")},
                 {"warm", std::string("used allocator, touched memory")}};
   out.heap = figures.use();
-  out.metrics = {{"mallocs", mallocs}, {"null_pointers", nulls}, {"points_left_out", left_out}};
+  out.metrics = {{"points_left_out", left_out}};
   if (out.operations.empty())
     throw no_input("no point of this case fits into a heap of " + format_bytes(run.reserve_bytes));
   return out;

@@ -34,8 +34,6 @@ result run_fragmentation(const run_context& run, bool mixed_sizes) {
   const unsigned all_rounds = how == scale::quick ? 20 : 100;
   result out;
   out.params = {{"objects", std::uint64_t{objects}}, {"rounds", std::uint64_t{all_rounds}}};
-  std::uint64_t mallocs = 0;
-  std::uint64_t nulls = 0;
   for (const auto size : powers(16, 4096, how == scale::quick ? 16 : 4)) {
     const size_plan plan{mixed_sizes ? 4 : size, size};
     if (!fits({plan, objects, granularity::thread, {}}, run.reserve_bytes)
@@ -55,15 +53,12 @@ result run_fragmentation(const run_context& run, bool mixed_sizes) {
       rounds.give();
       rest(allocator);
     }
-    mallocs += std::uint64_t{objects} * all_rounds;
-    nulls += rounds.nulls();
+    run.count(std::uint64_t{objects} * all_rounds, rounds.nulls());
     const std::string suffix = "_over_ideal_" + std::to_string(size);
     out.metrics.emplace_back("address_range_first" + suffix, curve.points.front().second);
     out.metrics.emplace_back("address_range_last" + suffix, curve.points.back().second);
     out.curves.push_back(std::move(curve));
   }
-  out.metrics.emplace_back("mallocs", mallocs);
-  out.metrics.emplace_back("null_pointers", nulls);
   return out;
 }
 
@@ -79,8 +74,6 @@ result run_out_of_memory(const run_context& run) {
   result out;
   out.params = {{"heap_bytes", std::uint64_t{bytes}},
                 {"objects_per_round", std::uint64_t{a_round}}};
-  std::uint64_t mallocs = 0;
-  std::uint64_t all_nulls = 0;
   series curve{"handed_out", "size (bytes)", "bytes handed out / heap", {}};
   for (const auto size : powers(16, 8192, how == scale::quick ? 8 : 2)) {
     if (size > adapter_most<A>()) continue;
@@ -99,8 +92,7 @@ result run_out_of_memory(const run_context& run) {
       all.back()->write();
       const std::uint64_t nulls = all.back()->nulls();
       served += a_round - nulls;
-      mallocs += a_round;
-      all_nulls += nulls;
+      run.count(a_round, nulls);
       more = nulls == 0;
     }
     for (auto& round : all) {
@@ -117,8 +109,6 @@ result run_out_of_memory(const run_context& run) {
   for (const auto& [size, part] : curve.points)
     out.metrics.emplace_back("handed_out_ratio_" + std::to_string(static_cast<unsigned>(size)),
                              part);
-  out.metrics.emplace_back("mallocs", mallocs);
-  out.metrics.emplace_back("null_pointers", all_nulls);
   out.curves = {std::move(curve)};
   return out;
 }

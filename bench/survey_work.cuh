@@ -20,7 +20,7 @@ __global__ void produce_kernel(Handle heap, void** objects, std::size_t count, s
   if (i >= count) return;
   void* p = heap.malloc(plan.size(i));
   objects[i] = p;
-  if (usable_object(p, plan, i, true, first)) write_object(p, plan, i);
+  if (usable_object(p, plan, i, first)) write_object(p, plan, i);
 }
 
 inline std::size_t work_items(scale how) {
@@ -44,6 +44,7 @@ inline fields work_fields(size_plan plan, std::size_t count) {
 template <allocator_adapter A>
 result run_work(const run_context& run, std::uint32_t most) {
   using handle = typename A::handle;
+  require_sizes<A>(most);
   size_plan plan{4, most};
   const std::size_t count = work_items(scale_of(run));
   if (!fits({plan, count, granularity::thread, {}}, run.reserve_bytes))
@@ -77,11 +78,13 @@ result run_work(const run_context& run, std::uint32_t most) {
            objects.data(), count, 0u);
     rest(allocator);
   }
+  const std::uint64_t nulls = faults.to_host().front().nulls;
+  run.count(std::uint64_t{count} * i, nulls);
+  if constexpr (is_warpheap<A>)
+    require_served(nulls, std::uint64_t{count} * i, payload_of(plan, count), run.reserve_bytes);
   result out;
   out.params = {{"objects", std::uint64_t{count}}};
   out.operations = {work.finish(), read.finish()};
-  out.metrics = {{"mallocs", std::uint64_t{count} * i},
-                 {"null_pointers", std::uint64_t{faults.to_host().front().nulls}}};
   return out;
 }
 

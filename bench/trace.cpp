@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view titles = "Thread,Time,Action,Pointer,Size,Stream";
+constexpr std::uint64_t largest_object = std::uint64_t{1} << 40;  // as large as a heap can be
 constexpr std::uint64_t most_objects = std::numeric_limits<std::uint32_t>::max();
 
 /// Builds a trace event by event.
@@ -112,8 +113,8 @@ trace parse_trace(std::string_view text, const std::string& name) {
       builder.free(*address);
     } else if (action != "allocate") {
       throw fail("expected allocate, free or allocate failure");
-    } else if (!bytes) {
-      throw fail("expected a size");
+    } else if (!bytes || *bytes > largest_object) {
+      throw fail("expected a size of at most 2^40 bytes");
     } else if (builder.objects() == most_objects) {
       throw fail("expected less than 2^32 objects");
     } else {

@@ -1,9 +1,11 @@
 // Traces of real programs on the host API of this heap, beside the C library.
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "bench/adapter.cuh"
+#include "bench/host_memory.hpp"
 #include "bench/real_inputs.hpp"
 #include "bench/rounds.cuh"
 
@@ -22,9 +24,11 @@ elapsed replay(const trace& what, std::vector<void*>& objects, Malloc&& take, Fr
   return read(clock);
 }
 
-/// The same calls, with a mark at both ends of each object that its free looks for.
+/// The same calls, with a mark at both ends of each object that its free looks for; how many of the
+/// mallocs returned a null pointer.
 template <class Malloc, class Free>
-void verify(const trace& what, std::vector<void*>& objects, Malloc&& take, Free&& give) {
+std::uint64_t verify(const trace& what, std::vector<void*>& objects, Malloc&& take, Free&& give) {
+  std::uint64_t nulls = 0;
   for (const trace_event one : what.events) {
     const std::uint64_t size = what.sizes[one.object];
     const auto mark = static_cast<unsigned char>(one.object * 31 + 7);
@@ -32,30 +36,43 @@ void verify(const trace& what, std::vector<void*>& objects, Malloc&& take, Free&
     if (!one.is_free) {
       bytes = static_cast<unsigned char*>(take(size));
       objects[one.object] = bytes;
-      if (bytes == nullptr)
+      if (bytes == nullptr) {
+        ++nulls;
+        continue;
+      }
+      const auto in_32_bits = static_cast<std::uint32_t>(size >> 32 == 0 ? size : 4096);
+      const size_plan plan{in_32_bits, in_32_bits, 16};
+      if (size != 0 && reinterpret_cast<std::uintptr_t>(bytes) % plan.alignment(in_32_bits) != 0)
         throw integrity_error("object " + std::to_string(one.object) + " of " + std::to_string(size)
-                              + " bytes: expected memory, found a null pointer");
+                              + " bytes: found it at an address that is not aligned");
       if (size != 0) bytes[0] = bytes[size - 1] = mark;
       continue;
     }
-    if (size != 0 && (bytes[0] != mark || bytes[size - 1] != mark))
+    if (bytes != nullptr && size != 0 && (bytes[0] != mark || bytes[size - 1] != mark))
       throw integrity_error("object " + std::to_string(one.object) + " of " + std::to_string(size)
                             + " bytes: expected it as it was written, found other bytes");
     give(bytes);
   }
+  return nulls;
 }
 
 template <class Malloc, class Free>
-result run_trace(const run_context& run, const trace& what, Malloc&& take, Free&& give) {
-  if (what.events.empty())
-    throw no_input("no trace: the recorder or the program that it is to record is not here");
+result run_trace(const run_context& run, const trace& what, std::size_t heap_bytes, Malloc&& take,
+                 Free&& give) {
+  require_events(what);
   std::vector<void*> objects(what.objects());
+  const auto count = [&](std::uint64_t nulls) {
+    run.count(what.objects(), nulls);
+    require_served(nulls, what.objects(), what.peak_bytes, heap_bytes);
+  };
   timings event("event", run.wanted.warm_ups());
   const point_clock clock(run);
   for (unsigned i = 0; clock.wants(i); ++i) {
     run.repetition(i);
     event.add(replay(what, objects, take, give), what.events.size());
-    if (i == 0) verify(what, objects, take, give);
+    // Every object has been made, and none made anew where it was freed.
+    count(static_cast<std::uint64_t>(std::count(objects.begin(), objects.end(), nullptr)));
+    if (i == 0) count(verify(what, objects, take, give));
   }
   result out;
   out.params = {{"source", what.source},
@@ -73,7 +90,7 @@ result on_heap(const run_context& run, const trace& what) {
   warpheap_adapter allocator(run.reserve_bytes);
   heap& tested = allocator.tested();
   result out = run_trace(
-      run, what, [&](std::size_t size) { return tested.malloc(size); },
+      run, what, run.reserve_bytes, [&](std::size_t size) { return tested.malloc(size); },
       [&](void* p) { tested.free(p); });
   require_empty(tested, "after the replay");
   return out;
@@ -81,7 +98,8 @@ result on_heap(const run_context& run, const trace& what) {
 
 result on_libc(const run_context& run, const trace& what) {
   return run_trace(
-      run, what, [](std::size_t size) { return std::malloc(size); }, [](void* p) { std::free(p); });
+      run, what, available_memory(), [](std::size_t size) { return std::malloc(size); },
+      [](void* p) { std::free(p); });
 }
 
 struct trace_cases {

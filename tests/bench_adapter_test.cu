@@ -2,15 +2,24 @@
 #include <gtest/gtest.h>
 
 #include "bench/baselines.cuh"
-#include "bench/rounds.cuh"
 #include "bench/survey_manager.cuh"
-#include "bench/survey_space.cuh"
+#include "bench/workloads.cuh"
 #include "device_fixture.cuh"
 
 namespace warpheap::bench {
 namespace {
 
 constexpr std::size_t little = std::size_t{testing::sanitized ? 16u : 64u} << 20;
+
+/// A trace of objects that are all live at once.
+trace long_lived(std::uint32_t objects, std::uint64_t bytes) {
+  trace out;
+  out.sizes.assign(objects, bytes);
+  for (const bool frees : {false, true})
+    for (std::uint32_t i = 0; i < objects; ++i) out.events.push_back({i, frees});
+  out.total_bytes = out.peak_bytes = objects * bytes;
+  return out;
+}
 
 class BenchAdapter : public ::testing::Test {
  protected:
@@ -58,6 +67,28 @@ TEST_F(BenchAdapter, PointsHaveOperationsForWhatTheAllocatorDoes) {
   EXPECT_THROW(run_points<bump_pointer>(run(), too_large), no_input);
 }
 
+/// An allocator that takes small objects only.
+struct small_ones : bump_pointer {
+  static constexpr const char* name = "small";
+  static constexpr std::size_t most = 128;
+  using bump_pointer::bump_pointer;
+};
+
+TEST_F(BenchAdapter, SizesThatAnAllocatorDoesNotTakeAreNotAskedFor) {
+  const std::vector<point> two = {{{64, 64}, 100, granularity::thread, {}},
+                                  {{256, 256}, 100, granularity::thread, {}}};
+  EXPECT_EQ(run_points<small_ones>(run(), two).operations.size(), 2u);  // of the first point
+  EXPECT_THROW(device_suite::run_lanes<small_ones>(run()), no_input);
+  EXPECT_THROW(device_suite::run_pairs_of<small_ones>(run()), no_input);
+  EXPECT_THROW(device_suite::run_touch<small_ones>(run()), no_input);
+  EXPECT_THROW(device_suite::run_null<small_ones>(run()), no_input);
+  EXPECT_THROW(survey::run_work<small_ones>(run(), 4096), no_input);
+  EXPECT_THROW(churn::run_churn<small_ones>(run(), 50, churn::same_range), no_input);
+  EXPECT_THROW(run_graph_on<small_ones>(run(), make_rmat(8, 8, 1), {}), no_input);
+  EXPECT_THROW(real::run_replay<small_ones>(run(), long_lived(10, 129)), no_input);
+  EXPECT_NO_THROW(real::run_replay<small_ones>(run(), long_lived(10, 128)));
+}
+
 /// A bump pointer over a few bytes, with mistakes.
 template <unsigned step, unsigned shift>
 struct broken {
@@ -102,6 +133,50 @@ TEST_F(BenchAdapter, RunningOutIsNoErrorAndIsCounted) {
     EXPECT_GT(part, 0.99) << size;
     EXPECT_LE(part, 1.0) << size;
   }
+}
+
+/// Runs a workload in a heap that is too small for it: it has to say how often, and go on.
+template <class F>
+void expect_counted(const run_context& run, const char* what, F&& workload) {
+  *run.calls = {};
+  try {
+    EXPECT_NE(workload(run).check, check_state::failed) << what;
+  } catch (const integrity_error& error) {  // a graph cannot be built without memory
+    EXPECT_NE(std::string(error.what()).find("null pointer"), std::string::npos) << error.what();
+  }
+  EXPECT_GT(run.calls->mallocs, run.calls->nulls) << what;
+  EXPECT_GT(run.calls->nulls, 0u) << what;
+}
+
+TEST_F(BenchAdapter, NullPointersOfASmallHeapAreCounted) {
+  wanted_.repeat = 1;
+  run_context small = run();
+  small.reserve_bytes = min_reserve_bytes;
+  expect_counted(small, "lanes", device_suite::run_lanes<warpheap_adapter>);
+  expect_counted(small, "touch", device_suite::run_touch<warpheap_adapter>);
+  expect_counted(small, "trace", [](const run_context& one) {
+    return real::run_replay<warpheap_adapter>(one, long_lived(3000, std::size_t{4} << 20));
+  });
+}
+
+TEST_F(BenchAdapter, NullPointersAreCountedByEveryWorkload) {
+  wanted_.repeat = 1;
+  run_context tiny = run();
+  tiny.reserve_bytes = std::size_t{64} << 10;
+  expect_counted(tiny, "lanes", device_suite::run_lanes<bump_pointer>);
+  expect_counted(tiny, "latency", device_suite::run_latency<bump_pointer>);
+  expect_counted(tiny, "pairs", device_suite::run_pairs_of<bump_pointer>);
+  expect_counted(tiny, "free-by", device_suite::run_free_by<bump_pointer>);
+  expect_counted(tiny, "touch", device_suite::run_touch<bump_pointer>);
+  expect_counted(tiny, "streams", device_suite::run_streams<bump_pointer>);
+  expect_counted(tiny, "neighbour", device_suite::run_neighbour<bump_pointer>);
+  expect_counted(tiny, "out-of-memory", survey::run_out_of_memory<bump_pointer>);
+  expect_counted(tiny, "graph", [](const run_context& one) {
+    return run_graph_on<bump_pointer>(one, make_rmat(12, 8, 1), {});
+  });
+  expect_counted(tiny, "trace", [](const run_context& one) {
+    return real::run_replay<bump_pointer>(one, long_lived(3000, 100));
+  });
 }
 
 /// What the survey's harness derives from, as its interface is described.

@@ -198,6 +198,19 @@ TEST(BenchMeasure, LostObjectsAndWrongFreesAreFound) {
   EXPECT_THROW(require_empty(tested, "after a double free"), integrity_error);
 }
 
+TEST(BenchMeasure, NullPointersAreAnErrorWhereMemoryWasThere) {
+  EXPECT_NO_THROW(require_served(0, 10, 100, 100));
+  EXPECT_NO_THROW(require_served(1, 10, 500, 1000));  // rounding up may have used the rest
+  try {
+    require_served(1, 10, 400, 1000);
+    FAIL() << "a null pointer of a heap with room went unnoticed";
+  } catch (const integrity_error& error) {
+    EXPECT_STREQ(error.what(),
+                 "expected memory for 10 objects, at most 400 bytes at once in a heap of 1000, "
+                 "found 1 null pointers");
+  }
+}
+
 TEST(BenchRegistry, CasesOfABackendInOrder) {
   // No kernels are linked here: the names are this test's alone.
   const auto nothing = [](const run_context&) { return result{}; };
@@ -228,7 +241,11 @@ TEST(BenchRegistry, CasesOfABackendInOrder) {
 
 TEST(BenchEnvironment, SaysHowItWasBuiltAndOnWhat) {
   const fields all = describe_environment();
-  for (const char* wanted : {"time", "compiler", "flags", "system", "cpus"}) {
+  std::vector<std::string> names = {"time", "compiler", "flags", "system", "cpus"};
+#ifdef WARPHEAP_HAS_CUDA
+  names.emplace_back("cuda_compiler");
+#endif
+  for (const std::string& wanted : names) {
     const auto found =
         std::find_if(all.begin(), all.end(), [&](const auto& one) { return one.first == wanted; });
     ASSERT_NE(found, all.end()) << wanted;

@@ -75,6 +75,7 @@ TEST(BenchMatrixMarket, MalformedFilesNameTheLineAndWhatWasExpected) {
            {good, "3 3 1\n1\n", "f:3:", "row and column"},
            {good, "3 3 1\n1 x\n", "f:3:", "row and column"},
            {good, "3 3 1\n0 1\n", "f:3:", "inside of 3 x 3"},
+           {good, "4294967294 1 1\n1 1\n", "f:2:", "fits into memory"},
            {good, "3 3 1\n1 4\n", "f:3:", "inside of 3 x 3"},
            {good, "3 3 1\n1 18446744073709551616\n", "f:3:", "row and column"},
            {good, "3 3 2\n1 1\n", "f:3:", "2 entries, found 1"},

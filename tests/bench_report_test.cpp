@@ -188,6 +188,25 @@ TEST_F(BenchReportFile, PassesOfACaseAreOneResult) {
   EXPECT_NE(out_.str().find("2 cases"), std::string::npos);
 }
 
+TEST_F(BenchReportFile, CallsAndNullPointersOfAllPasses) {
+  report all(where_, {}, out_);
+  result one = sample("one", check_state::ok);
+  one.calls = {5'000'000, 3};
+  all.add(one, false);
+  one.calls = {7'300'000, 4};
+  one.check = check_state::failed;  // one that failed counts as well
+  all.add(one);
+  all.add(sample("allocates/nothing", check_state::ok));
+  all.finish(false);
+  EXPECT_NE(out_.str().find("12.3 M       7 "), std::string::npos) << out_.str();
+  std::string json = all.json(true);
+  std::erase_if(json, [](char c) { return c == ' ' || c == '\n'; });
+  EXPECT_NE(json.find(R"("mallocs":12300000,"null_pointers":7)"), json.npos) << json;
+  EXPECT_EQ(json.find("\"mallocs\":", json.find("allocates/nothing")), json.npos);
+  EXPECT_NE(all.csv().find(",12300000,7,FAILED\n"), std::string::npos) << all.csv();
+  EXPECT_NE(all.csv().find(",,,ok\n"), std::string::npos) << all.csv();
+}
+
 TEST_F(BenchReportFile, CsvHasALineForEachOperation) {
   options wanted = to("r.json");
   wanted.csv_file = (directory_ / "r.csv").string();

@@ -65,6 +65,7 @@ TEST(BenchTrace, MalformedLinesAreNamed) {
   for (const char* bad :
        {"1,t,allocate,0x10,8\n", "1,t,allocate,0x10,8,0,0\n", "x\n", "1,t,allocate,zz,8,0\n",
         "1,t,allocate,0x10,-8,0\n", "1,t,allocate,0x10,,0\n", "1,t,realloc,0x10,8,0\n",
+        "1,t,allocate,0x10,1099511627777,0\n", "1,t,allocate,0x10,99999999999999999999,0\n",
         "1,t,free,,0,0\n", "1,t,allocate,0x1ffffffffffffffff,8,0\n"})
     EXPECT_EQ(complaint(titles + "1,t,allocate,0x8,8,0\n" + bad).find("t:3: expected"), 0u) << bad;
 }

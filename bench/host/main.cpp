@@ -1,5 +1,6 @@
 // warpheap_bench_host: runs one workload with the malloc that this process has, and prints
 //   op BYTES NS CPU_NS   for each measurement
+//   calls MALLOCS NULLS  of the workload
 //   rss START PEAK END   in KiB, before the workload, at most, and after everything was freed
 // usage: warpheap_bench_host WORKLOAD THREADS TOUCH SCALE [LIBRARY]
 // Exit status 3: LIBRARY, whose malloc it was to be, is not in this process.
@@ -36,6 +37,7 @@ int main(int argc, char** argv) {
     const std::size_t end = status_kib("VmRSS:");
     for (const measurement& m : all)
       std::printf("op %zu %.4f %.4f\n", m.bytes, m.ns_per_op, m.cpu_ns_per_op);
+    std::printf("calls %ju %ju\n", std::uintmax_t{mallocs_made()}, std::uintmax_t{null_pointers()});
     std::printf("rss %zu %zu %zu\n", start, status_kib("VmHWM:"), end);
     return damaged_objects() == 0 ? 0 : 1;
   }

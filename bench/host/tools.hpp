@@ -39,6 +39,21 @@ inline void* opaque(void* p) {
   return p;
 }
 
+/// Adds to the mallocs of the process, and to those that returned a null pointer. Thread-safe.
+void note_calls(std::uint64_t mallocs, std::uint64_t nulls);
+
+/// What the objects of this thread asked for since the last note_calls().
+struct thread_calls {
+  std::uint64_t mallocs = 0;
+  std::uint64_t nulls = 0;
+
+  void note() {
+    note_calls(mallocs, nulls);
+    *this = {};
+  }
+};
+inline thread_local thread_calls own_calls;
+
 /// Runs f(thread) in as many threads, which begin together; what it took from then to the last end.
 template <class F>
 elapsed in_threads(unsigned n, F&& f) {
@@ -50,6 +65,7 @@ elapsed in_threads(unsigned n, F&& f) {
       ++ready;
       while (!go) std::this_thread::yield();
       f(t);
+      own_calls.note();
     });
   }
   while (ready + 1 < n) std::this_thread::yield();
@@ -57,8 +73,12 @@ elapsed in_threads(unsigned n, F&& f) {
   go = true;
   f(0u);
   for (auto& thread : threads) thread.join();
-  return clock.read();
+  const elapsed took = clock.read();
+  own_calls.note();
+  return took;
 }
+
+void note_damage();
 
 /// An object of a workload; its first and last byte tell its address, so that one that was handed
 /// out twice shows.
@@ -72,13 +92,17 @@ struct object {
   void make(std::size_t size) {
     n = size;
     p = static_cast<unsigned char*>(opaque(std::malloc(size)));
-    if (p == nullptr) std::abort();
+    ++own_calls.mallocs;
+    if (p == nullptr) {
+      ++own_calls.nulls;
+      return;
+    }
+    if (reinterpret_cast<std::uintptr_t>(p) % std::min(n & (~n + 1), sizeof(void*)) != 0)
+      note_damage();
     p[0] = p[n - 1] = mark();
   }
   void drop();
 };
-
-void note_damage();
 
 inline void object::drop() {
   if (p == nullptr) return;

@@ -11,6 +11,8 @@ namespace warpheap::bench::host {
 namespace {
 
 std::atomic<std::uint64_t> damaged{0};
+std::atomic<std::uint64_t> all_mallocs{0};
+std::atomic<std::uint64_t> all_nulls{0};
 
 std::size_t scaled(double n, const setting& how) {
   return static_cast<std::size_t>(std::max(1.0, n * how.scale));
@@ -33,6 +35,7 @@ std::vector<measurement> run_larson(const setting& how) {
       o.drop();
       o.make(random.between(8, 1000));
     }
+    own_calls.note();
   };
   std::vector<std::vector<object>> of_thread(how.threads, std::vector<object>(places));
   const elapsed took = in_threads(how.threads, [&](unsigned me) {
@@ -63,10 +66,12 @@ std::vector<measurement> run_xmalloc(const setting& how) {
     channel& c = *channels[me / 2];
     randoms random(me);
     parcel load;
+    bool is_loaded = false;
     for (std::size_t done = 0; done < parcels;) {
       const bool produces = me % 2 == 0;
-      if (produces && load.objects[0].p == nullptr) {
+      if (produces && !is_loaded) {
         for (object& o : load.objects) o.make(random.between(16, 512));
+        is_loaded = true;
       }
       {
         const std::scoped_lock lock(c.mutex);
@@ -74,15 +79,18 @@ std::vector<measurement> run_xmalloc(const setting& how) {
           // The other one's turn.
         } else if (produces) {
           std::swap(c.ring[c.in++ % room], load);
+          is_loaded = false;
           ++done;
           continue;
         } else {
           std::swap(c.ring[c.out++ % room], load);
+          is_loaded = true;
           ++done;
         }
       }
-      if (!produces && load.objects[0].p != nullptr) {
+      if (!produces && is_loaded) {
         for (object& o : load.objects) o.drop();
+        is_loaded = false;
       } else {
         std::this_thread::yield();
       }
@@ -122,6 +130,11 @@ std::vector<measurement> run_mstress(const setting& how) {
           mine.pop_back();
         } else {
           auto* out = static_cast<object*>(std::malloc(sizeof(object)));
+          ++own_calls.mallocs;
+          if (out == nullptr) {
+            ++own_calls.nulls;
+            continue;
+          }
           *out = mine.back();
           mine.pop_back();
           drop_shared(shared[random.between(0, shared_places - 1)].exchange(out));
@@ -220,6 +233,7 @@ std::vector<measurement> cache(const setting& how, bool given) {
     for (std::size_t r = 0; r < rounds; ++r) {
       o.drop();
       o.make(8);
+      if (o.p == nullptr) continue;
       auto* bytes = static_cast<volatile unsigned char*>(o.p);
       for (std::size_t i = 0; i < writes; ++i) {
         bytes[i % 8] = static_cast<unsigned char>(bytes[i % 8] + 1);
@@ -243,7 +257,11 @@ std::vector<measurement> run_glibc_simple(const setting& how) {
     for (std::size_t r = 0; r < rounds; ++r) {
       for (const std::size_t bytes : {16, 48, 128, 400}) {
         for (const std::size_t count : {25, 400, 1600}) {
-          for (std::size_t i = 0; i < count; ++i) all[i] = opaque(std::malloc(bytes));
+          for (std::size_t i = 0; i < count; ++i) {
+            all[i] = opaque(std::malloc(bytes));
+            own_calls.nulls += all[i] == nullptr;
+          }
+          own_calls.mallocs += count;
           for (std::size_t i = 0; i < count; ++i) std::free(all[i]);
         }
       }
@@ -276,6 +294,13 @@ std::vector<measurement> run_alloc_test(const setting& how) {
 
 void note_damage() { ++damaged; }
 std::uint64_t damaged_objects() { return damaged; }
+
+void note_calls(std::uint64_t mallocs, std::uint64_t nulls) {
+  all_mallocs += mallocs;
+  all_nulls += nulls;
+}
+std::uint64_t mallocs_made() { return all_mallocs; }
+std::uint64_t null_pointers() { return all_nulls; }
 
 const std::vector<workload>& workloads() {
   static const std::vector<workload> all = {

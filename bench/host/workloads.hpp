@@ -32,7 +32,12 @@ struct workload {
 
 const std::vector<workload>& workloads();
 
-/// Objects that did not have the contents they were given, since the program began.
+/// Objects that, since the program began, did not have the contents they were given,
+/// or lay at an address that is not aligned.
 std::uint64_t damaged_objects();
+
+/// The mallocs of all workloads since the program began, and how many returned a null pointer.
+std::uint64_t mallocs_made();
+std::uint64_t null_pointers();
 
 }  // namespace warpheap::bench::host

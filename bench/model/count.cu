@@ -98,6 +98,8 @@ result run_model(const run_context& run, std::uint32_t size, unsigned active) {
   heap tested(run.heap_of_case());
   const device_heap dev = tested.device();
   const unsigned warps = run.wanted.quick ? 1024 : 8192;
+  if (std::uint64_t{warps} * active * size / 4 * 9 > run.reserve_bytes)
+    throw no_input("the objects do not fit into the heap");
   device_array<void*> objects(std::size_t{warps} * 32);
   device_array<call_sums> sums(warps);
   model::counts of_malloc;
@@ -116,7 +118,9 @@ result run_model(const run_context& run, std::uint32_t size, unsigned active) {
       const auto got = objects.to_host();
       const auto found =
           std::count_if(got.begin(), got.end(), [](const void* p) { return p != nullptr; });
-      if (found != static_cast<std::ptrdiff_t>(warps) * active)
+      const std::ptrdiff_t asked = std::ptrdiff_t{warps} * active;
+      run.count(static_cast<std::uint64_t>(asked), static_cast<std::uint64_t>(asked - found));
+      if (found != asked)
         throw integrity_error("expected " + std::to_string(warps * active) + " objects, found "
                               + std::to_string(found));
     }

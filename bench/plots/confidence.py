@@ -126,14 +126,16 @@ class Ratio:
         return math.exp(self.difference - half), math.exp(self.difference + half)
 
     def probability_beyond(self, limit):
-        """That chance alone brings the difference this far above the logarithm `limit`, if it is not
-        above it (one-sided); and the same below -limit, whichever is less."""
+        """That chance alone brings a difference as far from 0 as this one, on either side, where the
+        true one is at most the logarithm `limit`: the largest such probability."""
         beyond = abs(self.difference) - limit
         if beyond <= 0:
             return 1.0
         if self.error == 0:
             return 0.0
-        return (1 - student_probability(beyond / self.error, self.freedom)) / 2
+        other_side = abs(self.difference) + limit
+        return 1 - (student_probability(beyond / self.error, self.freedom)
+                    + student_probability(other_side / self.error, self.freedom)) / 2
 
 
 def ratios(rows, control=None):

@@ -63,10 +63,10 @@ def _estimates(results, sections):
     for case in results.cases:
         if not case["name"].startswith("device/model/") or case["params"].get("active_lanes") != 32:
             continue
-        size = case["params"]["size_bytes"]
+        size = case["params"].get("size_bytes", "?")
         for what in ("malloc", "free"):
             counted = ", ".join(
-                f"{_number(case['metrics'][f'{what}_per_warp_call_{name}'])} {text}"
+                f"{_number(case['metrics'].get(f'{what}_per_warp_call_{name}')) or '?'} {text}"
                 for name, text in (("atomics", "atomics"), ("loads", "loads"),
                                    ("l2_sectors", "sectors"),
                                    ("chain_of_dependent_accesses", "in a row")))

@@ -27,7 +27,11 @@ def main():
         prefix = "" if len(wanted.files) == 1 else f"{number}-"
         charts = []
         for name, draw in CHARTS:
-            made = draw(results)
+            try:
+                made = draw(results)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ResultError(f"{path}: the chart {name} cannot be drawn, since a value in it is "
+                                  f"not as warpheap_bench writes it: {error!r}") from error
             if not made:
                 plt.close("all")
                 continue

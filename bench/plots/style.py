@@ -7,10 +7,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 MARKERS = ["o", "s", "^", "D", "v", "x", "P", "*"]
-LINES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)), "-"]
+LINES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1))]
 GREYS = ["black", "#555555", "#333333", "#777777", "#111111", "#666666", "#444444", "#888888"]
 HATCHES = ["", "//", "..", "xx", "\\\\", "++", "oo", "--"]
 FILLS = ["#222222", "#ffffff", "#bbbbbb", "#ffffff", "#888888", "#ffffff", "#dddddd", "#ffffff"]
+
+# Of allocators that are not in ORDER.
+MORE_FILLS = ["#ffffff", "#bbbbbb", "#dddddd", "#999999", "#eeeeee"]
+MORE_HATCHES = ["|", "-", "O", "*", "|-", "/o", "\\|", ".-"]
 
 # The same allocator looks the same in every chart.
 ORDER = ["warpheap", "bump", "spinlist", "cudamalloc", "prefixsum", "libc", "cudamallocasync"]
@@ -25,7 +29,7 @@ plt.rcParams.update({
 def place(name):
     if name in ORDER:
         return ORDER.index(name)
-    return len(ORDER) + sum(map(ord, name)) % 97
+    return len(ORDER) + sum(map(ord, name)) % 49  # below 8 * 7: a marker and a line of its own
 
 
 def line_style(name):
@@ -36,7 +40,9 @@ def line_style(name):
 
 def bar_style(name):
     i = place(name)
-    return {"facecolor": FILLS[i % len(FILLS)], "hatch": HATCHES[i % len(HATCHES)],
+    known = i < len(ORDER)
+    return {"facecolor": FILLS[i] if known else MORE_FILLS[i % len(MORE_FILLS)],
+            "hatch": HATCHES[i] if known else MORE_HATCHES[i % len(MORE_HATCHES)],
             "edgecolor": "black", "linewidth": 0.7}
 
 

@@ -9,9 +9,11 @@ import math
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -21,6 +23,21 @@ from confidence import (common_variance, compare_rows, digamma, discoveries, rat
                         student_quantile, trigamma)
 
 RESULTS, CHROMIUM = "", ""
+PROGRAM = os.environ.get("WARPHEAP_BENCH_PROGRAM",
+                         os.path.join(ROOT, "build", "release", "bench", "warpheap_bench"))
+
+# None of them is a result of the benchmark.
+BAD_FILES = ["", "[]", "{}", "no json", "[" * 100000, '{"results": 5}', '{"results": [1]}',
+             '{"results": [{"name": "x"}]}', '{"results": [{"name": 1, "check": "ok"}]}',
+             '{"results": [{"name": "x", "check": "ok", "operations": 5}]}',
+             '{"results": [{"name": "x", "check": "ok", "operations": [{"name": "m"}]}]}',
+             '{"results": [{"name": "x", "check": "ok", "operations": [{"name": "m",'
+             ' "ns_per_op": 1, "passes_ns_per_op": [["a"]]}]}]}',
+             '{"results": [{"name": "x", "check": "ok", "operations": [{"name": "m",'
+             ' "ns_per_op": NaN}]}]}',
+             '{"results": [{"name": "x", "check": "ok", "series": [{"name": "s",'
+             ' "points": [[1]]}]}]}',
+             '{"results": [], "machine": {"cpus": "2"}}']
 
 # Every chart that issues of speed, space and time are shown by.
 CHARTS = ["size-thread", "size-warp", "threads", "warps", "mixed-thread", "lanes", "latency",
@@ -78,6 +95,10 @@ class Confidence(unittest.TestCase):
         same, = ratios([([5, 5], [5, 5])])
         self.assertEqual((same.ratio, *same.interval(0.99)), (1, 1, 1))
         self.assertEqual(same.probability_beyond(0.05), 1)
+        # Without a limit it is the two-sided probability of Student's test.
+        low, high = one.interval(1 - one.probability_beyond(0))
+        self.assertAlmostEqual(low, 1, places=6)
+        self.assertLess(one.probability_beyond(0), one.probability_beyond(0.1))
 
     def test_common_variance(self):
         # Rows of one variance say so with many degrees of freedom; rows of very different ones do not.
@@ -207,11 +228,35 @@ class Compare(Files):
         self.assertEqual(got.returncode, 1)
 
     def test_bad_files(self):
-        for text in ("", "[]", "{}", "no json"):
-            got = self.compare(results(), text)
+        for text in BAD_FILES:
+            got = self.compare(results(operation("malloc", [1, 2])), text)
             self.assertEqual(got.returncode, 2, text)
-            self.assertIn("b.json", got.stderr)
+            self.assertRegex(got.stderr, "^bench/compare: .*b.json[^\n]*\n$")
         self.assertEqual(self.script("compare", "/nonexistent", "/nonexistent").returncode, 2)
+
+    def test_files_with_nothing_in_common(self):
+        got = self.compare(results(operation("malloc", [1, 2])), results(operation("free", [1, 2])))
+        self.assertEqual(got.returncode, 2)
+        self.assertIn("no operation is in both", got.stderr)
+
+    def test_bad_options(self):
+        for more in (["--threshold", "nan"], ["--threshold", "-1"], ["--confidence", "nan"],
+                     ["--confidence", "1"], ["--threshold", "inf"], ["--no"], ["c.json"]):
+            got = self.compare(results(), results(), *more)
+            self.assertEqual(got.returncode, 2, more)
+            self.assertIn("bench/compare: error: ", got.stderr)
+
+    def test_rows_of_other_allocators_are_baselines(self):
+        def run(ns, name):
+            out = results(operation("malloc", [ns, ns * 1.01, ns]))
+            out["results"][0]["name"] = name
+            return out
+        for name in ("survey/mixed/thread/mine", "real/trace-perl/libc", "device/lanes/bump"):
+            got = self.compare(run(10, name), run(20, name), "--fail-on-regression")
+            self.assertEqual((got.returncode, "1 baseline" in got.stdout), (0, True), name)
+        for name in ("throughput/16", "churn/same-50/warpheap", "device/model/8B-32-lanes"):
+            got = self.compare(run(10, name), run(20, name), "--fail-on-regression")
+            self.assertEqual((got.returncode, "1 SLOWER" in got.stdout), (1, True), name)
 
     def test_a_real_file_is_like_itself(self):
         got = self.script("compare", RESULTS, RESULTS, "--fail-on-regression")
@@ -275,7 +320,93 @@ class Report(Files):
                           self.path("r.json", results(operation("malloc", [1, 2]))))
         self.assertEqual(got.returncode, 2)
         self.assertIn("nothing in it that a chart could show", got.stderr)
-        self.assertEqual(self.script("report", self.path("x.json", "x")).returncode, 2)
+        for text in BAD_FILES[-3:]:  # bench/compare reads them by the same code
+            got = self.script("report", "--out", self.folder.name, self.path("x.json", text))
+            self.assertEqual(got.returncode, 2, text)
+            self.assertRegex(got.stderr, "^bench/report: .*x.json[^\n]*\n$")
+        # What only a chart looks at.
+        bad = results(operation("malloc", [1], objects=1, size_bytes="a"),
+                      operation("malloc", [1], objects=1, size_bytes=1))
+        bad["results"][0]["name"] = "survey/scaling/thread/warpheap"
+        got = self.script("report", "--out", self.folder.name, self.path("y.json", bad))
+        self.assertEqual(got.returncode, 2)
+        self.assertIn("y.json: the chart threads cannot be drawn", got.stderr)
+
+    def test_allocators_look_different(self):
+        python = subprocess.run(
+            ["bash", "-c", "source tests/tools/setup.bash && find_plotting_python"], text=True,
+            capture_output=True, check=True, cwd=ROOT).stdout.strip()
+        code = ("import style; names = style.ORDER + ['gallatin', 'ouroboros', 'mallocmc', 'halloc'];"
+                "print(len({(s['marker'], str(s['linestyle'])) for s in map(style.line_style, names)}),"
+                "len({(b['hatch'], b['facecolor']) for b in map(style.bar_style, names)}))")
+        got = subprocess.run([python, "-B", "-c", code], text=True, capture_output=True, check=True,
+                             cwd=os.path.join(ROOT, "bench", "plots"))
+        self.assertEqual(got.stdout.split(), ["11", "11"])
+
+
+class Program(Files):
+    """The benchmark itself, started as a user does."""
+
+    def bench(self, *arguments, **how):
+        return subprocess.run([PROGRAM, "--backend", "simt", *arguments], text=True,
+                              capture_output=True, check=False, timeout=300, **how)
+
+    def test_every_case_counts_its_calls(self):
+        with open(RESULTS, encoding="utf-8") as file:
+            cases = json.load(file)["results"]
+        for case in cases:
+            if case["check"] == "ok" and not case["name"].startswith(
+                    ("survey/creation/", "create", "hardware/")):
+                self.assertGreater(case["metrics"]["mallocs"], 0, case["name"])
+                self.assertIn("null_pointers", case["metrics"], case["name"])
+        self.assertGreater(sum(case["metrics"].get("null_pointers", 0) for case in cases), 0)
+
+    def test_a_small_heap_gives_null_pointers_and_no_crash(self):
+        path = os.path.join(self.folder.name, "small.json")
+        got = self.bench("--suite", "device", "--quick", "--passes", "1", "--reserve", "8M", "--filter",
+                         "^device/(host-calls|lanes|requests)/(warpheap|libc)", "--json", path)
+        self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
+        with open(path, encoding="utf-8") as file:
+            nulls = {case["name"]: case["metrics"]["null_pointers"]
+                     for case in json.load(file)["results"]}
+        self.assertEqual(nulls.pop("device/host-calls/libc"), 0)
+        self.assertEqual(len(nulls), 3)
+        for name, count in nulls.items():
+            self.assertGreater(count, 0, name)
+            self.assertRegex(got.stdout, rf"{name} .* {count} ")
+
+    def test_ctrl_c_leaves_the_finished_results(self):
+        path = os.path.join(self.folder.name, "stopped.json")
+        with subprocess.Popen([PROGRAM, "--backend", "simt", "--quick", "--passes", "1000",
+                               "--filter", "^(create|pairs/16)", "--json", path], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+            for line in run.stdout:  # the head of the table: the run has begun
+                if line.startswith("----"):
+                    break
+            for _ in range(600):
+                if os.path.exists(path) and os.path.getsize(path):
+                    break
+                time.sleep(0.05)
+            run.send_signal(signal.SIGINT)
+            text, _ = run.communicate(timeout=60)
+        self.assertEqual(run.returncode, 130)
+        self.assertIn("interrupted", text)
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
+        self.assertFalse(data["complete"])
+        self.assertEqual(data["results"][0]["name"], "create")
+        self.assertGreater(data["results"][0]["operations"][0]["ns_per_op"], 0)
+
+    def test_bad_options_are_named(self):
+        missing = os.path.join(self.folder.name, "missing")
+        for arguments in (["--nope"], ["--suite", "x"], ["--passes", "0"], ["--json", missing + "/x"],
+                          ["--filter", "(["], ["--filter", "no such case"], ["--graph", missing],
+                          ["--suite", "real", "--graph", missing], ["--reserve", "1K"],
+                          ["--suite", "all", "--quick", "--trace", missing], ["--csv", "/"]):
+            got = self.bench(*arguments)
+            self.assertIn(got.returncode, (2, 3), arguments)
+            self.assertRegex(got.stderr, "^warpheap_bench: [^\n]+\n$")
+            self.assertEqual(got.stdout, "", arguments)
 
 
 if __name__ == "__main__":
