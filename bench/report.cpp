@@ -359,6 +359,13 @@ std::string report::json(bool complete) const {
   json.member("quick", wanted_.quick);
   json.member("reserve_bytes", std::uint64_t{where_.reserve_bytes});
   json.end_object();
+  json.key("labels");
+  json.begin_object();
+  json.member("cold",
+              "the first repetition: a fresh heap or allocator, memory that nobody touched");
+  json.member("warm", "all others: a used one, memory that was touched, unless 'touched' says no");
+  json.member("one_object_a", "thread, or what the member of this name in 'params' says");
+  json.end_object();
   json.key("results");
   json.begin_array();
   for (const auto& one : results_) {

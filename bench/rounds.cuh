@@ -5,6 +5,7 @@
 // untouched.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <string>
@@ -136,6 +137,14 @@ class heap_figures {
   std::uint64_t mallocs_ = 0;
 };
 
+/// Whether workloads have the parameters of the papers, those for the executor, or fewer of them.
+enum class scale { paper, executor, quick };
+
+inline scale scale_of(const run_context& run) {
+  if (run.wanted.quick) return scale::quick;
+  return run.backend == backend_kind::cuda ? scale::paper : scale::executor;
+}
+
 /// How long one point may take: an allocator that is a thousand times slower must not hold up the
 /// others. Fast points are repeated more often than asked, which costs nothing and says more.
 class point_clock {
@@ -150,8 +159,10 @@ class point_clock {
     if (i < 2) return true;
     if (spent > std::chrono::milliseconds(quick ? 500 : 5000)) return false;
     if (i < run_.repetitions()) return true;
-    return !run_.wanted.repeat && i < (quick ? 5 : 9)
-           && spent < std::chrono::milliseconds(quick ? 15 : 60);
+    if (run_.wanted.repeat) return false;
+    // The survey makes a hundred iterations: twenty warm ones in each of five passes.
+    if (scale_of(run_) == scale::paper) return i < 21 && spent < std::chrono::seconds(1);
+    return i < (quick ? 5 : 9) && spent < std::chrono::milliseconds(quick ? 15 : 60);
   }
 
  private:
@@ -213,6 +224,7 @@ result run_points(const run_context& run, const std::vector<point>& points) {
     if (adapter_frees<A>()) out.operations.push_back(give.finish());
   }
   out.params = {{"one_object_a", std::string(granularity_name(points.front().each))},
+                {"heap_bytes", std::uint64_t{run.reserve_bytes}},
                 {"cold", std::string("fresh allocator, untouched memory")},
                 {"warm", std::string("used allocator, touched memory")}};
   out.heap = figures.use();
@@ -220,14 +232,6 @@ result run_points(const run_context& run, const std::vector<point>& points) {
   if (out.operations.empty())
     throw no_input("no point of this case fits into a heap of " + format_bytes(run.reserve_bytes));
   return out;
-}
-
-/// Whether workloads have the parameters of the papers, those for the executor, or fewer of them.
-enum class scale { paper, executor, quick };
-
-inline scale scale_of(const run_context& run) {
-  if (run.wanted.quick) return scale::quick;
-  return run.backend == backend_kind::cuda ? scale::paper : scale::executor;
 }
 
 /// from, from * factor, .. up to `to`.
@@ -238,10 +242,20 @@ inline std::vector<std::uint32_t> powers(std::uint32_t from, std::uint32_t to,
   return out;
 }
 
+/// The survey's heap is one of 8 GiB, unless the user asks for another one.
+inline run_context with_survey_heap(const run_context& run) {
+  run_context out = run;
+  if (scale_of(run) == scale::paper && !run.wanted.reserve_bytes)
+    out.reserve_bytes = std::min(run.reserve_bytes, std::size_t{8} << 30);
+  return out;
+}
+
 /// Registers one workload of an allocator.
 template <class A>
 void add_case(const char* suite, int order, const std::string& name, const std::string& summary,
               std::function<result(const run_context&)> run) {
+  if (name.starts_with("survey/") && !name.starts_with("survey/gallatin"))
+    run = [run](const run_context& given) { return run(with_survey_heap(given)); };
   registration({name + '/' + A::name, summary, this_backend, order, std::move(run), suite});
 }
 

@@ -50,6 +50,21 @@ class BenchAdapter : public ::testing::Test {
   progress line_;
 };
 
+TEST_F(BenchAdapter, PapersHaveTheirHeapAndTheirIterations) {
+  run_context paper = run();
+  paper.backend = backend_kind::cuda;
+  paper.reserve_bytes = std::size_t{16} << 30;
+  wanted_.quick = false;
+  wanted_.repeat.reset();
+  EXPECT_EQ(with_survey_heap(paper).reserve_bytes, std::size_t{8} << 30);
+  EXPECT_TRUE(point_clock(paper).wants(20));
+  EXPECT_FALSE(point_clock(paper).wants(21));
+  wanted_.reserve_bytes = paper.reserve_bytes;
+  wanted_.repeat = 4;
+  EXPECT_EQ(with_survey_heap(paper).reserve_bytes, paper.reserve_bytes);
+  EXPECT_FALSE(point_clock(paper).wants(5));
+}
+
 TEST_F(BenchAdapter, EveryAllocatorOfTheProjectIsSound) {
   EXPECT_EQ(complaint<warpheap_adapter>(), "");
   EXPECT_EQ(complaint<bump_pointer>(), "");
@@ -69,7 +84,6 @@ TEST_F(BenchAdapter, PointsHaveOperationsForWhatTheAllocatorDoes) {
 
 /// An allocator that takes small objects only.
 struct small_ones : bump_pointer {
-  static constexpr const char* name = "small";
   static constexpr std::size_t most = 128;
   using bump_pointer::bump_pointer;
 };

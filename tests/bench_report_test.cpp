@@ -144,6 +144,7 @@ TEST_F(BenchReportFile, MetricsCarryTheirUnits) {
        {"\"backend\": \"simt\"", "\"device\": \"A \\\"CPU\\\"\"", "\"malloc_ns_per_op\": 50",
         "\"cold_malloc_ns_per_op\": 75", "\"malloc_ops_per_s\": 2", "\"free_ns_per_op\": 25",
         "\"host_requests_per_million_mallocs\": 1.5", "\"in_use_bytes\": 65536",
+        "\"cold\": \"the first repetition", "\"warm\": \"all others", "\"one_object_a\": \"thread,",
         "\"utilisation_ratio\": 0.97", "\"objects\": 1000", "\"size_bytes\": 16"})
     EXPECT_NE(text.find(part), text.npos) << part;
   EXPECT_EQ(text.find("cold_free"), text.npos);
