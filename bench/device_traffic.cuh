@@ -137,7 +137,9 @@ result run_free_by(const run_context& run) {
       require_served(rounds.nulls(), count * i, count * plan.most, run.reserve_bytes);
     out.operations.push_back(give.finish());
   }
-  out.params = {{"objects", std::uint64_t{count}}, {"clock", std::string("host, launch included")}};
+  out.params = {{"objects", std::uint64_t{count}},
+                {"freed_in", std::string("another kernel, or on the host")},
+                {"clock", std::string("host, launch included")}};
   out.heap = figures.use();
   return out;
 }

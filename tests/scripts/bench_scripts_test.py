@@ -1,6 +1,8 @@
-"""bench/compare and bench/report: started by tests/run, which gives a result file of a real run.
+"""bench/compare, bench/report and the benchmark as a program: started by tests/run, which gives a result
+file of a real run.
 
 usage: bench_scripts_test.py RESULTS.json [CHROMIUM]
+WARPHEAP_BENCH_PROGRAM: the benchmark, where it is not build/release/bench/warpheap_bench.
 """
 
 import copy
