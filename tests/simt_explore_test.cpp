@@ -277,6 +277,55 @@ TEST(simt_explore, failures_end_the_run_and_the_next_one_works) {
   EXPECT_THROW(explore({}, {explored(0, 4, order, &next, seen.data())}), warpheap::launch_error);
 }
 
+__global__ void in_two_steps(unsigned* pair) {
+  for (int i = 0; i < 4; ++i) {
+    const warpheap::simt::unbroken step;
+    atomicAdd(&pair[0], 1u);
+    __nanosleep(100);
+    atomicAdd(&pair[1], 1u);
+  }
+}
+__global__ void unbroken_forever(unsigned* word) {
+  const warpheap::simt::unbroken step;
+  forever(word);
+}
+__global__ void unbroken_at_a_collective(unsigned* after) {
+  const warpheap::simt::unbroken step;
+  if (threadIdx.x == 0) __trap();
+  __syncwarp();
+  *after = 1;
+}
+
+TEST(simt_explore, an_unbroken_step_is_done_to_its_end) {
+  unsigned cut = 0, broken = 0;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    for (const bool breaks : {false, true}) {
+      unsigned pair[2] = {};
+      warpheap::simt::explore_options o{.seed = seed, .max_steps = seed, .breaks_steps = breaks};
+      try {
+        explore(o, {explored(2, 4, in_two_steps, pair)});
+      } catch (const execution_error&) {
+        ++cut;
+      }
+      broken += pair[0] != pair[1];
+      if (!breaks) {
+        EXPECT_EQ(pair[0], pair[1]) << "seed " << seed;
+      }
+    }
+  }
+  EXPECT_GT(cut, 100u);
+  EXPECT_GT(broken, 50u);
+}
+
+TEST(simt_explore, an_unbroken_step_without_an_end_ends_with_its_block) {
+  unsigned word = 0, after = 0;
+  EXPECT_THROW(explore({.seed = 1, .max_steps = 100}, {explored(1, 1, unbroken_forever, &word)}),
+               execution_error);
+  EXPECT_THROW(explore({.seed = 1}, {explored(1, 4, unbroken_at_a_collective, &after)}),
+               execution_error);
+  EXPECT_EQ(after, 0u);
+}
+
 __global__ void slots(unsigned* out) {
   if (threadIdx.x % 32 == 0) out[threadIdx.x / 32] = warpheap::simt::warp_slot();
 }

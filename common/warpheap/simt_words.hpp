@@ -51,7 +51,8 @@ struct lane_view {
   const block_view* block = nullptr;
   unsigned index = 0;  ///< in its warp
   unsigned warp_slot = 0;
-  bool leaving = false;  ///< its block has failed
+  bool leaving = false;   ///< its block has failed
+  unsigned unbroken = 0;  ///< steps that it does to their end all the same
 };
 
 /// One per OS thread. A lane never moves to another OS thread.
@@ -155,6 +156,24 @@ WARPHEAP_SIMT_UNTRACED inline void switch_point() {
     if (detail::this_thread.expired != nullptr) detail::this_thread.expired();
   }
 }
+
+/// While one lives, the calling lane is not taken out of its kernel because its block has failed:
+/// it does a step of several changes to its end. Unless it comes to a collective or a barrier,
+/// which nobody completes any more. Does nothing on a thread that runs no kernel.
+class unbroken {
+ public:
+  WARPHEAP_SIMT_UNTRACED unbroken() : lane_(detail::this_thread.lane) {
+    if (lane_ != nullptr) ++lane_->unbroken;
+  }
+  WARPHEAP_SIMT_UNTRACED ~unbroken() {
+    if (lane_ != nullptr) --lane_->unbroken;
+  }
+  unbroken(const unbroken&) = delete;
+  unbroken& operator=(const unbroken&) = delete;
+
+ private:
+  detail::lane_view* lane_;
+};
 
 /// A small dense index of the running warp, below warp_slots(): no two warps that run at the same
 /// time share one (in an exploration of more warps than that, they wrap around).

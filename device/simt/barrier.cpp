@@ -30,6 +30,7 @@ int machine::block_barrier(lane& me, operation op, bool predicate, const wait_si
     w.at_barrier |= me.bit;
     w.runnable &= ~me.bit;
     wait(me);
+    leave_if_aborting(me);
   }
   take(&where);
   return where.barrier_result;

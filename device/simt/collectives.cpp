@@ -182,7 +182,9 @@ lane* machine::arrive(lane& me, operation op, unsigned mask, std::uint64_t value
   me.waits.line = line;
   w.in_collective |= me.bit;
   w.runnable &= ~me.bit;
-  return hand_over(me);
+  lane* next = hand_over(me);
+  if (next == nullptr) leave_if_aborting(me);
+  return next;
 }
 
 lane* machine::arrive_active_mask(lane& me, const wait_site& site) {
@@ -199,7 +201,9 @@ lane* machine::arrive_active_mask(lane& me, const wait_site& site) {
   w.runnable &= ~me.bit;
   if (choice_ != nullptr && choice_->answer_early()) [[unlikely]]
     answer_active_mask(w);
-  return hand_over(me);
+  lane* next = hand_over(me);
+  if (next == nullptr) leave_if_aborting(me);
+  return next;
 }
 
 void machine::answer_active_mask(warp& w) {

@@ -118,6 +118,7 @@ explorer::explorer(machine& here, const explore_options& options,
           where.grid_size = grid;
           where.body = &kernel.body;
           where.name = kernel.name;
+          where.breaks_steps = options.breaks_steps;
           shared_.emplace_back(kernel.shape.dynamic_shared_bytes);
           where.dynamic_shared = shared_.back().data();
           add_block(where, 1);

@@ -82,6 +82,7 @@ void machine::set_up(block& where, unsigned first_warp, unsigned budget) {
       l.block = &where;
       l.budget = budget;
       l.leaving = false;
+      l.unbroken = l.overtime = 0;
       l.thread_index = {thread % size.x, thread / size.x % size.y, thread / (size.x * size.y)};
     }
     where.warps.push_back(&w);
@@ -187,14 +188,11 @@ lane* machine::hand_over_elsewhere(lane& me) {
   warp& w = *me.home;
   if (w.runnable == 0) settle(w);
   lane* next = choice_ != nullptr ? choice_->choose(me) : next_lane(me);
-  if (next != &me) return take_thread(next);
-  leave_if_aborting(me);
-  return nullptr;
+  return next != &me ? take_thread(next) : nullptr;
 }
 
 void machine::wait(lane& me) {
   if (lane* next = hand_over(me); next != nullptr) switch_lanes(me, *next);
-  leave_if_aborting(me);
 }
 
 lane* machine::next_lane(lane& me) {
@@ -230,7 +228,8 @@ void machine::give_way(lane& me) {
       // Only a hint to stop early; what it stops for is published by the end of the launch.
       && where.cancelled->load(std::memory_order_relaxed))
     abort(where);
-  if (where.aborting) return leave_if_aborting(me);
+  leave_if_unheld(me);
+  if (where.aborting && unwinding()) return;
   lane* next = nullptr;
   if (choice_ != nullptr) {
     next = choice_->choose(me);
@@ -244,13 +243,14 @@ void machine::give_way(lane& me) {
     if (next == &me) sched_yield();
   }
   if (next != &me) switch_lanes(me, *take_thread(next));
-  leave_if_aborting(me);
+  leave_if_unheld(me);
 }
 
 void machine::sleep(lane& me, unsigned nanoseconds, const wait_site& site) {
   warp& w = *me.home;
   block& where = *w.of;
-  if (where.aborting || unwinding()) return leave_if_aborting(me);
+  leave_if_unheld(me);
+  if (unwinding()) return;
   if (nanoseconds == 0) return give_way(me);
   me.waits = site;
   me.deadline = (choice_ != nullptr ? choice_->now() : steady_ns()) + nanoseconds;
@@ -258,6 +258,7 @@ void machine::sleep(lane& me, unsigned nanoseconds, const wait_site& site) {
   w.runnable &= ~me.bit;
   ++where.sleepers;
   wait(me);
+  leave_if_unheld(me);
 }
 
 std::uint64_t machine::wake_sleepers(block& where, std::uint64_t now) {
@@ -287,7 +288,8 @@ void machine::idle(block& where) {
   std::uint64_t now = steady_ns();
   idle_rounds_ = now - last_idle_ < same_wait_ns ? idle_rounds_ + 1 : 0;
   for (;;) {
-    if (where.cancelled != nullptr && where.cancelled->load(std::memory_order_relaxed))
+    if (!where.aborting && where.cancelled != nullptr
+        && where.cancelled->load(std::memory_order_relaxed))
       return abort(where);
     const std::uint64_t earliest = wake_sleepers(where, now);
     const bool awake = std::any_of(where.warps.begin(), where.warps.end(),
@@ -333,6 +335,15 @@ void machine::abort(block& where) {
 
 void machine::leave_if_aborting(lane& me) {
   if (me.home->of->aborting && !unwinding()) throw lane_unwind();
+}
+
+void machine::leave_if_unheld(lane& me) {
+  // Enough for every step that ends at all.
+  constexpr unsigned most_overtime = 1u << 20;
+  const block& where = *me.home->of;
+  if (!where.aborting || (me.unbroken != 0 && !where.breaks_steps && me.overtime++ < most_overtime))
+    return;
+  leave_if_aborting(me);
 }
 
 }  // namespace warpheap::simt::detail

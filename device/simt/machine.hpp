@@ -50,6 +50,7 @@ struct lane : lane_view {
   unsigned budget = 0;
   wait_site waits;
   std::uint64_t deadline = 0;
+  unsigned overtime = 0;  ///< turns that it got after its block had failed
   /// Of an exploration: the higher, the sooner.
   std::uint64_t priority = 0;
 };
@@ -104,6 +105,7 @@ struct block : block_view {
   const void* all_ends = nullptr;                ///< the same for all streams
   void* dynamic_shared = nullptr;
   bool aborting = false;
+  bool breaks_steps = false;  ///< a failure takes lanes out of steps that are `unbroken` too
   std::exception_ptr error;
   std::string name;  ///< for reports of explorations
 
@@ -151,6 +153,8 @@ class machine {
   lane* arrive_active_mask(lane& me, const wait_site& site);
   /// Leaves the kernel by an exception if the block has failed.
   void leave_if_aborting(lane& me);
+  /// The same, but for a lane in a step that it has to do to its end.
+  void leave_if_unheld(lane& me);
   /// `me` cannot run now: who runs instead, with the thread made over to it; null when `me` can.
   lane* hand_over(lane& me) {
     warp& w = *me.home;

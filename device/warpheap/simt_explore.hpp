@@ -99,6 +99,9 @@ struct explore_options {
   std::uint64_t max_steps = 10'000'000;
   /// Virtual nanoseconds that a step takes.
   std::uint64_t step_ns = 10;
+  /// Whether a failure takes lanes out of steps that are `unbroken` too, as if the machine were
+  /// gone.
+  bool breaks_steps = false;
   /// Of bounded.
   schedule_space* space = nullptr;
 };

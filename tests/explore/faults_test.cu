@@ -101,8 +101,68 @@ __global__ void take_some(device_heap heap, unsigned* taken, unsigned n, unsigne
   for (unsigned i = 0; i < n; ++i) *taken += heap.malloc(i % 2 == 0 ? 128 : 40'000) != nullptr;
 }
 
-TEST(Faults, TheKernelsAreAbortedAtTheirNthStep) {
-  // Wherever they are: as the holder of a mailbox, while pages go home or come, in a retirement.
+/// Kernels that do all there is to do, cut off somewhere. True when they were.
+bool abort_somewhere(const simt::explore_options& o, small_heap& h, bool breaks_steps) {
+  simt::explore_options cut = o;
+  cut.max_steps = 1 + o.seed * 7919 % 1500;
+  cut.breaks_steps = breaks_steps;
+  try {
+    run_schedule(
+        cut,
+        {churning(h, 2, 50'000, 2, 1), churning(h, 1, 40'000, 3, 2), churning(h, 2, 128, 2, 2),
+         churning(h, 1, 4, 2, 4), churning(h, 1, std::size_t{5} << 20, 2, 1)},
+        {{[&] { return h.service().poll_once(); }}});
+  } catch (const std::exception&) {
+    return true;
+  }
+  return false;
+}
+
+/// Whether a warp is in the middle of a request or of a message home.
+bool is_busy(const padded_counter& phase) {
+  return (phase.value >> 32 & 3) == static_cast<std::uint32_t>(stock_phase::busy);
+}
+
+/// Throws when a lane that is gone holds something for which others would wait or which they could
+/// not use: anything but objects, of which nobody knows any more.
+void check_nothing_in_hand(const small_heap& h) {
+  const device_state& s = *h.view().state;
+  require(!core::any_hand(s.in_hand.value), "something is in hand");
+  require(s.reclaiming.value == 0, "somebody reclaims");
+  require(!is_busy(s.stock_request) && !is_busy(s.home_request), "a mailbox is being written");
+  require(s.free_mailboxes.value == ~std::uint64_t{1}, "a mailbox is lost");
+  for (const std::uint32_t growers : s.growers) require(growers == 0, "somebody makes a span");
+  for (unsigned i = 0; i < h.view().warp_slots; ++i)
+    require(!core::tiny_word{h.view().tiny[i]}.is_busy(), "a tiny block is busy");
+  std::uint64_t in_stock = 0, used = 0;
+  for (page_index p = 0; p < s.high_page.value; ++p) {
+    const page_entry e{h.view().entry[p]};
+    const span_record r{h.view().rec[p]};
+    require(!r.is_retiring(), "a span was left retiring");
+    in_stock += h.view().stock[p / 64] >> (p % 64) & 1;
+    if (e.cls() == large_class) used += e.value();
+    if (e.cls() != no_class && e.cls() < span_classes) ++used;
+  }
+  require(in_stock == s.stock_pages.value, "the count of the stock is wrong");
+  require(in_stock + used == s.device_pages.value, "pages are lost");
+}
+
+TEST(Faults, AnAbortedKernelLeavesNothingInHand) {
+  unsigned aborted = 0;
+  explore_seeds(2'000, [&](const simt::explore_options& o) {
+    small_heap h(24, 3'000);
+    h.serve();
+    h.keep_in_stock(1 + static_cast<std::uint32_t>(o.seed % 5));
+    aborted += abort_somewhere(o, h, false);
+    check_nothing_in_hand(h);
+  });
+  if (testing::test_scale() >= 1) {
+    EXPECT_GT(aborted, 200u) << "the kernels were seldom aborted";
+  }
+}
+
+TEST(Faults, TheMachineIsGoneAtItsNthStep) {
+  // Wherever lanes are: as the holder of a mailbox, while pages go home or come, in a retirement.
   constexpr std::uint64_t limit_ns = 3'000;
   std::unique_ptr<device_operations> operations;
   unsigned aborted = 0;
@@ -112,17 +172,7 @@ TEST(Faults, TheKernelsAreAbortedAtTheirNthStep) {
     h.serve();
     h.keep_in_stock(1 + static_cast<std::uint32_t>(o.seed % 5));
     const std::vector<simt::actor> service = {{[&] { return h.service().poll_once(); }}};
-    simt::explore_options cut = o;
-    cut.max_steps = 1 + o.seed * 7919 % 1500;
-    try {
-      run_schedule(
-          cut,
-          {churning(h, 2, 50'000, 2, 1), churning(h, 1, 40'000, 3, 2), churning(h, 2, 128, 2, 2),
-           churning(h, 1, 8, 2, 2), churning(h, 1, std::size_t{5} << 20, 2, 1)},
-          service);
-    } catch (const std::exception&) {
-      ++aborted;
-    }
+    aborted += abort_somewhere(o, h, true);
     // The next kernel's mallocs end, with or without an object.
     unsigned taken = 0;
     const simt::exploration after =

@@ -95,6 +95,7 @@ WARPHEAP_OUTLINED std::uint32_t pages_for_aligned(const heap_view& h, std::uint6
 
 /// Whole pages for `size` bytes, nullptr when there are none.
 WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
+  [[maybe_unused]] const unbroken step;
   const std::uint32_t n = pages_for(h, size);
   const page_index p = n != 0 ? find_run(h, n, false) : 0;
   if (p == 0) return nullptr;
@@ -132,6 +133,7 @@ WARPHEAP_OUTLINED void* make_large_aligned(const heap_view& h, page_run run, std
 /// run, whose ends go to the stock.
 WARPHEAP_SLOW_PATH void* malloc_pages_aligned(const heap_view& h, std::uint64_t size,
                                               std::uint64_t align) {
+  [[maybe_unused]] const unbroken step;
   const std::uint32_t taken = pages_for_aligned(h, size, align);
   const page_index first = taken != 0 ? find_run(h, taken, true) : 0;
   return first != 0 ? make_large_aligned(h, {first, taken}, pages_for(h, size), align) : nullptr;

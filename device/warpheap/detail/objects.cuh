@@ -177,6 +177,7 @@ WARPHEAP_OUTLINED std::size_t bytes_to_move(const void* p, std::size_t old, std:
 template <class Moves>
 WARPHEAP_OUTLINED bool resize_in_place(const heap_view& h, lane_mask mask, void* p, std::size_t old,
                                        std::size_t size) {
+  [[maybe_unused]] const unbroken step;
   page_run rest{};
   const bool stay = old != 0 && size != 0 && stays(h, p, old, size, rest);
   Moves::resized(h, mask, stay, p, size);

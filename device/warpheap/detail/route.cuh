@@ -104,6 +104,7 @@ __device__ __forceinline__ void* malloc_fixed(const heap_view& h, lane_mask mask
 
 /// Frees of everything but small objects. True when an object was freed.
 WARPHEAP_SLOW_PATH bool free_other(const heap_view& h, void* p, page_entry e) {
+  [[maybe_unused]] const unbroken step;
   const std::uint64_t address = reinterpret_cast<std::uint64_t>(p);
   const std::uint64_t offset = address - reinterpret_cast<std::uint64_t>(h.base);
   if (offset >= h.bytes) {

@@ -69,6 +69,7 @@ WARPHEAP_OUTLINED std::uint64_t claim_bits_outlined(const heap_view& h, unsigned
 
 /// The way when the hint leads nowhere; `h` is the copy in device memory.
 WARPHEAP_SLOW_PATH claim claim_slow(const heap_view& h, unsigned cls, unsigned n) {
+  [[maybe_unused]] const unbroken step;
   WARPHEAP_ROLLED
   for (unsigned round = 0; round < max_search_rounds; ++round) {
     const word_index at = search_word(h, cls);
@@ -175,6 +176,7 @@ __device__ __forceinline__ slot_place place_of(page_index page, page_entry e,
 /// The rare ends of a free: a second free, or a word that became non-empty or full.
 WARPHEAP_SLOW_PATH void after_free(const heap_view& h, word_index at, std::uint64_t old,
                                    std::uint64_t bits) {
+  [[maybe_unused]] const unbroken step;
   const bool full = (old | bits) == full_word;
   if ((old & bits) != 0)
     report_twice(h, error_kind::double_free, at,

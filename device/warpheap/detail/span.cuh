@@ -62,6 +62,7 @@ WARPHEAP_SLOW_PATH void report_twice(const heap_view& h, error_kind kind, word_i
 /// look at the page's entry that made the holder give them back.
 WARPHEAP_SLOW_PATH void give_back(const heap_view& h, word_index i, std::uint64_t bits,
                                   unsigned cls) {
+  [[maybe_unused]] const unbroken step;
   const std::uint64_t old = atomic::fetch_or<order::release>(h.word + i, bits);
   // Only a second free can have set a bit that was held.
   if ((old & bits) != 0) report_twice(h, error_kind::late_double_free, i, cls, old & bits);

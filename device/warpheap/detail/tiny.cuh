@@ -171,6 +171,7 @@ WARPHEAP_OUTLINED bool try_append(const heap_view& h, unsigned size, unsigned wa
 }
 
 WARPHEAP_SLOW_PATH tiny_append append_tiny(const heap_view& h, unsigned size, unsigned want) {
+  [[maybe_unused]] const unbroken step;
   tiny_append a{0, 0, 0};
   WARPHEAP_ROLLED
   while (!try_append(h, size, want, a)) {
@@ -195,6 +196,7 @@ WARPHEAP_OUTLINED void install_block(const heap_view& h, tiny_word r, tiny_word 
 /// Opens a fresh block that already holds n objects of a size, or keeps it closed when the warp's
 /// open one has no less room or is busy.
 WARPHEAP_SLOW_PATH void start_block(const heap_view& h, block_index b, unsigned size, unsigned n) {
+  [[maybe_unused]] const unbroken step;
   const unsigned started = start_bits(0, size, n), next = size * n;
   tiny_word r{atomic::load<order::relaxed>(h.tiny + cache_slot(h))};
   if (next == tiny_block_bytes || r.is_busy() || (r.block() != 0 && r.next() <= next)) {

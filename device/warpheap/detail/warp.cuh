@@ -36,6 +36,18 @@ namespace core {
 
 using lane_mask = unsigned;
 
+/// Around each part of a call that one lane does alone: what it takes in hand it also lets go. On
+/// the executor a block that fails takes its lanes out of their kernel anywhere, and the heap lives
+/// on: mallocs of other kernels would wait for what a lane had in hand, and for nobody. On CUDA a
+/// kernel that fails takes the context with it, and all that used the heap.
+#ifdef __CUDACC__
+struct unbroken {
+  __device__ __forceinline__ unbroken() {}
+};
+#else
+using simt::unbroken;
+#endif
+
 /// The lanes that make a call of the heap together, for group_of. On CUDA to be asked at the call's
 /// begin, before lanes can part. The executor asks only in group_of: one collective instead of two.
 __device__ __forceinline__ lane_mask converged() {

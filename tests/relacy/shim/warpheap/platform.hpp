@@ -23,6 +23,9 @@ namespace warpheap {
 namespace simt {
 inline std::uint64_t now_ns() { return weak::the_memory.tick(); }
 inline unsigned warp_slot() { return weak::current_thread(); }
+struct unbroken {
+  unbroken() {}
+};
 struct two_words {
   std::uint64_t first;
   std::uint64_t second;
