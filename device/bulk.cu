@@ -265,7 +265,7 @@ class bulk_operations final : public device_operations {
     clear(h_.hint, std::size_t{h_.warp_slots} * span_classes);
     device_state& s = *h_.state;
     for (padded_counter* c : {&s.stock_pages, &s.device_pages, &s.large_objects, &s.large_pages,
-                              &s.pressure, &s.denied, &s.high_page})
+                              &s.pressure, &s.denied, &s.run_denied, &s.high_page})
       clear(&c->value, 1);
     clear(s.spans, span_classes);
     clear(s.scanned_at, span_classes);

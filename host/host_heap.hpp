@@ -145,6 +145,10 @@ class host_heap {
   /// Takes pages back; the whole run must be lent to the device (else aborts).
   void give_back_device_pages(page_run run);
   bool is_device_page(std::uint32_t page) const { return pages_.is_device_page(page); }
+  /// mheap::has_room
+  bool has_room(std::uint32_t n, page_index first, page_index end) const {
+    return pages_.has_room(n, first, end);
+  }
   /// heap_arenas::take_new_arenas
   heap_arenas::arena_run take_new_arenas() { return pages_.take_new_arenas(); }
 

@@ -11,7 +11,8 @@ namespace warpheap {
 
 /// Looks at a mailbox once, carries its round on; true when something was done. One thread at a
 /// time; `granted` is the box's, {0, 0} at first. `pages` has take(least, want), which answers
-/// {0, 0} when there is no run of `least`, and take_back(run), for what nobody took.
+/// {0, 0} when there is no run of `least`, has_room(n, first, end), whether n pages in a row in
+/// [first, end) are not the host's own, and take_back(run), for what nobody took.
 ///
 /// Orders: request.seq, reply.seq and closed hand the words of the round from one side to the
 /// other, released by who writes them and acquired by who acts on them. The ack needs neither. It
@@ -34,7 +35,11 @@ bool serve_mailbox(refill_queue& queue, unsigned box, page_run& granted, Pages& 
     atomic::store<order::relaxed, all>(&reply.epoch,
                                        atomic::load<order::relaxed, all>(&queue.host_epoch));
     granted = least == 0 ? page_run{} : pages.take(least, std::max(least, want));
-    atomic::store<order::relaxed, all>(&reply.first, granted.first);
+    page_index first = granted.first;
+    if (const auto end = atomic::load<order::relaxed, all>(&request.end);
+        granted.count == 0 && end != 0)
+      first = pages.has_room(least, atomic::load<order::relaxed, all>(&request.first), end);
+    atomic::store<order::relaxed, all>(&reply.first, first);
     atomic::store<order::relaxed, all>(&reply.count, granted.count);
     // Release: who sees seq sees the run, and what the host did in its pages before.
     atomic::store<order::release, all>(&reply.seq, asked);

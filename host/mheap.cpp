@@ -266,6 +266,24 @@ void mheap::give_back_device_pages(page_run run) {
   arenas_.free(run.first, run.count);
 }
 
+bool mheap::has_room(std::size_t n, std::size_t first, std::size_t end) const {
+  end = std::min(end, reserve_pages());
+  const auto is_used = [&](std::size_t page) {
+    const page_owner who = owner(page);
+    return who.is_span() || who.is_manual();
+  };
+  // From the far end of each place down: a page in use there rules out all places that have it.
+  // Pages behind `free` are known to be free from the place before.
+  for (std::size_t known = first; first + n <= end;) {
+    std::size_t p = first + n;
+    while (p > known && !is_used(p - 1)) --p;
+    if (p == known) return true;
+    known = first + n;
+    first = p;
+  }
+  return false;
+}
+
 void mheap::next_sweep_cycle() {
   if (unswept_spans() != 0) fatal("a sweep cycle begins before the last one ended");
   unswept_spans_.store(spans_.exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);

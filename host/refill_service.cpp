@@ -67,6 +67,9 @@ bool refill_service::serve(unsigned box) {
       service.denied_.store(true);
       return service.pages_.take_device_pages(least, want);
     }
+    bool has_room(std::uint32_t n, page_index first, page_index end) {
+      return service.pages_.has_room(n, first, end);
+    }
     void take_back(page_run run) {
       service.pages_.give_back_device_pages(run);
       service.move_epoch();

@@ -31,6 +31,8 @@ struct device_state {
   padded_counter stock_min;        ///< the fewest pages that the request on its way can use
   padded_counter denied;           ///< {host_epoch, pages}: the host could not give runs of this
                                    ///< length and has freed none since; 0 pages = not denied
+  padded_counter run_denied;       ///< the same of runs too long for the stock's requests. The high
+                                   ///< bit of pages: the host's own pages leave no room for them
   padded_counter denied_until_ns;  ///< the host did not answer: ask again only after this time
   padded_counter reclaiming;       ///< 1 while a warp looks for empty spans of all classes
   padded_counter pressure;         ///< 1 after the stock ran dry: frees retire empty spans at once

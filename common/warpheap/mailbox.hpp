@@ -3,7 +3,8 @@
 // A mailbox carries one request at a time, numbered by `seq`:
 //   holder:  claim the box; wait until closed.seq == its last seq; write the request, then
 //            request.seq = seq (release)
-//   host:    sees request.seq != reply.seq; takes pages; writes the reply, then reply.seq = seq
+//   host:    sees request.seq != reply.seq; takes pages, or says whether there is room for them
+//            where the device has no objects; writes the reply, then reply.seq = seq
 //   holder:  sees reply.seq == seq, or gives up at its bound; writes ack = {seq, took or declined}
 //   host:    sees ack.seq == reply.seq; declined pages go back to the heap; closed.seq = seq
 // The holder's ack alone decides who owns the granted pages. It is written once, after the holder
@@ -36,10 +37,15 @@ inline constexpr unsigned stock_mailbox = 0;  ///< refills of the stock; never c
 struct alignas(32) refill_request {
   std::uint32_t min_pages;   ///< fewer are of no use
   std::uint32_t want_pages;  ///< more are not wanted
+  /// Where min_pages could be if the device gave back all that it does not use: in [first, end).
+  /// end 0: not asked.
+  page_index first;
+  page_index end;
   std::uint32_t seq;
 };
 
-/// Written by the host. `count` 0 = denied. `seq` is written last.
+/// Written by the host. `count` 0 = denied; `first` then is 1 when the pages of [first, end) that
+/// are not the host's own have room for the run. `seq` is written last.
 struct alignas(32) refill_reply {
   page_index first;
   std::uint32_t count;

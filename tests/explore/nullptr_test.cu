@@ -289,6 +289,31 @@ TEST(Explore, ALongRunGetsWhatGoesHome) {
   });
 }
 
+TEST(Explore, ALongRunIsHadThoughAnObjectMoves) {
+  // An object moves from page 120 to page 690. Behind it or before it are 680 free pages at any
+  // time, of which the host has the first or the last ones.
+  explore_seeds(1'500, [](const simt::explore_options& o) {
+    small_heap h(700, 50'000'000, 20);
+    h.serve();
+    const heap_view& v = h.view();
+    const auto take_at = [&](page_index p) {
+      if (!core::take_run(v, p, 1)) return;  // the run is there
+      core::make_large(v, p, 1);
+      core::keep_in_hand(v);
+    };
+    alone([&] { take_at(120); });
+    void* run = nullptr;
+    const auto move = [&] {
+      __nanosleep(10 * static_cast<unsigned>(o.seed / 2 % 500));  // at any step of the other's look
+      h.device().free(v.base + 120 * page_size);
+      take_at(690);
+    };
+    run_schedule(o, {taking_pages(h, 680, &run), {{1, 1, 0}, move, "move"}},
+                 {{[&] { return h.service().poll_once(); }}});
+    if (run == nullptr) throw std::runtime_error("nullptr with 680 free pages at any time");
+  });
+}
+
 TEST(Explore, ALongRunIsOfStockAndHost) {
   // Neither the stock nor the host has so many pages, both together have.
   explore_seeds(1'000, [](const simt::explore_options& o) {

@@ -93,6 +93,31 @@ TEST(Nullptr, NobodyFailsWhileAPageBecomesASpan) {
                    [&] { h.check_at_rest(); }});
 }
 
+TEST(Nullptr, RoomForARunIsSeenThoughAnObjectMoves) {
+  // Two places for two pages, with a page between them that stays in use. An object that is in the
+  // one is gone from there before it is in the other.
+  weak_heap h({.pages = 5, .warp_slots = 3}, {});
+  for (const page_index p : {1u, 3u}) {
+    core::claim_run(h.view(), p, 1);
+    core::keep_in_hand(h.view());
+    h.view().state->stock_pages.value -= 1;
+    core::make_large(h.view(), p, 1);
+  }
+  const auto mover = [&] {
+    core::give_pages(h.view(), {1, 1});
+    if (!core::claim_run(h.view(), 5, 1)) fail("a free page cannot be had");
+    core::make_large(h.view(), 5, 1);
+    core::keep_in_hand(h.view());
+  };
+  const auto looker = [&] {
+    const std::uint64_t gives = core::gives_so_far(h.view()), hands = core::hands_before(h.view());
+    if (core::room_for(h.view(), 2).end == 0 && core::nothing_was_in_hand(h.view(), hands)
+        && core::gives_so_far(h.view()) == gives)
+      fail("no room for two pages is seen");
+  };
+  explore(20'000, {h, {mover, looker}, [] {}});
+}
+
 TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) {
   weak_heap h({.pages = 1, .warp_slots = 3}, {size_to_class(128)});
   h.give_kept(h.keep(128), 128);

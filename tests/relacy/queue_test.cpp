@@ -22,7 +22,7 @@ struct waiter {
 
   void run() {
     for (unsigned i = 0; i < 2; ++i) {
-      got[i] = core::request_run(heap.view(), lengths[i]);
+      got[i] = core::request_run(heap.view(), lengths[i], {1, heap.view().pages});
       if (got[i].count == 0) continue;
       if (got[i].count != lengths[i]) fail("a run of another length than was asked for");
       host.use(got[i]);

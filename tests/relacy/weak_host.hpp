@@ -51,6 +51,7 @@ class weak_host {
         }
     return {};
   }
+  bool has_room(std::uint32_t, page_index, page_index) const { return true; }
   void take_back(page_run run) {
     take_home(run);
     came_home();

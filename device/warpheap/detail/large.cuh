@@ -2,7 +2,7 @@
 // pointers that are not the device's.
 #pragma once
 
-#include <warpheap/detail/span_search.cuh>
+#include <warpheap/detail/room.cuh>
 
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
@@ -14,7 +14,8 @@ inline constexpr std::uint32_t stock_run_limit = chunk_pages;
 /// Makes n pages that the caller owns into one object. Inner pages keep the entry of a free page,
 /// so that a pointer into the object is never taken for an object.
 WARPHEAP_OUTLINED void* make_large(const heap_view& h, page_index p, std::uint32_t n) {
-  atomic::store<order::relaxed>(h.entry + p, page_entry::make(large_class, n).bits);
+  // Release: who sees the pages in use knows what the caller gave before he took them (room.cuh).
+  atomic::store<order::release>(h.entry + p, page_entry::make(large_class, n).bits);
   count(h.state->large_objects);
   count(h.state->large_pages, n);
   return h.base + (std::uint64_t{p} << page_shift);
@@ -31,34 +32,66 @@ WARPHEAP_OUTLINED bool await_home(const heap_view& h, std::uint64_t start_ns) {
   return true;
 }
 
-/// A run of n pages, too long for the stock's requests, from the stock or straight from the host;
-/// 0 when neither has one. It is in hand, from before the request on if its ends go back: others
-/// are denied because of it.
-WARPHEAP_OUTLINED page_index look_for_long_run(const heap_view& h, std::uint32_t n,
-                                               bool ends_go_back) {
-  if (const page_index p = take_pages(h, n)) return p;
-  if (ends_go_back) take_in_hand(h);
-  const page_run run = request_run(h, n);
-  mark_device_pages(h, run);
-  count(h.state->device_pages, run.count);
-  if (ends_go_back && run.count == 0) keep_in_hand(h);
-  if (!ends_go_back && run.count != 0) take_in_hand(h);
-  return run.count != 0 ? run.first : scan_stock(h, n);
-}
-
 /// What a search for pages remembers besides.
 struct run_search {
   search_state looks;
   std::uint64_t sent = 0;  ///< pages_sent before its last look
   unsigned rounds = 0;
   unsigned gathers = 0;  ///< how often it has sent the stock home
+  unsigned unclear = 0;  ///< how often something was given while it saw no room
+  bool room = true;      ///< whether the run could be there if all pages came together
 };
+
+/// A run of n pages straight from the host, with what is to be known of one when there is none.
+///
+/// To send the stock home for a run that cannot be there would make everybody else pay for it:
+/// their next pages are to be asked for again. Fifty mallocs of more than there was, each followed
+/// by one of 300,000 bytes, took 150 requests and sent 25,000 to 99,000 pages home. They take 3
+/// where kernels' objects leave no room, 1 where the host's do, 59 where both do, and none goes.
+WARPHEAP_OUTLINED page_run ask_for_run(const heap_view& h, std::uint32_t n, run_search& s) {
+  s.room = true;
+  if (!service_alive(h) || unanswered(h)) return {};
+  run_denial known = known_denial(h, n);
+  if (known == run_denial::unknown) {
+    const page_run run = request_run(h, n, {1, h.pages});
+    if (run.count != 0) return run;
+    known = run.first != 0 ? run_denial::denied : run_denial::no_room;
+  }
+  s.room = false;
+  if (known == run_denial::no_room) return {};
+  const page_window window = room_for(h, n);
+  if (window.end == 0) return {};
+  const page_run run = request_run(h, n, window);
+  s.room = run.first != 0;
+  return run;
+}
+
+/// A run of n pages, too long for the stock's requests, from the stock or straight from the host;
+/// 0 when neither has one. It is in hand, from before the request on if its ends go back: others
+/// are denied because of it.
+WARPHEAP_OUTLINED page_index look_for_long_run(const heap_view& h, std::uint32_t n,
+                                               bool ends_go_back, run_search& s) {
+  s.looks.gives = gives_so_far(h);
+  if (const page_index p = take_pages(h, n)) return p;
+  if (ends_go_back) take_in_hand(h);
+  const page_run run = ask_for_run(h, n, s);
+  if (run.count == 0) {
+    if (ends_go_back) keep_in_hand(h);
+    return scan_stock(h, n);
+  }
+  mark_device_pages(h, run);
+  count(h.state->device_pages, run.count);
+  if (!ends_go_back) take_in_hand(h);
+  return run.first;
+}
 
 /// After a look in vain: brings more pages together, or waits for those that move. False when the
 /// look was the last one.
 WARPHEAP_OUTLINED bool look_again(const heap_view& h, std::uint32_t n, run_search& s) {
-  if (s.looks.reclaims++ < max_reclaims && reclaim_or_await(h, s.looks.seen)) return true;
-  if (n > stock_run_limit && now_ns() - s.looks.start <= h.refill_timeout_ns) {
+  const bool room = s.room || gives_so_far(h) != s.looks.gives;
+  if (!s.room && room && s.unclear++ < max_reclaims) return true;
+  if (room && s.looks.reclaims++ < max_reclaims && reclaim_or_await(h, s.looks.seen)) return true;
+  if (room && n > stock_run_limit && now_ns() - s.looks.start <= h.refill_timeout_ns) {
     // Pages that went home meanwhile were neither in the stock nor with the host.
     if (s.sent != pages_sent(h) || pages_on_their_way(h)) return await_home(h, s.looks.start);
     // The host has the rest of the run, perhaps. Each message home has a limit of its own.
@@ -75,7 +108,7 @@ WARPHEAP_SLOW_PATH page_index find_run(const heap_view& h, std::uint32_t n, bool
     s.looks.hands = hands_before(h);
     s.sent = pages_sent(h);
     const page_index p =
-        n <= stock_run_limit ? get_pages(h, n) : look_for_long_run(h, n, ends_go_back);
+        n <= stock_run_limit ? get_pages(h, n) : look_for_long_run(h, n, ends_go_back, s);
     if (p != 0 || !look_again(h, n, s)) return p;
   }
   return 0;

@@ -73,20 +73,26 @@ __device__ inline bool pages_on_their_way(const heap_view& h) {
          && !aborted(h, sent);
 }
 
+/// High bit of the pages in `run_denied`.
+inline constexpr std::uint32_t no_room_bit = 1u << 31;
+
 /// True while the host is known to have no run of n pages. A denial holds until the host moves its
 /// epoch, which it does when pages come free and about once a millisecond in any case: at
 /// out-of-memory a malloc costs no round trip, and none fails long after memory came back. Length
 /// and epoch are one word; of two denials that cross, the one that stays is true.
-WARPHEAP_OUTLINED bool denied(const heap_view& h, std::uint32_t n) {
-  const device_state& s = *h.state;
-  const std::uint64_t denial = atomic::load<order::relaxed>(&s.denied.value);
-  const auto pages = static_cast<std::uint32_t>(denial);
+__device__ inline bool holds(const heap_view& h, std::uint64_t denial, std::uint32_t n) {
+  const auto pages = static_cast<std::uint32_t>(denial) & ~no_room_bit;
   // The epoch last: see pages_on_their_way.
-  if (pages != 0 && n >= pages && !pages_on_their_way(h)
-      && denial >> 32 == atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch))
-    return true;
-  const std::uint64_t until = atomic::load<order::relaxed>(&s.denied_until_ns.value);
+  return pages != 0 && n >= pages && !pages_on_their_way(h)
+         && denial >> 32 == atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch);
+}
+/// True for a while after the host has not answered.
+WARPHEAP_OUTLINED bool unanswered(const heap_view& h) {
+  const std::uint64_t until = atomic::load<order::relaxed>(&h.state->denied_until_ns.value);
   return until != 0 && now_ns() < until;
+}
+WARPHEAP_OUTLINED bool denied(const heap_view& h, std::uint32_t n) {
+  return holds(h, atomic::load<order::relaxed>(&h.state->denied.value), n) || unanswered(h);
 }
 __device__ inline void note_denied(const heap_view& h, std::uint64_t n, std::uint32_t epoch) {
   atomic::store<order::relaxed>(&h.state->denied.value, std::uint64_t{epoch} << 32 | n);
@@ -294,45 +300,84 @@ WARPHEAP_OUTLINED bool await_reply(const heap_view& h, unsigned box, std::uint32
   }
 }
 
-/// Asks for a run of n pages by a mailbox of the caller's own. Returns the request's number.
-WARPHEAP_OUTLINED std::uint32_t post_run_request(const heap_view& h, unsigned box,
-                                                 std::uint32_t n) {
+/// What is known of a run of n pages in the host's present epoch.
+enum class run_denial { unknown, denied, no_room };
+
+/// As `denied`, of runs too long for the stock's requests.
+WARPHEAP_OUTLINED run_denial known_denial(const heap_view& h, std::uint32_t n) {
+  const std::uint64_t denial = atomic::load<order::relaxed>(&h.state->run_denied.value);
+  if (!holds(h, denial, n))
+    return holds(h, atomic::load<order::relaxed>(&h.state->denied.value), n) ? run_denial::denied
+                                                                             : run_denial::unknown;
+  return (denial & no_room_bit) != 0 ? run_denial::no_room : run_denial::denied;
+}
+__device__ inline void note_run_denied(const heap_view& h, std::uint32_t n, bool room,
+                                       std::uint32_t epoch) {
+  atomic::store<order::relaxed>(&h.state->run_denied.value,
+                                std::uint64_t{epoch} << 32 | n | (room ? 0 : no_room_bit));
+}
+
+/// Where a run could be: pages [first, end). end 0: nowhere.
+struct page_window {
+  page_index first;
+  page_index end;
+};
+
+/// Asks for a run of n pages by a mailbox of the caller's own, and whether there could be one in a
+/// window. Returns the request's number.
+WARPHEAP_OUTLINED std::uint32_t post_run_request(const heap_view& h, unsigned box, std::uint32_t n,
+                                                 page_window window) {
   // The claim of the mailbox hands this word from holder to holder.
   const std::uint32_t seq = atomic::load<order::relaxed>(&h.state->mailbox_seq[box]) + 1;
   atomic::store<order::relaxed>(&h.state->mailbox_seq[box], seq);
-  write_request(h.queue->request[box], n, n, seq);
+  refill_request& request = h.queue->request[box];
+  atomic::store<order::relaxed, scope::system>(&request.first, window.first);
+  atomic::store<order::relaxed, scope::system>(&request.end, window.end);
+  write_request(request, n, n, seq);
   count(h.state->host_requests);
   count(h.state->host_waits);
   return seq;
 }
 
-/// Takes the run of an answer, or gives the request up, and lets others have the mailbox.
-WARPHEAP_OUTLINED page_run end_run_request(const heap_view& h, unsigned box, std::uint32_t seq,
-                                           bool answered) {
-  page_run run{};
-  if (answered) {
-    const refill_reply& reply = h.queue->reply[box];
-    run = {atomic::load<order::relaxed, scope::system>(&reply.first),
-           atomic::load<order::relaxed, scope::system>(&reply.count)};
-  }
-  // From here on this warp looks at the reply no more: the ack decides, once. Relaxed: the reply's
-  // words are written again only after the next request, whose holder comes after the release of
-  // the mailbox below.
-  atomic::store<order::relaxed, scope::system>(&h.queue->ack[box].bits,
-                                               refill_ack::make(seq, run.count != 0));
-  atomic::fetch_or<order::release>(&h.state->free_mailboxes.value, std::uint64_t{1} << box);
+/// No run, and nothing is known of whether there could be one.
+inline constexpr page_run no_run{1, 0};
+
+/// What the host has answered to a request for n pages in a window; a denial is noted.
+WARPHEAP_OUTLINED page_run read_run_reply(const heap_view& h, unsigned box, std::uint32_t n,
+                                          page_window window) {
+  const refill_reply& reply = h.queue->reply[box];
+  const page_run run{atomic::load<order::relaxed, scope::system>(&reply.first),
+                     atomic::load<order::relaxed, scope::system>(&reply.count)};
+  if (run.count == 0)
+    // There may be room elsewhere than in a part of the heap.
+    note_run_denied(h, n, run.first != 0 || window.first != 1 || window.end != h.pages,
+                    atomic::load<order::relaxed, scope::system>(&reply.epoch));
   return run;
 }
 
-/// A run of n pages straight from the host, for one large object; {0, 0} when denied or at the
-/// time limit. The pages never pass through the stock, where others could take them.
-WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n) {
-  if (!service_alive(h) || denied(h, n)) return {};
+/// The end of a request: from here on this warp looks at the reply no more, and others may have the
+/// mailbox. The ack decides, once. Relaxed: the reply's words are written again only after the next
+/// request, whose holder comes after the release of the mailbox.
+WARPHEAP_OUTLINED void end_run_request(const heap_view& h, unsigned box, std::uint32_t seq,
+                                       bool took) {
+  atomic::store<order::relaxed, scope::system>(&h.queue->ack[box].bits,
+                                               refill_ack::make(seq, took));
+  atomic::fetch_or<order::release>(&h.state->free_mailboxes.value, std::uint64_t{1} << box);
+}
+
+/// A run of n pages straight from the host, for one large object. When denied, or at the time
+/// limit, none: its `first` is 0 if the host's own pages leave no room for it in the window,
+/// however many pages the device gives back. The pages never pass through the stock, where others
+/// could take them.
+WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n, page_window window) {
   const std::uint64_t start = now_ns();
   const unsigned box = claim_mailbox(h, start);
-  if (box == mailboxes) return {};
-  const std::uint32_t seq = post_run_request(h, box, n);
-  return end_run_request(h, box, seq, await_reply(h, box, seq, start));
+  if (box == mailboxes) return no_run;
+  const std::uint32_t seq = post_run_request(h, box, n, window);
+  page_run run = no_run;
+  if (await_reply(h, box, seq, start)) run = read_run_reply(h, box, n, window);
+  end_run_request(h, box, seq, run.count != 0);
+  return run;
 }
 
 }  // namespace core

@@ -1,0 +1,96 @@
+// Whether a long run could be there at all, if everything free came together: the stock, the host's
+// pages, spans without an object. A malloc that brings pages together makes others pay for it and
+// has to know that it can be of use.
+//
+// Pages are looked at from the far end of each place for the run: one in use there rules out all
+// places that have it, so a crowded heap takes few looks (as in Boyer and Moore's search for a
+// string). What an object of the host has is for the host to say.
+//
+// A page that moves. While one place for the run is there at any time, a look must not find that
+// there is none: whoever made room in one place before he took it in another has counted a give
+// between the two. His taking releases what he did before, with the entry of a large object or the
+// words of a new span, and the look acquires it: the caller sees another count after the look than
+// before it, and does not believe it. Not seen is who takes a slot of a span that had no object:
+// that tells nobody of what he gave before.
+#pragma once
+
+#include <warpheap/detail/span_search.cuh>
+
+namespace warpheap {
+inline namespace WARPHEAP_BACKEND_NS {
+namespace core {
+
+/// True when a slot of the span is in use. Acquire: of all who have taken slots since it was made,
+/// its maker is seen.
+WARPHEAP_OUTLINED bool has_objects(const heap_view& h, page_index p, unsigned cls) {
+  WARPHEAP_ROLLED
+  for (unsigned w = 0; w < span_words(cls); ++w)
+    if (atomic::load<order::acquire>(h.word + index_of_word(p, w)) != full_word) return true;
+  return false;
+}
+
+/// 0 when no object of a kernel needs page p; else the first page behind what needs it. Inner pages
+/// of a large object are not told from free ones, its first one is.
+WARPHEAP_OUTLINED page_index used_until(const heap_view& h, page_index p) {
+  const page_entry e{atomic::load<order::acquire>(h.entry + p)};
+  if (e.cls() == large_class) return p + e.value();
+  if (e.cls() == no_class || e.cls() >= span_classes) return 0;
+  return has_objects(h, p - e.value(), e.cls()) ? p + 1 : 0;
+}
+
+/// A search for room. In memory, as the others' (search_state).
+struct room_search {
+  std::uint32_t n;
+  page_index high;       ///< from here on no page is the device's
+  page_index first = 1;  ///< where the run is to begin
+  page_index known = 1;  ///< pages from `first` up to this one are not in use
+  page_window found{0, 0};
+};
+
+/// The lowest page from `known` on, below `end`, behind which up to `end` none is in use; `used` is
+/// what used_until says of the one before it.
+WARPHEAP_OUTLINED page_index free_down_to(const heap_view& h, page_index known, page_index end,
+                                          page_index& used) {
+  page_index p = end;
+  while (p > known) {
+    if (p % 64 == 0 && p - known >= 64 && stock_of(h).word(p / 64 - 1) == ~std::uint64_t{0}) {
+      p -= 64;
+      continue;
+    }
+    used = used_until(h, p - 1);
+    if (used != 0) break;
+    --p;
+  }
+  return p;
+}
+
+/// There is room at `first`: notes it, up to the next page in use, and goes on behind that.
+WARPHEAP_OUTLINED void note_room(const heap_view& h, room_search& s) {
+  page_index used = 0, end = s.first + s.n;
+  while (end < s.high && (used = used_until(h, end)) == 0) ++end;
+  if (s.found.end == 0) s.found.first = s.first;
+  s.found.end = end < s.high ? end : h.pages;
+  s.first = s.known = end < s.high ? used : h.pages;
+}
+
+/// From the first to the last page where n pages in a row are free of kernels' objects; {0, 0} when
+/// there is no such place.
+WARPHEAP_SLOW_PATH page_window room_for(const heap_view& h, std::uint32_t n) {
+  room_search s{n,
+                static_cast<page_index>(atomic::load<order::relaxed>(&h.state->high_page.value))};
+  while (s.first < h.pages && h.pages - s.first >= n) {
+    const page_index end = s.first + n < s.high ? s.first + n : s.high;
+    page_index used = 0;
+    if (free_down_to(h, s.known, end, used) <= s.known) {
+      note_room(h, s);
+      continue;
+    }
+    s.known = used > s.first + n ? used : s.first + n;
+    s.first = used;
+  }
+  return s.found;
+}
+
+}  // namespace core
+}  // namespace WARPHEAP_BACKEND_NS
+}  // namespace warpheap
