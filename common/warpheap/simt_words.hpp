@@ -26,6 +26,7 @@
 #define __grid_constant__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define __maxnreg__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 // A worker thread runs one block at a time, to its end, hence the lanes of a block and nobody else
 // share what is local to the thread.

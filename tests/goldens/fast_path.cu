@@ -14,6 +14,16 @@ extern "C" __global__ void __launch_bounds__(1024, 2)
     malloc_32_full(warpheap::device_heap heap, void** objects) {
   objects[threadIdx.x] = heap.malloc(32);
 }
+
+/// The same, and a free, under limits of 28 and 24: slow paths are compiled for them as well.
+extern "C" __global__ void __maxnreg__(28)
+    malloc_32_in_28(warpheap::device_heap heap, void** objects) {
+  objects[threadIdx.x] = heap.malloc(32);
+}
+extern "C" __global__ void __maxnreg__(24)
+    free_one_in_24(warpheap::device_heap heap, void** objects) {
+  heap.free(objects[threadIdx.x]);
+}
 #endif
 
 /// malloc of any size.

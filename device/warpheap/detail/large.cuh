@@ -85,18 +85,28 @@ WARPHEAP_OUTLINED page_index look_for_long_run(const heap_view& h, std::uint32_t
   return run.first;
 }
 
-/// After a look in vain: brings more pages together, or waits for those that move. False when the
-/// look was the last one.
+/// Brings pages together for another look, or waits for those that move. False when there are none
+/// to bring.
+WARPHEAP_OUTLINED bool gather(const heap_view& h, std::uint32_t n, run_search& s) {
+  if (s.looks.reclaims++ < max_reclaims && reclaim_or_await(h, s.looks.seen)) return true;
+  if (n <= stock_run_limit || now_ns() - s.looks.start > h.refill_timeout_ns) return false;
+  // Pages that went home meanwhile were neither in the stock nor with the host.
+  if (s.sent != pages_sent(h) || pages_on_their_way(h)) return await_home(h, s.looks.start);
+  // The host has the rest of the run, perhaps. Each message home has a limit of its own.
+  return s.gathers++ < max_reclaims && send_home(h, 0);
+}
+
+/// After a look that saw no room: false when there was none all the time.
+WARPHEAP_OUTLINED bool is_unclear(const heap_view& h, run_search& s) {
+  s.room = gives_so_far(h) != s.looks.gives;
+  return s.room && s.unclear++ < max_reclaims;
+}
+
+/// After a look in vain: whether to look again. Before that pages are brought together, or those
+/// waited for that move.
 WARPHEAP_OUTLINED bool look_again(const heap_view& h, std::uint32_t n, run_search& s) {
-  const bool room = s.room || gives_so_far(h) != s.looks.gives;
-  if (!s.room && room && s.unclear++ < max_reclaims) return true;
-  if (room && s.looks.reclaims++ < max_reclaims && reclaim_or_await(h, s.looks.seen)) return true;
-  if (room && n > stock_run_limit && now_ns() - s.looks.start <= h.refill_timeout_ns) {
-    // Pages that went home meanwhile were neither in the stock nor with the host.
-    if (s.sent != pages_sent(h) || pages_on_their_way(h)) return await_home(h, s.looks.start);
-    // The host has the rest of the run, perhaps. Each message home has a limit of its own.
-    if (s.gathers++ < max_reclaims && send_home(h, 0)) return true;
-  }
+  if (!s.room && is_unclear(h, s)) return true;
+  if (s.room && gather(h, n, s)) return true;
   return !nothing_was_in_hand(h, s.looks.hands) && await_hands(h, s.looks);
 }
 

@@ -323,46 +323,46 @@ struct page_window {
   page_index end;
 };
 
-/// Asks for a run of n pages by a mailbox of the caller's own, and whether there could be one in a
-/// window. Returns the request's number.
-WARPHEAP_OUTLINED std::uint32_t post_run_request(const heap_view& h, unsigned box, std::uint32_t n,
-                                                 page_window window) {
+/// A request for a run by a mailbox of the caller's own. In memory, as what searches remember.
+struct run_request {
+  std::uint32_t n;
+  page_window window;   ///< where there could be one
+  std::uint64_t start;  ///< now_ns() at its begin
+  unsigned box = mailboxes;
+  std::uint32_t seq = 0;
+  page_run run{1, 0};  ///< nothing is known of whether there could be one
+};
+
+WARPHEAP_OUTLINED void post_run_request(const heap_view& h, run_request& r) {
   // The claim of the mailbox hands this word from holder to holder.
-  const std::uint32_t seq = atomic::load<order::relaxed>(&h.state->mailbox_seq[box]) + 1;
-  atomic::store<order::relaxed>(&h.state->mailbox_seq[box], seq);
-  refill_request& request = h.queue->request[box];
-  atomic::store<order::relaxed, scope::system>(&request.first, window.first);
-  atomic::store<order::relaxed, scope::system>(&request.end, window.end);
-  write_request(request, n, n, seq);
+  r.seq = atomic::load<order::relaxed>(&h.state->mailbox_seq[r.box]) + 1;
+  atomic::store<order::relaxed>(&h.state->mailbox_seq[r.box], r.seq);
+  refill_request& request = h.queue->request[r.box];
+  atomic::store<order::relaxed, scope::system>(&request.first, r.window.first);
+  atomic::store<order::relaxed, scope::system>(&request.end, r.window.end);
+  write_request(request, r.n, r.n, r.seq);
   count(h.state->host_requests);
   count(h.state->host_waits);
-  return seq;
 }
 
-/// No run, and nothing is known of whether there could be one.
-inline constexpr page_run no_run{1, 0};
-
-/// What the host has answered to a request for n pages in a window; a denial is noted.
-WARPHEAP_OUTLINED page_run read_run_reply(const heap_view& h, unsigned box, std::uint32_t n,
-                                          page_window window) {
-  const refill_reply& reply = h.queue->reply[box];
-  const page_run run{atomic::load<order::relaxed, scope::system>(&reply.first),
-                     atomic::load<order::relaxed, scope::system>(&reply.count)};
-  if (run.count == 0)
-    // There may be room elsewhere than in a part of the heap.
-    note_run_denied(h, n, run.first != 0 || window.first != 1 || window.end != h.pages,
-                    atomic::load<order::relaxed, scope::system>(&reply.epoch));
-  return run;
+/// Reads what the host has answered; a denial is noted.
+WARPHEAP_OUTLINED void read_run_reply(const heap_view& h, run_request& r) {
+  const refill_reply& reply = h.queue->reply[r.box];
+  r.run = {atomic::load<order::relaxed, scope::system>(&reply.first),
+           atomic::load<order::relaxed, scope::system>(&reply.count)};
+  if (r.run.count != 0) return;
+  // There may be room elsewhere than in a part of the heap.
+  const bool room = r.run.first != 0 || r.window.first != 1 || r.window.end != h.pages;
+  note_run_denied(h, r.n, room, atomic::load<order::relaxed, scope::system>(&reply.epoch));
 }
 
 /// The end of a request: from here on this warp looks at the reply no more, and others may have the
 /// mailbox. The ack decides, once. Relaxed: the reply's words are written again only after the next
 /// request, whose holder comes after the release of the mailbox.
-WARPHEAP_OUTLINED void end_run_request(const heap_view& h, unsigned box, std::uint32_t seq,
-                                       bool took) {
-  atomic::store<order::relaxed, scope::system>(&h.queue->ack[box].bits,
-                                               refill_ack::make(seq, took));
-  atomic::fetch_or<order::release>(&h.state->free_mailboxes.value, std::uint64_t{1} << box);
+WARPHEAP_OUTLINED void end_run_request(const heap_view& h, const run_request& r) {
+  atomic::store<order::relaxed, scope::system>(&h.queue->ack[r.box].bits,
+                                               refill_ack::make(r.seq, r.run.count != 0));
+  atomic::fetch_or<order::release>(&h.state->free_mailboxes.value, std::uint64_t{1} << r.box);
 }
 
 /// A run of n pages straight from the host, for one large object. When denied, or at the time
@@ -370,14 +370,13 @@ WARPHEAP_OUTLINED void end_run_request(const heap_view& h, unsigned box, std::ui
 /// however many pages the device gives back. The pages never pass through the stock, where others
 /// could take them.
 WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n, page_window window) {
-  const std::uint64_t start = now_ns();
-  const unsigned box = claim_mailbox(h, start);
-  if (box == mailboxes) return no_run;
-  const std::uint32_t seq = post_run_request(h, box, n, window);
-  page_run run = no_run;
-  if (await_reply(h, box, seq, start)) run = read_run_reply(h, box, n, window);
-  end_run_request(h, box, seq, run.count != 0);
-  return run;
+  run_request r{n, window, now_ns()};
+  r.box = claim_mailbox(h, r.start);
+  if (r.box == mailboxes) return r.run;
+  post_run_request(h, r);
+  if (await_reply(h, r.box, r.seq, r.start)) read_run_reply(h, r);
+  end_run_request(h, r);
+  return r.run;
 }
 
 }  // namespace core

@@ -38,6 +38,9 @@ WARPHEAP_OUTLINED page_index used_until(const heap_view& h, page_index p) {
   return has_objects(h, p - e.value(), e.cls()) ? p + 1 : 0;
 }
 
+/// A word of the stock all of whose pages are free.
+inline constexpr std::uint64_t full_stock_word = ~std::uint64_t{0};
+
 /// A search for room. In memory, as the others' (search_state).
 struct room_search {
   std::uint32_t n;
@@ -47,30 +50,44 @@ struct room_search {
   page_window found{0, 0};
 };
 
-/// The lowest page from `known` on, below `end`, behind which up to `end` none is in use; `used` is
-/// what used_until says of the one before it.
-WARPHEAP_OUTLINED page_index free_down_to(const heap_view& h, page_index known, page_index end,
-                                          page_index& used) {
-  page_index p = end;
-  while (p > known) {
-    if (p % 64 == 0 && p - known >= 64 && stock_of(h).word(p / 64 - 1) == ~std::uint64_t{0}) {
-      p -= 64;
+/// Goes down from page `end` as long as pages are not in use, to `known` at most. True when it came
+/// there; else `used` is what used_until says of the page that stopped it.
+WARPHEAP_OUTLINED bool is_free_down_to(const heap_view& h, page_index known, page_index end,
+                                       page_index& used) {
+  WARPHEAP_ROLLED
+  while (end > known) {
+    if (end % 64 == 0 && end - known >= 64 && stock_of(h).word(end / 64 - 1) == full_stock_word) {
+      end -= 64;
       continue;
     }
-    used = used_until(h, p - 1);
-    if (used != 0) break;
-    --p;
+    used = used_until(h, end - 1);
+    if (used != 0) return false;
+    --end;
   }
-  return p;
+  return true;
 }
 
 /// There is room at `first`: notes it, up to the next page in use, and goes on behind that.
 WARPHEAP_OUTLINED void note_room(const heap_view& h, room_search& s) {
-  page_index used = 0, end = s.first + s.n;
-  while (end < s.high && (used = used_until(h, end)) == 0) ++end;
   if (s.found.end == 0) s.found.first = s.first;
-  s.found.end = end < s.high ? end : h.pages;
-  s.first = s.known = end < s.high ? used : h.pages;
+  s.found.end = s.first + s.n;
+  s.first = s.known = h.pages;
+  WARPHEAP_ROLLED
+  for (; s.found.end < s.high; ++s.found.end)
+    if (const page_index used = used_until(h, s.found.end)) {
+      s.first = s.known = used;
+      return;
+    }
+  s.found.end = h.pages;
+}
+
+/// Looks at the first place that is left.
+WARPHEAP_OUTLINED void look_for_room(const heap_view& h, room_search& s) {
+  const page_index end = s.first + s.n;
+  page_index used = 0;
+  if (is_free_down_to(h, s.known, end < s.high ? end : s.high, used)) return note_room(h, s);
+  s.known = used > end ? used : end;
+  s.first = used;
 }
 
 /// From the first to the last page where n pages in a row are free of kernels' objects; {0, 0} when
@@ -78,16 +95,8 @@ WARPHEAP_OUTLINED void note_room(const heap_view& h, room_search& s) {
 WARPHEAP_SLOW_PATH page_window room_for(const heap_view& h, std::uint32_t n) {
   room_search s{n,
                 static_cast<page_index>(atomic::load<order::relaxed>(&h.state->high_page.value))};
-  while (s.first < h.pages && h.pages - s.first >= n) {
-    const page_index end = s.first + n < s.high ? s.first + n : s.high;
-    page_index used = 0;
-    if (free_down_to(h, s.known, end, used) <= s.known) {
-      note_room(h, s);
-      continue;
-    }
-    s.known = used > s.first + n ? used : s.first + n;
-    s.first = used;
-  }
+  WARPHEAP_ROLLED
+  while (s.first < h.pages && h.pages - s.first >= n) look_for_room(h, s);
   return s.found;
 }
 
