@@ -267,6 +267,14 @@ void mheap::give_back_device_pages(page_run run) {
 }
 
 bool mheap::has_room(std::size_t n, std::size_t first, std::size_t end) const {
+  if (const std::size_t limit = memory_limit(); limit != no_limit) {
+    // Where more is committed than the limit allows, as it was lowered, free pages may have memory
+    // already.
+    const std::size_t most = limit / page_size;
+    const std::size_t of_host = taken_pages() - device_pages_.load(std::memory_order_relaxed);
+    if (committed_pages_.load(std::memory_order_relaxed) <= most && of_host + n > most)
+      return false;
+  }
   end = std::min(end, reserve_pages());
   const auto is_used = [&](std::size_t page) {
     const page_owner who = owner(page);

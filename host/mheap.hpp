@@ -222,7 +222,8 @@ class mheap {
   page_run take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages);
   void give_back_device_pages(page_run run);
   /// Whether n pages in a row, all of them in [first, end), are in no span of the host: free, or
-  /// lent to the device. Reads at most end - first owners, few where spans lie close together.
+  /// lent to the device, and whether the memory limit allows so many beside the host's. Reads at
+  /// most end - first owners, few where spans lie close together.
   bool has_room(std::size_t n, std::size_t first, std::size_t end) const;
 
   /// heap_arenas::take_new_arenas

@@ -37,7 +37,7 @@ __global__ void ask_for_long_runs(device_heap heap, std::size_t too_large, std::
 
 class DeviceLongRun : public DeviceTest {
  protected:
-  static constexpr std::uint32_t rounds = 50;
+  const std::uint32_t rounds = testing::scaled(50u, 5u);
 
   /// A heap of 128 MiB with objects of kernels in so many bytes, and one of the host of so many.
   DeviceLongRun() : results_(1) {}
@@ -90,6 +90,14 @@ TEST_F(DeviceLongRun, NoRoomBesideAnObjectOfTheHost) {
   fill(0, 60_MiB);
   expect_no_run(100_MiB, rounds + 2);
   heap_->free(of_host_);
+  expect_run(100_MiB);
+}
+
+TEST_F(DeviceLongRun, NoRoomUnderTheMemoryLimit) {
+  fill(0, 0);
+  heap_->set_memory_limit(70_MiB);
+  expect_no_run(100_MiB, 2 * rounds + 2);
+  heap_->set_memory_limit(0);
   expect_run(100_MiB);
 }
 

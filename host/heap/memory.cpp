@@ -53,6 +53,7 @@ memory_stats heap::memory() const { return impl_->memory(); }
 
 void heap::set_memory_limit(std::size_t bytes) noexcept {
   impl_->objects.set_memory_limit(bytes == 0 ? mheap::no_limit : bytes);
+  impl_->after_pages();  // kernels that were denied pages may have them now
 }
 
 }  // namespace warpheap
