@@ -147,6 +147,9 @@ class alignas(64) mcache {
   mspan* take_large(std::size_t npages, unsigned span_class);
   /// Keeps a large object's span, all free, or gives it back to the heap.
   void keep_large(mspan* s);
+  /// Before so many pages are taken from the heap: gives as many that are kept back, so that the
+  /// heap does not grow by what lies idle here in runs of other lengths.
+  void give_kept(std::size_t npages);
 
   // ----------------------------------------------------------------------------------------------
 
@@ -247,6 +250,9 @@ class alignas(64) mcache {
   bool keep(mspan* s);
   void release(mspan* s);
   mspan* take_kept(unsigned span_class, std::size_t npages);
+  std::size_t most_large_pages() const;
+  std::size_t give_last_large();
+  void give_idle_current();
   void add_other(mspan* s);
   void hand_over(mspan* s);
   void close_tiny();
@@ -269,6 +275,7 @@ class alignas(64) mcache {
   std::array<span_list, max_host_span_pages + 1> kept_;
   std::size_t kept_pages_ = 0;
   std::size_t keepable_pages_ = 0;
+  unsigned next_idle_ = 0;
   mheap* heap_;
   mcentral_set* central_;
   page_stock stock_;
