@@ -218,8 +218,9 @@ class host_heap {
   /// Returns the bytes given back to the source.
   std::size_t trim();
 
-  /// Around a fork: takes every lock of all heaps, in their order, so that the child, which has the
-  /// forking thread only, finds none held and all lists whole. Installed with the first heap.
+  /// Around a fork: waits for slow paths under way, half a second at most, and takes every lock of
+  /// all heaps, in their order, so that the child, which has the forking thread only, finds none
+  /// held and all lists whole. Installed with the first heap.
   static void before_fork();
   static void after_fork();
   static void after_fork_in_child();
@@ -243,6 +244,7 @@ class host_heap {
   }
   mcache* attach_cache();               // the same, made if need be, as the one used last
   mcache* present_cache();              // the same; null when it was not made
+  void wait_for_calls();                // host_heap.cpp
   mcache* add_cache(last_cache* user);  // null when the system has no memory
   void drop_cache(mcache* c);           // after a flush
   void flush(mcache& c) {

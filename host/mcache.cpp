@@ -337,6 +337,16 @@ std::size_t mcache::give_last_large() {
   return npages;
 }
 
+/// A call that is about to begin: another thread forks.
+void mcache::wait_for_fork() {
+  do {
+    in_call_.store(false, std::memory_order_release);
+    fork_gate::wait();
+    in_call_.store(true, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  } while (fork_gate::is_closed());
+}
+
 // --- giving back
 // ------------------------------------------------------------------------------------
 
