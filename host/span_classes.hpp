@@ -7,6 +7,11 @@
 #include <warpheap/contents.hpp>
 #include <warpheap/size_classes.hpp>
 
+// Slots of a span of the host, at least; fewer in the weak memory model (tests/relacy).
+#ifndef WARPHEAP_LEAST_SPAN_SLOTS
+#define WARPHEAP_LEAST_SPAN_SLOTS 16
+#endif
+
 namespace warpheap {
 
 // Span classes of the host heap: those of the size classes, with and without pointers, and one more
@@ -28,7 +33,8 @@ constexpr unsigned host_span_pages(unsigned size_class) {
   if (slots == 0) return 0;
   constexpr unsigned most_bytes = 256 << 10;
   const auto size = static_cast<unsigned>(class_to_size(size_class));
-  const unsigned few = 16 * size <= most_bytes ? 16 : most_bytes / size;
+  constexpr unsigned least_slots = WARPHEAP_LEAST_SPAN_SLOTS;
+  const unsigned few = least_slots * size <= most_bytes ? least_slots : most_bytes / size;
   const unsigned for_bytes = (4 + pages - 1) / pages, for_slots = (64 + slots - 1) / slots;
   const unsigned least = (few + slots - 1) / slots;
   const unsigned wanted = for_bytes < for_slots ? for_bytes : for_slots;
