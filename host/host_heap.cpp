@@ -2,7 +2,9 @@
 #include "host/host_heap.hpp"
 
 #include <pthread.h>
+#include <algorithm>
 
+#include "host/fork_gate.hpp"
 #include "host/heap_registry.hpp"
 #include "host/sys_pool.hpp"
 
@@ -40,6 +42,9 @@ host_heap::~host_heap() {
 void host_heap::before_fork() {
   heap_registry& r = heap_registry::instance();
   r.mutex.lock();
+  // Before any lock that a slow path takes.
+  fork_gate::close();
+  for (const auto& [id, heap] : r.heaps) heap->wait_for_calls();
   for (const auto& [id, heap] : r.heaps) {
     heap->caches_mutex_.lock();
     heap->central_.lock();
@@ -50,10 +55,21 @@ void host_heap::before_fork() {
   sys_pool::lock();
 }
 
-// The other threads' caches stay as the fork found them. Those that were in the middle of a slow
-// path are lost to the child until the next bulk free, which looks at all spans and not at these
-// caches; the others, until memory is short (recover_lost_caches). What was handed out of them can
-// be freed.
+/// Until no other thread is in a slow path, if that comes soon.
+void host_heap::wait_for_calls() {
+  fork_gate::wait_until([this] {
+    const std::scoped_lock lock(caches_mutex_);
+    // A signal handler that forks may have interrupted a call of its own thread.
+    const mcache* const own = present_cache();
+    return std::none_of(caches_.begin(), caches_.end(),
+                        [&](const mcache* c) { return c != own && !c->lost && c->in_call(); });
+  });
+}
+
+// The other threads' caches stay as the fork found them, and are lost to the child until memory is
+// short (recover_lost_caches). One that was in the middle of a slow path, because that was too long
+// to wait for, is lost until the next bulk free, which looks at all spans and not at these caches.
+// What was handed out of them can be freed.
 void host_heap::after_fork_in_child() {
   for (const auto& [id, heap] : heap_registry::instance().heaps) {
     heap->is_forked_ = true;
@@ -76,6 +92,7 @@ void host_heap::after_fork() {
     heap->central_.unlock();
     heap->caches_mutex_.unlock();
   }
+  fork_gate::open();
   r.mutex.unlock();
 }
 

@@ -222,8 +222,9 @@ class host_heap {
   /// Returns the bytes given back to the source.
   std::size_t trim();
 
-  /// Around a fork: takes every lock of all heaps, in their order, so that the child, which has the
-  /// forking thread only, finds none held and all lists whole. Installed with the first heap.
+  /// Around a fork: waits for slow paths under way, half a second at most, and takes every lock of
+  /// all heaps, in their order, so that the child, which has the forking thread only, finds none
+  /// held and all lists whole. Installed with the first heap.
   static void before_fork();
   static void after_fork();
   static void after_fork_in_child();
@@ -247,6 +248,7 @@ class host_heap {
   }
   mcache* attach_cache();               // the same, made if need be, as the one used last
   mcache* present_cache();              // the same; null when it was not made
+  void wait_for_calls();                // host_heap.cpp
   mcache* add_cache(last_cache* user);  // null when the system has no memory
   void drop_cache(mcache* c);           // after a flush
   void flush(mcache& c) {
@@ -262,6 +264,8 @@ class host_heap {
   [[gnu::noinline]] void* malloc_any(std::size_t n, contents kind) noexcept;
   void* alloc(mcache& c, std::size_t n, contents kind);
   void* alloc_class(mcache& c, unsigned size_class, contents kind, bool* is_zero = nullptr);
+  void* take_kept_large(mcache& c, std::size_t n, contents kind);
+  void note_large(mcache& c, mspan& s);
   mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind);
   template <class F>
   auto or_reclaim(mcache& c, F&& attempt);

@@ -74,16 +74,21 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
   mspan* s = align_pages == 1 ? c.take_large(npages, span_class) : nullptr;
   if (s == nullptr) {
     central_.pay_for(npages);
+    c.give_kept(npages);
     s = or_reclaim(c,
                    [&] { return pages_.alloc_large(npages, align_pages, span_class, c.stock()); });
     if (s == nullptr) return nullptr;
     central_[span_class].add_full(s);
   }
-  if (central_.marks.is_on()) [[unlikely]]
-    central_.marks.note_large_birth(*s);
-  c.counters.mallocs[0].add(1);
-  c.counters.large_bytes_taken.add(s->elemsize());
+  note_large(c, *s);
   return s;
+}
+
+void host_heap::note_large(mcache& c, mspan& s) {
+  if (central_.marks.is_on()) [[unlikely]]
+    central_.marks.note_large_birth(s);
+  c.counters.mallocs[0].add(1);
+  c.counters.large_bytes_taken.add(s.elemsize());
 }
 
 void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
@@ -95,6 +100,16 @@ void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
   return s == nullptr ? nullptr : s->base();
 }
 
+/// A large object whose span the cache has kept; nullptr when there is none.
+void* host_heap::take_kept_large(mcache& c, std::size_t n, contents kind) {
+  const mcache::call guard(c);
+  mspan* const s = c.take_large(n / page_size + (n % page_size != 0),
+                                make_span_class(0, kind == contents::no_pointers));
+  if (s == nullptr) return nullptr;
+  note_large(c, *s);
+  return s->base();
+}
+
 void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
   if (last_used.heap_id == id_) [[likely]] {
     mcache* c = last_used.get();
@@ -104,6 +119,8 @@ void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
         p = c->take_or_advance(size_to_class(n), kind);
       } else if (n - 1 < max_small_size) {
         p = c->take_coarse(size_to_class(n), kind);
+      } else {
+        p = take_kept_large(*c, n, kind);
       }
     } else {
       p = c->take_tiny(static_cast<unsigned>(n));

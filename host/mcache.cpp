@@ -13,10 +13,16 @@ constinit mspan no_span;
 
 // Pages that a cache keeps beyond what is in use, at most; less in a small heap. It is what the
 // page allocator and its lock are spared.
-constexpr std::size_t max_kept_pages = 2048;
+constexpr std::size_t max_kept_pages = 4096;
 constexpr std::size_t max_large_pages = 4096;
 constexpr std::size_t max_large_spans = 32;
 constexpr std::size_t kept_part = 128;
+// When it takes other pages from the heap, because these are too few in a row or too many, it keeps
+// so many of them, and of those of large objects a part of the most.
+constexpr std::size_t min_kept_pages = 16;
+constexpr std::size_t min_large_part = 4;
+// Classes whose current spans it looks at then.
+constexpr unsigned idle_looks = 16;
 // Pages of spans with free slots that it has in one class.
 constexpr std::size_t max_other_pages = 1024;
 
@@ -75,7 +81,8 @@ mspan* mcache::next_span(unsigned span_class) {
   for (;;) {
     mspan* s = mine.pop_front();
     if (s == nullptr) {
-      s = (*central_)[span_class].cache_span(this);
+      mcentral& central = (*central_)[span_class];
+      if (central.may_have_swept() || heap_->unswept_pages() != 0) s = central.cache_span(this);
       if (s == nullptr) break;
       counters.refills.add(1);
     }
@@ -85,6 +92,7 @@ mspan* mcache::next_span(unsigned span_class) {
   mspan* s = take_kept(span_class, npages);
   if (s == nullptr) {
     central_->pay_for(npages);
+    give_kept(npages);
     s = heap_->alloc_span(npages, span_class, span_status::of(this, span_class), stock_);
     if (s == nullptr) return nullptr;
     s->set_phase(heap_->sweepgen(), sweep_phase::cached);
@@ -117,6 +125,36 @@ mspan* mcache::take_kept(unsigned span_class, std::size_t npages) {
   }
   s->needzero = true;
   return s;
+}
+
+void mcache::give_kept(std::size_t npages) {
+  std::size_t given = 0;
+  // The longest first: the run is more likely to be found in them.
+  for (std::size_t n = kept_.size(); n-- > 0 && given < npages && kept_pages_ > min_kept_pages;) {
+    while (given < npages && kept_pages_ > min_kept_pages && !kept_[n].empty()) {
+      mspan* const s = kept_[n].last();
+      kept_[n].remove(s);
+      kept_pages_ -= s->npages();
+      given += s->npages();
+      release(s);
+    }
+  }
+  while (given < npages && large_pages_ > most_large_pages() / min_large_part)
+    given += give_last_large();
+  if (given < npages) give_idle_current();
+}
+
+/// Gives current spans without objects back: what a thread allocates has other sizes by now. Looks
+/// at a few classes each time, in turn.
+void mcache::give_idle_current() {
+  for (unsigned k = 0; k < idle_looks; ++k) {
+    next_idle_ = next_idle_ + 1 < current_.size() ? next_idle_ + 1 : 0;
+    mspan* const s = current_[next_idle_];
+    if (s == &no_span || s->is_tiny() || !s->has_all_free()) continue;
+    std::atomic_ref(current_[next_idle_]).store(&no_span, std::memory_order_release);
+    s->leave();
+    release(s);
+  }
 }
 
 /// s has no free slot, as far as is known, and is in no list: makes it nobody's, unless others have
@@ -275,19 +313,38 @@ mspan* mcache::take_large(std::size_t npages, unsigned span_class) {
   return nullptr;
 }
 
+std::size_t mcache::most_large_pages() const {
+  return std::min(max_large_pages, heap_->reserve_pages() / kept_part);
+}
+
 void mcache::keep_large(mspan* s) {
-  const std::size_t most = std::min(max_large_pages, heap_->reserve_pages() / kept_part);
+  const std::size_t most = most_large_pages();
   if (s->npages() > most) return central_->free_span(s);
   s->needzero = true;
   s->set_phase(heap_->sweepgen(), sweep_phase::cached);
   large_.insert_front(s);
   large_pages_ += s->npages();
-  while (large_pages_ > most || large_.size() > max_large_spans) {
-    mspan* last = large_.last();
-    large_.remove(last);
-    large_pages_ -= last->npages();
-    central_->free_span(last);
-  }
+  while (large_pages_ > most || large_.size() > max_large_spans) (void)give_last_large();
+}
+
+/// Gives the kept large span back that was freed first; returns its pages.
+std::size_t mcache::give_last_large() {
+  mspan* const s = large_.last();
+  const std::size_t npages = s->npages();
+  large_.remove(s);
+  large_pages_ -= npages;
+  central_->free_span(s);
+  return npages;
+}
+
+/// A call that is about to begin: another thread forks.
+void mcache::wait_for_fork() {
+  do {
+    in_call_.store(false, std::memory_order_release);
+    fork_gate::wait();
+    in_call_.store(true, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  } while (fork_gate::is_closed());
 }
 
 // --- giving back

@@ -10,6 +10,7 @@
 #include <warpheap/size_classes.hpp>
 
 #include "host/alloc_counters.hpp"
+#include "host/fork_gate.hpp"
 #include "host/last_cache.hpp"
 #include "host/mcentral.hpp"
 #include "host/mheap.hpp"
@@ -147,6 +148,9 @@ class alignas(64) mcache {
   mspan* take_large(std::size_t npages, unsigned span_class);
   /// Keeps a large object's span, all free, or gives it back to the heap.
   void keep_large(mspan* s);
+  /// Before so many pages are taken from the heap: gives as many that are kept back, so that the
+  /// heap does not grow by what lies idle here in runs of other lengths.
+  void give_kept(std::size_t npages);
 
   // ----------------------------------------------------------------------------------------------
 
@@ -177,26 +181,34 @@ class alignas(64) mcache {
   /// fork cut it short, and is not to be looked at.
   bool lost = false;
   /// Its thread is in a slow path; for the child of a fork that does not have that thread.
-  bool in_call() const { return in_call_; }
+  bool in_call() const {
+    // Acquire: the thread's lists are as it left them.
+    return in_call_.load(std::memory_order_acquire);
+  }
   alloc_counters counters;
   stack_cache stacks;  // flush leaves them: they are host_heap's to give back
 
-  /// While it lives, the thread is in a slow path. Aborts when it is in one already: a signal
-  /// handler, or the page source, called the heap. (Go: mp.mallocing.)
+  /// While it lives, the thread is in a slow path; comes to life when no thread forks. Aborts when
+  /// it is in one already: a signal handler, or the page source, called the heap. (Go:
+  /// mp.mallocing.)
   class call {
    public:
     explicit call(mcache& c) : call(&c) {}
     /// Null, of a thread that has ended: nothing.
     explicit call(mcache* c) : cache_(c) {
       if (c == nullptr) return;
-      if (c->in_call_) [[unlikely]]
+      // Relaxed: see fork_gate; for the thread itself, the fences of the compiler.
+      if (c->in_call_.load(std::memory_order_relaxed)) [[unlikely]]
         fatal("malloc deadlock: malloc during signal, or called by what malloc calls");
-      c->in_call_ = true;
+      c->in_call_.store(true, std::memory_order_relaxed);
       std::atomic_signal_fence(std::memory_order_seq_cst);
+      if (fork_gate::is_closed()) [[unlikely]]
+        c->wait_for_fork();
     }
     ~call() {
       std::atomic_signal_fence(std::memory_order_seq_cst);
-      if (cache_ != nullptr) cache_->in_call_ = false;
+      // Release: who finds the call ended finds what it did.
+      if (cache_ != nullptr) cache_->in_call_.store(false, std::memory_order_release);
     }
     call(const call&) = delete;
     call& operator=(const call&) = delete;
@@ -246,7 +258,11 @@ class alignas(64) mcache {
   void note_free(mspan* s);
   bool keep(mspan* s);
   void release(mspan* s);
+  [[gnu::cold]] void wait_for_fork();
   mspan* take_kept(unsigned span_class, std::size_t npages);
+  std::size_t most_large_pages() const;
+  std::size_t give_last_large();
+  void give_idle_current();
   void add_other(mspan* s);
   void hand_over(mspan* s);
   void close_tiny();
@@ -269,11 +285,12 @@ class alignas(64) mcache {
   std::array<span_list, max_host_span_pages + 1> kept_;
   std::size_t kept_pages_ = 0;
   std::size_t keepable_pages_ = 0;
+  unsigned next_idle_ = 0;
   mheap* heap_;
   mcentral_set* central_;
   page_stock stock_;
   last_cache* user_ = nullptr;
-  bool in_call_ = false;
+  std::atomic<bool> in_call_{false};
 };
 
 }  // namespace warpheap

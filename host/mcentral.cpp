@@ -39,13 +39,17 @@ void mcentral::remove_from_set(mspan* s) {
 void mcentral::put(mspan* s, std::array<span_set, 2>& sets) {
   remove_from_set(s);
   (void)swept(sets).insert(s);
+  if (&sets == &partial_) may_have_swept_.store(true, std::memory_order_relaxed);
 }
 
 mspan* mcentral::cache_span(const void* cache) {
   const std::scoped_lock lock(mutex_);
   mspan* s = swept(partial_).pop();
   if (s == nullptr) s = take_empty();
-  if (s == nullptr) s = sweep_for_allocation();
+  if (s == nullptr) {
+    may_have_swept_.store(false, std::memory_order_relaxed);
+    s = sweep_for_allocation();
+  }
   if (s == nullptr) return nullptr;
   s->set_phase(heap_->sweepgen(), sweep_phase::cached);
   return move_to(s, span_status::of(cache, span_class_));
@@ -60,7 +64,10 @@ bool mcentral::keep_or_drop(mspan* s) {
   if (!s->has_all_free()) {
     all_->tiny_blocks_freed.fetch_add(all_->collect(s), std::memory_order_relaxed);
   }
-  if (keep) empty_.insert_back(s);
+  if (keep) {
+    empty_.insert_back(s);
+    may_have_swept_.store(true, std::memory_order_relaxed);
+  }
   return keep;
 }
 

@@ -82,6 +82,9 @@ class alignas(64) mcentral {
   /// a swept span with free slots; one kept empty; an unswept one that turns out to have some, of
   /// at most sweep_tries.
   mspan* cache_span(const void* cache);
+  /// False: there is no swept span with free slots, or there was none a moment ago. Without the
+  /// lock, which it is to spare.
+  bool may_have_swept() const { return may_have_swept_.load(std::memory_order_relaxed); }
   /// Takes a span back from the caller, its owner; one that is stale is swept.
   void uncache_span(mspan* s);
   /// Puts a swept span that runs full, or is large, before its owner lets it go, where a sweep of a
@@ -137,6 +140,8 @@ class alignas(64) mcentral {
   std::array<span_set, 2> full_;
   span_list empty_;
   span_list stale_;
+  // Written under the lock. Relaxed: a hint, who takes the lock finds what there is.
+  std::atomic<bool> may_have_swept_{false};
 };
 
 /// The mcentrals of all classes, and what their spans have in common.

@@ -7,6 +7,11 @@
 #include <warpheap/contents.hpp>
 #include <warpheap/size_classes.hpp>
 
+// Slots of a span of the host, at least; fewer in the weak memory model (tests/relacy).
+#ifndef WARPHEAP_LEAST_SPAN_SLOTS
+#define WARPHEAP_LEAST_SPAN_SLOTS 16
+#endif
+
 namespace warpheap {
 
 // Span classes of the host heap: those of the size classes, with and without pointers, and one more
@@ -19,14 +24,19 @@ constexpr unsigned host_span_size_class(unsigned span_class) {
 }
 
 // Pages and slots of a host span. Those of the size class, if they are many slots; else a multiple,
-// for 32 KiB or 64 slots, and 8 slots at least. With one slot to a span, as the class table has it
-// for 8 KiB, allocating and freeing in turn a thousand objects took 120 ns each, most of it for
-// making spans; with 8 slots it is a fifth. Pages that no object was put on cost no memory.
+// for 32 KiB or 64 slots, and 16 slots at least, 8 of the largest. With one slot to a span, as the
+// class table has it for 8 KiB, allocating and freeing in turn a thousand objects took 120 ns each,
+// most of it for making spans; with 8 slots 16, with 16 it is 11. Pages that no object was put on
+// cost no memory, but a thread that takes up a span puts its next objects on each slot in turn.
 constexpr unsigned host_span_pages(unsigned size_class) {
   const unsigned pages = class_to_pages(size_class), slots = class_to_objects(size_class);
   if (slots == 0) return 0;
+  constexpr unsigned most_bytes = 256 << 10;
+  const auto size = static_cast<unsigned>(class_to_size(size_class));
+  constexpr unsigned least_slots = WARPHEAP_LEAST_SPAN_SLOTS;
+  const unsigned few = least_slots * size <= most_bytes ? least_slots : most_bytes / size;
   const unsigned for_bytes = (4 + pages - 1) / pages, for_slots = (64 + slots - 1) / slots;
-  const unsigned least = (8 + slots - 1) / slots;
+  const unsigned least = (few + slots - 1) / slots;
   const unsigned wanted = for_bytes < for_slots ? for_bytes : for_slots;
   return pages * (wanted > least ? wanted : least);
 }

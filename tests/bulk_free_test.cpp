@@ -147,7 +147,7 @@ std::size_t spans_written(const host_heap& heap, F&& f) {
 TEST(bulk_free, reset_writes_to_as_many_spans_of_a_large_heap_as_of_a_small_one) {
   test::host_region region(std::size_t{1} << 30);
   std::vector<std::size_t> written;
-  for (const std::size_t objects : {10u, 1000u, 20000u}) {
+  for (const std::size_t objects : {10u, 1000u, 25000u}) {
     host_heap heap(region.base(), region.bytes(), region.source());
     // Full spans, those with free slots, and large ones; all of one class each.
     std::vector<void*> all;
@@ -163,7 +163,7 @@ TEST(bulk_free, reset_writes_to_as_many_spans_of_a_large_heap_as_of_a_small_one)
               swept.freed + swept.kept + swept.for_allocation);
     // Two classes with a current span and others, which are linked together; the kept large ones.
     EXPECT_LE(written.back(), 10u) << spans << " spans";
-    if (objects == 20000) {
+    if (objects == 25000) {
       EXPECT_GT(spans, 2500u);
     }
   }

@@ -123,6 +123,35 @@ TEST(fork_test, child_gets_what_threads_of_the_parent_had_kept) {
   other.join();
 }
 
+// A fork waits for the end of a slow path, so that the thread's cache can be given back.
+TEST(fork_test, child_gets_what_a_thread_kept_that_was_in_slow_paths) {
+  if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
+  test::host_region region{256_MiB};
+  host_heap h(region.base(), region.bytes(), region.source());
+  (void)h.free(h.malloc(100));
+  std::atomic<bool> started{false}, stop{false};
+  std::thread other([&] {
+    // Large objects of many sizes: each call goes the slow way, most to the pages.
+    for (std::size_t i = 0; !stop; ++i) {
+      (void)h.free(h.malloc((i * 7 % 90 + 5) * page_size));
+      started = true;
+    }
+  });
+  while (!started) std::this_thread::yield();
+  for (int round = 0; round < warpheap::testing::scaled(20); ++round) {
+    EXPECT_EQ(in_child([&] {
+                (void)h.trim();
+                const host_heap_stats st = h.stats();
+                return st.thread_caches == 1 && st.pages_in_use <= 100 ? 0 : 1;
+              }),
+              0)
+        << "round " << round;
+    usleep(static_cast<unsigned>(round) * 7);
+  }
+  stop = true;
+  other.join();
+}
+
 /// Children of a process whose other thread does `work` all the time: f(heap) in each comes to its
 /// end.
 template <class Work, class F>

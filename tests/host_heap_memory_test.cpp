@@ -148,6 +148,48 @@ TEST_F(host_heap_memory_test, refused_memory_is_out_of_memory) {
   EXPECT_NE(heap.malloc(100), nullptr);
 }
 
+// What a thread keeps of one length of span is not there beside what it takes for another.
+TEST_F(host_heap_memory_test, kept_pages_go_before_the_heap_grows_by_others) {
+  const auto pages_of = [&](std::size_t bytes, std::size_t objects) {
+    const unsigned c = size_to_class(bytes);
+    return (objects + host_span_objects(c) - 1) / host_span_objects(c) * host_span_pages(c);
+  };
+  // A cache of this heap keeps 256 pages at most.
+  constexpr std::size_t kept = 16, total = std::size_t{2} << 20;
+  std::size_t most_spans = 0;
+  for (const std::size_t bytes : {std::size_t{4096}, std::size_t{3000}, std::size_t{20000},
+                                  std::size_t{500}, std::size_t{100000}}) {
+    std::vector<void*> all(total / bytes);
+    for (void*& p : all) p = heap.malloc(bytes);
+    const std::size_t needed = bytes > max_small_size
+                                   ? all.size() * ((bytes + page_size - 1) / page_size)
+                                   : pages_of(bytes, all.size());
+    // And the spans that it took from last, one of each size.
+    EXPECT_LE(heap.stats().pages_in_use, needed + kept + most_spans) << bytes;
+    most_spans += bytes > max_small_size ? 0 : host_span_pages(size_to_class(bytes));
+    for (void* p : all) EXPECT_EQ(heap.free(p), free_status::ok);
+  }
+}
+
+TEST_F(host_heap_memory_test, current_spans_without_objects_go_before_the_heap_grows) {
+  for (unsigned c = 1; c < num_classes; ++c) {
+    for (const contents kind : {contents::no_pointers, contents::pointers})
+      EXPECT_EQ(heap.free(heap.malloc(class_to_size(c), kind)), free_status::ok);
+  }
+  const std::size_t idle = heap.stats().pages_in_use;
+  constexpr std::size_t bytes = 8192, spans = 12;
+  const unsigned c = size_to_class(bytes);
+  std::vector<void*> all(spans * host_span_objects(c));
+  for (void*& p : all) p = heap.malloc(bytes);
+  const std::size_t needed = spans * host_span_pages(c);
+  EXPECT_GT(idle, 100u);
+  EXPECT_LE(heap.stats().pages_in_use, needed + 16);
+  for (void* p : all) EXPECT_EQ(heap.free(p), free_status::ok);
+  // They are there again when they are wanted.
+  for (unsigned k = 1; k < num_classes; ++k)
+    EXPECT_EQ(heap.free(heap.malloc(class_to_size(k))), free_status::ok);
+}
+
 TEST_F(host_heap_memory_test, metadata_lies_outside_the_pages) {
   // All pages handed out and overwritten: the heap still works.
   std::vector<void*> all;

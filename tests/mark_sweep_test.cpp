@@ -383,15 +383,17 @@ TEST(mark_sweep, public_heap_refuses_it_where_objects_are_surrounded) {
 TEST_F(mark_sweep_test, a_mark_comes_while_all_of_its_span_is_freed_and_cut_anew) {
   std::vector<void*> all;
   for (int i = 0; i < 200; ++i) all.push_back(heap.malloc(1024));
-  ASSERT_EQ(heap.mark(all[0]), mark_status::marked);
+  // In the last span that is emptied, and so the first to be used again.
+  void* const marked = all[170];
+  ASSERT_EQ(heap.mark(marked), mark_status::marked);
   const mspan* const s =
       heap.pages()
-          .owner(static_cast<std::size_t>(static_cast<std::byte*>(all[0]) - heap.base())
+          .owner(static_cast<std::size_t>(static_cast<std::byte*>(marked) - heap.base())
                  / page_size)
           .span();
   test::held_thread held;
   ASSERT_TRUE(held.watch(s->marks()));
-  std::thread other([&] { (void)heap.mark(all[1]); });
+  std::thread other([&] { (void)heap.mark(all[171]); });
   held.wait_until_held();
   for (void* p : all) EXPECT_EQ(heap.free(p), free_status::ok);
   std::size_t objects = 0;

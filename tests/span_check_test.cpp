@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <random>
+#include <vector>
 
 #include "host/mcache.hpp"
 #include "host/mcentral.hpp"
@@ -109,6 +110,28 @@ TEST_F(span_check_death_test, each_message) {
   broken->set_free_word(15, ~std::uint64_t{0});
   broken->set_current_word(99);
   EXPECT_DEATH(alloc(), "s.freeindex > s.nelems");
+}
+
+// A span that a thread keeps for its next objects lost its free bits: nothing else that a check of
+// the record sees, and no slot to be taken.
+TEST_F(span_check_death_test, a_kept_span_without_free_slots) {
+  const unsigned size_class = size_to_class(1024);
+  const unsigned sc = make_span_class(size_class, true);
+  std::vector<std::byte*> all(host_span_objects(size_class));
+  for (std::byte*& p : all) p = static_cast<std::byte*>(cache.alloc(sc));
+  mspan* const kept = heap.owner_at(all.front()).span();
+  ASSERT_NE(cache.alloc(sc), nullptr);  // from the next span: the first is nobody's
+  ASSERT_TRUE(cache.adopt(kept, kept->status()));
+  for (std::byte* p : all) {
+    ASSERT_TRUE(
+        cache.free_own_slot(kept, kept->slot_of(static_cast<std::size_t>(p - kept->base()))));
+  }
+  kept->set_ready_word(0, 0);
+  kept->set_free_word(0, ~bits::low_mask(kept->nelems()));
+  ASSERT_EQ(span_error(*kept), nullptr);
+  for (std::size_t i = 1; i < all.size(); ++i) ASSERT_NE(cache.alloc(sc), nullptr);
+  EXPECT_DEATH((void)cache.alloc(sc),
+               "warpheap: span (.|\n)*fatal: s.allocCount != s.nelems && freeIndex == s.nelems");
 }
 
 }  // namespace

@@ -117,6 +117,33 @@ TEST(start_errors, address_space_that_cannot_be_reserved) {
               ::testing::ExitedWithCode(3), "the system refused 200 MiB");
 }
 
+/// Exits by 3 when a heap of the smallest size that cannot be made is a heap_error with a text,
+/// wherever the memory ends, and the one that tells of the tables is among them.
+[[noreturn]] void make_the_smallest_heap_in_less_and_less() {
+  bool tables_were_refused = false;
+  for (std::size_t space = 32_MiB; space > 0; space -= 64_KiB) {
+    const std::size_t used = address_space_in_use();
+    const rlimit little{used + space, RLIM_INFINITY};
+    setrlimit(RLIMIT_AS, &little);
+    heap_options o = small_heap_options();
+    o.reserve_bytes = o.least_reserve_bytes = min_reserve_bytes;
+    o.initial_stock_bytes = 0;
+    try {
+      const heap h(o);
+    } catch (const heap_error& error) {
+      if (std::strstr(error.what(), "memory for the host's tables of a heap of 8 MiB") != nullptr)
+        tables_were_refused = true;
+      if (*error.what() == 0) std::_Exit(4);
+    }
+  }
+  std::_Exit(tables_were_refused ? 3 : 5);
+}
+
+TEST(start_errors, the_smallest_heap_where_there_is_no_memory_for_tables) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(make_the_smallest_heap_in_less_and_less(), ::testing::ExitedWithCode(3), "");
+}
+
 // A default of 1 GiB, and what was said to do as well, where there is less. The service's thread
 // needs its stack too.
 TEST(start_errors, a_smaller_heap_where_there_is_little_address_space) {

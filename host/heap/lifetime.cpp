@@ -70,10 +70,14 @@ std::unique_ptr<heap::impl> heap::impl::make(heap_options asked) {
       return made;
     } catch (const no_room&) {
       if (!smaller()) throw;
-    } catch (const std::bad_alloc&) {  // for a table of the host's
-      if (!smaller()) throw;
-    } catch (const std::system_error&) {  // for the stack of the service's thread
-      if (!smaller()) throw;
+    } catch (const std::bad_alloc&) {
+      if (!smaller())
+        throw no_room("no memory for the host's tables of a heap of "
+                      + format_bytes(o.reserve_bytes));
+    } catch (const std::system_error& error) {
+      if (!smaller())
+        throw no_room(std::string("no memory for the thread that serves the heap: ")
+                      + error.what());
     }
   }
 }

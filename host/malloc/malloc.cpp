@@ -74,7 +74,10 @@ void* or_no_memory(void* p) {
   return p;
 }
 
-[[gnu::noinline]] void* malloc_slow(std::size_t n) { return or_no_memory(process_malloc(n)); }
+[[gnu::noinline]] void* malloc_slow(std::size_t n) {
+  if (void* p = process_malloc_coarse(n); p != nullptr) return p;
+  return or_no_memory(process_malloc(n));
+}
 
 /// The object in an alignment for which there is none without EINVAL.
 void* aligned(std::size_t align, std::size_t n) {
@@ -117,9 +120,7 @@ extern "C" {
 
 WARPHEAP_EXPORT void* malloc(std::size_t n) {
   const entry_check check;
-  if (void* p = process_malloc_fast(n); p != nullptr) [[likely]]
-    return p;
-  return malloc_slow(n);
+  return process_malloc_fast(n, malloc_slow);
 }
 
 WARPHEAP_EXPORT void* calloc(std::size_t count, std::size_t size) {

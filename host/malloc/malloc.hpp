@@ -10,12 +10,27 @@
 
 namespace warpheap {
 
-/// As malloc, without errno, of an object in this thread's cache; else nullptr.
-inline void* process_malloc_fast(std::size_t n) {
-  return host_heap::with_last_cache(process_heap::direct_id(), [n](mcache& c) -> void* {
-    if (n <= detail::fine_limit) [[likely]]
-      return c.take(slot_classes[(n + 7) >> 3], contents::no_pointers);
-    return n <= max_small_size ? c.take_coarse(size_to_class(n), contents::no_pointers) : nullptr;
+/// As malloc, without errno, of a slot that is ready in this thread's cache; else otherwise(n).
+/// Calls nothing but as its last act, or else it would save registers for all callers.
+template <class F>
+void* process_malloc_fast(std::size_t n, F&& otherwise) {
+  const auto take = [](unsigned size_class) {
+    return host_heap::with_last_cache(process_heap::direct_id(), [size_class](mcache& c) {
+      return c.take(size_class, contents::no_pointers);
+    });
+  };
+  void* p = nullptr;
+  if (n <= detail::fine_limit) [[likely]]
+    p = take(slot_classes[(n + 7) >> 3]);
+  else if (n <= max_small_size)
+    p = take(size_to_class(n));
+  return p != nullptr ? p : otherwise(n);
+}
+/// What the above leaves over and this thread's cache has nevertheless; else nullptr.
+inline void* process_malloc_coarse(std::size_t n) {
+  if (n <= detail::fine_limit || n > max_small_size) return nullptr;
+  return host_heap::with_last_cache(process_heap::direct_id(), [n](mcache& c) {
+    return c.take_coarse(size_to_class(n), contents::no_pointers);
   });
 }
 /// As malloc, without errno.

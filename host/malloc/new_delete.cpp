@@ -24,14 +24,16 @@ void* try_new(std::size_t n, std::size_t align) {
   }
 }
 
-void* new_object(std::size_t n) {
+[[gnu::noinline]] void* new_object_slow(std::size_t n) {
   {
     const entry_check check;
-    if (void* p = process_malloc_fast(n); p != nullptr) [[likely]]
+    if (void* p = process_malloc_coarse(n); p != nullptr) [[likely]]
       return p;
   }
   return new_or_throw(n, 1);
 }
+
+void* new_object(std::size_t n) { return process_malloc_fast(n, new_object_slow); }
 
 void* new_or_null(std::size_t n, std::size_t align) noexcept {
   try {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -280,6 +281,16 @@ TEST(malloc_test, DISABLED_reserve) {
   void* p = malloc(30 << 20);
   EXPECT_NE(p, nullptr);
   free(p);
+}
+
+TEST(malloc_test, no_address_space_for_any_heap) {
+  // Enough for the program and its libraries, and not for the smallest heap and its alignment.
+  const ended e = run_disabled_test("reserve", [] {
+    const rlimit limit{std::size_t{64} << 20, std::size_t{64} << 20};
+    setrlimit(RLIMIT_AS, &limit);
+  });
+  EXPECT_EQ(e.code, -SIGABRT);
+  EXPECT_EQ(e.errors, "warpheap: fatal: cannot reserve arena virtual address space\n");
 }
 
 // 64 GiB, 32, ... are refused until one is granted.

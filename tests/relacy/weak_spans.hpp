@@ -6,6 +6,9 @@
 #include <functional>
 #include <span>
 
+// Fewer to go through in each execution.
+#define WARPHEAP_LEAST_SPAN_SLOTS 8
+
 #include "host/mark_phase.cpp"
 #include "host/mcache.cpp"
 #include "host/mcentral.cpp"
@@ -21,6 +24,9 @@ void fatal(const char* what) {
 }
 
 void barrier_for_all() { weak::the_memory.fence_in_all(); }
+
+// Nobody forks here.
+void fork_gate::wait() {}
 
 namespace weak {
 namespace {

@@ -1,0 +1,37 @@
+#pragma once
+
+// Slow paths wait here while a thread forks, so that the child finds no list half changed.
+
+#include <atomic>
+
+namespace warpheap {
+
+/// A thread says that it is in a slow path (mcache::call), then looks here; who forks closes the
+/// gate, and then looks who is in one. Between the two of each lies a fence: the compiler's alone
+/// in the slow path, as the other has all threads execute one. So either the thread is seen, and
+/// waited for, or it sees the gate closed.
+class fork_gate {
+ public:
+  static bool is_closed() { return closed_.load(std::memory_order_relaxed); }
+  /// By one thread at a time. Any thread that does not see it closed is seen in its slow path.
+  static void close();
+  static void open() { closed_.store(false, std::memory_order_relaxed); }
+  /// For a thread that is in no slow path: comes back when the gate is open.
+  static void wait();
+  /// Calls done() until it answers true, or for half a second: a thread may be held for longer by
+  /// what is not the heap's. For who has closed it.
+  template <class F>
+  static void wait_until(F&& done) {
+    for (unsigned k = 0; k < most_rests && !done(); ++k) rest(k);
+  }
+
+ private:
+  static constexpr unsigned yields = 100, most_rests = yields + 5000;
+  /// Longer when it was not enough before: a thread that runs at a higher priority keeps the
+  /// processor in a yield.
+  static void rest(unsigned times);
+
+  static constinit inline std::atomic<bool> closed_{false};
+};
+
+}  // namespace warpheap
