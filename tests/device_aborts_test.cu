@@ -40,7 +40,7 @@ __global__ void go_on(device_heap heap, std::uint32_t seed, std::uint32_t* faile
   }
 }
 
-__global__ void take_all(device_heap heap, std::uint32_t* taken) {
+__global__ void take_until_null(device_heap heap, std::uint32_t* taken) {
   while (heap.malloc(page_size) != nullptr) ++*taken;
 }
 
@@ -69,7 +69,7 @@ TEST_F(DeviceAborts, MallocsOfOthersDoNotWaitForKernelsThatHaveFailed) {
   EXPECT_EQ(not_served, 0u);
   expect_sound(h.stats());
   // To the last page, and beyond it.
-  for (int i = 0; i < 4; ++i) launch(1, 1, take_all, device_heap(h.device()), &taken);
+  for (int i = 0; i < 4; ++i) launch(1, 1, take_until_null, device_heap(h.device()), &taken);
   h.synchronize();
   const heap_stats s = h.stats();
   EXPECT_GT(taken, 0u);
