@@ -1,5 +1,7 @@
 // Mallocs of more than there is room for, again and again: they cost those who make them, and
 // nobody else. As soon as there is room, they get it.
+#include <optional>
+
 #include "device_fixture.cuh"
 
 namespace warpheap {
@@ -40,20 +42,20 @@ class DeviceLongRun : public DeviceTest {
   const std::uint32_t rounds = testing::scaled(50u, 5u);
 
   /// A heap of 128 MiB with objects of kernels in so many bytes, and one of the host of so many.
-  DeviceLongRun() : results_(1) {}
   void fill(std::size_t by_kernels, std::size_t by_host) {
+    results_.emplace(1);
     heap_options o = quiet_options(128_MiB);
     o.report_leaks = false;
     heap_ = std::make_unique<heap>(o);
     if (by_kernels != 0)
-      launch(1, 1, break_up, device_heap(heap_->device()), by_kernels, results_.data());
+      launch(1, 1, break_up, device_heap(heap_->device()), by_kernels, results_->data());
     heap_->trim();  // a surplus of these would go home in the middle of what is counted
     if (by_host != 0) of_host_ = heap_->malloc(by_host);
     ask(0);
   }
   void ask(std::size_t too_large) {
     launch(1, 1, ask_for_long_runs, device_heap(heap_->device()), too_large, rounds,
-           results_.data());
+           results_->data());
     heap_->synchronize();
   }
 
@@ -62,19 +64,21 @@ class DeviceLongRun : public DeviceTest {
     const heap_stats before = heap_->stats();
     ask(bytes);
     const heap_stats after = heap_->stats();
-    EXPECT_EQ(results_[0].had, 0u);
-    EXPECT_EQ(results_[0].others_failed, 0u);
+    EXPECT_EQ(results().had, 0u);
+    EXPECT_EQ(results().others_failed, 0u);
     EXPECT_EQ(after.device_pages_home, before.device_pages_home);
     EXPECT_LE(after.host_requests - before.host_requests, most_requests);
   }
   void expect_run(std::size_t bytes) {
     ask(bytes);
-    EXPECT_EQ(results_[0].had, rounds);
-    EXPECT_EQ(results_[0].others_failed, 0u);
+    EXPECT_EQ(results().had, rounds);
+    EXPECT_EQ(results().others_failed, 0u);
     expect_sound(heap_->stats());
   }
 
-  shared_array<long_run_results> results_;
+  const long_run_results& results() { return (*results_)[0]; }
+
+  std::optional<shared_array<long_run_results>> results_;
   std::unique_ptr<heap> heap_;
   void* of_host_ = nullptr;
 };
@@ -82,7 +86,7 @@ class DeviceLongRun : public DeviceTest {
 TEST_F(DeviceLongRun, NoRoomBetweenObjectsOfKernels) {
   fill(112_MiB, 0);
   expect_no_run(60_MiB, rounds + 2);
-  launch(1, 1, end_break_up, device_heap(heap_->device()), results_.data());
+  launch(1, 1, end_break_up, device_heap(heap_->device()), results_->data());
   expect_run(60_MiB);
 }
 
