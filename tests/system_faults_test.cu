@@ -170,10 +170,11 @@ TEST_F(SystemFaults, TheNthAllocationOfASynchronizeFails) {
 
 TEST_F(SystemFaults, TheNthCallFails) {
   // Threads, the executor and their stacks come first: they are not the heap's. Every worker has
-  // its stacks then, though one alone may run all blocks of the heap's kernels.
+  // its stacks then, for blocks as large as those of the heap's own kernels, though one alone may
+  // run all blocks of these.
   shared_array<std::uint32_t> arrived(1);
   arrived[0] = 0;
-  launch(std::max(1u, std::thread::hardware_concurrency()), lanes, meet, arrived.data());
+  launch(std::max(1u, std::thread::hardware_concurrency()), 128, meet, arrived.data());
   synchronize();
   std::pair<std::uint32_t, std::uint32_t> everything;
   for (int i = 0; i < 2; ++i) {

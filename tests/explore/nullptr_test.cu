@@ -182,7 +182,7 @@ TEST(Bounded, NobodyFailsForARunThatWasInHandDuringHisLook) {
 TEST(Explore, NobodyFailsForARunThatIsPutBack) {
   // Who wants all of ten pages takes some before he finds that one has gone. If he fails for that,
   // there is room for five.
-  explore_seeds(20'000, [](const simt::explore_options& o) {
+  explore_seeds(10'000, [](const simt::explore_options& o) {
     small_heap h(10, 20'000, 58);
     void *ten = nullptr, *five = nullptr, *one = nullptr;
     run_schedule(o, {allocating(h, 10 * page_size, &ten), allocating(h, 128, &one),

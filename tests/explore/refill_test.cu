@@ -174,7 +174,7 @@ TEST(Explore, ADenialIsAnAnswerThoughTheEpochHasMoved) {
 }
 
 TEST(Explore, ADenialEndsWhenADeclinedGrantComesBack) {
-  explore_seeds(20'000, [](simt::explore_options o) {
+  explore_seeds(10'000, [](simt::explore_options o) {
     o.how = simt::strategy::random;
     small_heap h(0, 3'000);
     h.serve();
