@@ -83,7 +83,8 @@ inline void explore_seeds(std::uint64_t seeds,
 
 /// Runs a scenario under all schedules with no more than 0, 1, ... `bound` preemptions or
 /// deviations, the first sequence that fails being one of the shortest; stops early when there are
-/// no others at all. The sanitizers get one less, WARPHEAP_TEST_SCALE=4 and more one more.
+/// no others at all. The sanitizers get one less, that of threads 3 at most; WARPHEAP_TEST_SCALE=4
+/// and more one more.
 /// WARPHEAP_EXPLORE_SCHEDULE runs one schedule again.
 inline void explore_all(simt::bounded_by what, unsigned bound,
                         const std::function<void(simt::explore_options)>& scenario) {
