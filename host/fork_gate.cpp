@@ -8,7 +8,7 @@
 namespace warpheap {
 
 void fork_gate::close() {
-  closed_.store(true, std::memory_order_relaxed);
+  closed_by_.store(&last_used, std::memory_order_relaxed);
   barrier_for_all();
 }
 

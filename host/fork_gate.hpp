@@ -4,6 +4,8 @@
 
 #include <atomic>
 
+#include "host/last_cache.hpp"
+
 namespace warpheap {
 
 /// A thread says that it is in a slow path (mcache::call), then looks here; who forks closes the
@@ -12,10 +14,15 @@ namespace warpheap {
 /// waited for, or it sees the gate closed.
 class fork_gate {
  public:
-  static bool is_closed() { return closed_.load(std::memory_order_relaxed); }
+  /// For this thread: for who forks it is open. Handlers of a program run between close and fork,
+  /// and may call a heap as far as that takes no lock.
+  static bool is_closed() {
+    const last_cache* const by = closed_by_.load(std::memory_order_relaxed);
+    return by != nullptr && by != &last_used;
+  }
   /// By one thread at a time. Any thread that does not see it closed is seen in its slow path.
   static void close();
-  static void open() { closed_.store(false, std::memory_order_relaxed); }
+  static void open() { closed_by_.store(nullptr, std::memory_order_relaxed); }
   /// For a thread that is in no slow path: comes back when the gate is open.
   static void wait();
   /// Calls done() until it answers true, or for half a second: a thread may be held for longer by
@@ -31,7 +38,8 @@ class fork_gate {
   /// processor in a yield.
   static void rest(unsigned times);
 
-  static constinit inline std::atomic<bool> closed_{false};
+  // A thread is known by what it has of its own. The child of a fork has it at the same address.
+  static constinit inline std::atomic<const last_cache*> closed_by_{nullptr};
 };
 
 }  // namespace warpheap

@@ -27,6 +27,7 @@ void barrier_for_all() { weak::the_memory.fence_in_all(); }
 
 // Nobody forks here.
 void fork_gate::wait() {}
+constinit thread_local last_cache last_used;
 
 namespace weak {
 namespace {
