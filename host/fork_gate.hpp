@@ -2,11 +2,18 @@
 
 // Slow paths wait here while a thread forks, so that the child finds no list half changed.
 
-#include <atomic>
-
+#include "host/barrier_for_all.hpp"
 #include "host/last_cache.hpp"
+#include "host/span_sync.hpp"
 
 namespace warpheap {
+
+namespace detail {
+
+// What the thread that forks is known by: of its own, and in the child at the same address.
+inline constinit span_atomic<const void*> fork_gate_closed_by{nullptr};
+
+}  // namespace detail
 
 /// A thread says that it is in a slow path (mcache::call), then looks here; who forks closes the
 /// gate, and then looks who is in one. Between the two of each lies a fence: the compiler's alone
@@ -17,14 +24,19 @@ class fork_gate {
   /// For this thread: for who forks it is open. Handlers of a program run between close and fork,
   /// and may call a heap as far as that takes no lock.
   static bool is_closed() {
-    const last_cache* const by = closed_by_.load(std::memory_order_relaxed);
-    return by != nullptr && by != &last_used;
+    const void* const by = detail::fork_gate_closed_by.load(std::memory_order_relaxed);
+    return by != nullptr && by != this_thread(&last_used);
   }
   /// By one thread at a time. Any thread that does not see it closed is seen in its slow path.
-  static void close();
-  static void open() { closed_by_.store(nullptr, std::memory_order_relaxed); }
+  static void close() {
+    detail::fork_gate_closed_by.store(this_thread(&last_used), std::memory_order_relaxed);
+    barrier_for_all();
+  }
+  static void open() { detail::fork_gate_closed_by.store(nullptr, std::memory_order_relaxed); }
   /// For a thread that is in no slow path: comes back when the gate is open.
-  static void wait();
+  static void wait() {
+    for (unsigned k = 0; is_closed(); k += k < yields) rest(k);
+  }
   /// Calls done() until it answers true, or for half a second: a thread may be held for longer by
   /// what is not the heap's. For who has closed it.
   template <class F>
@@ -37,9 +49,6 @@ class fork_gate {
   /// Longer when it was not enough before: a thread that runs at a higher priority keeps the
   /// processor in a yield.
   static void rest(unsigned times);
-
-  // A thread is known by what it has of its own. The child of a fork has it at the same address.
-  static constinit inline std::atomic<const last_cache*> closed_by_{nullptr};
 };
 
 }  // namespace warpheap

@@ -290,7 +290,7 @@ class alignas(64) mcache {
   mcentral_set* central_;
   page_stock stock_;
   last_cache* user_ = nullptr;
-  std::atomic<bool> in_call_{false};
+  span_atomic<bool> in_call_{false};
 };
 
 }  // namespace warpheap

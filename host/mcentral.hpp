@@ -140,8 +140,9 @@ class alignas(64) mcentral {
   std::array<span_set, 2> full_;
   span_list empty_;
   span_list stale_;
-  // Written under the lock. Relaxed: a hint, who takes the lock finds what there is.
-  std::atomic<bool> may_have_swept_{false};
+  // Written under the lock. Relaxed: a hint. Before a malloc fails, release_empty takes the lock,
+  // and what was told under it is seen after that.
+  span_atomic<bool> may_have_swept_{false};
 };
 
 /// The mcentrals of all classes, and what their spans have in common.

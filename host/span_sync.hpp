@@ -12,4 +12,7 @@ template <class T>
 using span_atomic = std::atomic<T>;
 using span_mutex = std::mutex;
 
+/// What a thread is known by, of a thread_local: its address.
+inline const void* this_thread(const void* of_thread) { return of_thread; }
+
 }  // namespace warpheap

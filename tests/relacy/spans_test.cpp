@@ -2,7 +2,8 @@
 //
 // What is checked: no object has two owners and all uses of its bytes are ordered; whoever owns a
 // span comes after the owner before; no free is lost: when all objects are freed and all caches
-// given up, every span has gone back to the heap; and a second free of an object is told.
+// given up, every span has gone back to the heap; a second free of an object is told; free slots
+// that were given back are found; and no thread is in a slow path while another forks.
 #include <algorithm>
 #include <utility>
 
@@ -322,6 +323,80 @@ TEST(Spans, OthersFreeTinyObjectsOfABlockWhileTheOwnerCollects) {
     for (const unsigned pause_within : {0u, 16u})
       explore(10'000, {w, {owner, other(1), other(2)}, at_end, {}, pause_within});
   }
+}
+
+TEST(Spans, WhatWasGivenBackIsFoundWhenThereIsNothingElse) {
+  // Of all spans one has free slots, and its owner gives it back.
+  for (const bool empty : {false, true}) {
+    weak_spans w;
+    void *two[2] = {}, *found = nullptr, *others[(mheap::most_spans - 1) * slots];
+    bool given = false;
+    w.prepare = [&] {
+      for (void*& p : others) p = w.take(2);
+      two[0] = w.take(0);
+      w.cache(0).flush();
+      two[1] = w.take(0);  // of the same, which was told
+      given = false;
+    };
+    const auto owner = [&] {
+      for (void* p : two)
+        if (empty) w.give(0, p);
+      w.cache(0).flush();
+      given = true;
+    };
+    const auto other = [&] {
+      found = w.take(1);
+      if (found != nullptr) return;
+      // As host_heap::or_reclaim does it.
+      const bool must_find = given;
+      w.central()[span_class].release_empty();
+      found = w.take(1);
+      if (must_find && found == nullptr) fail("free slots are not found");
+    };
+    const auto at_end = [&] {
+      if (found == nullptr && w.take(0) == nullptr) fail("free slots are lost");
+    };
+    for (const unsigned pause_within : {0u, 16u})
+      explore(2'000, {w, {owner, other}, at_end, {}, pause_within});
+  }
+}
+
+TEST(Spans, NoThreadIsInASlowPathWhileAnotherForks) {
+  weak_spans w;
+  w.model_calls();
+  // As they are, in the order of the schedule.
+  unsigned in_slow_paths = 0;
+  bool forks = false;
+  w.prepare = [&] { in_slow_paths = 0, forks = false; };
+  const auto slow_path = [&](unsigned thread) {
+    const mcache::call guard(w.cache(thread));
+    if (forks) fail("a slow path begins while a thread forks");
+    ++in_slow_paths;
+    yield();
+    w.change_lists(thread);
+    yield();
+    --in_slow_paths;
+  };
+  const auto other = [&](unsigned thread) {
+    return [&, thread] { slow_path(thread), slow_path(thread); };
+  };
+  const auto forking = [&] {
+    for (unsigned round = 0; round < 2; ++round) {
+      // As host_heap::before_fork does it, with the locks left out.
+      fork_gate::close();
+      bool ended = false;
+      fork_gate::wait_until([&] { return ended = !w.cache(1).in_call() && !w.cache(2).in_call(); });
+      if (!ended) fail("slow paths do not end");
+      if (in_slow_paths != 0) fail("a slow path is not seen");
+      forks = true;
+      w.look_at_lists(1), w.look_at_lists(2);
+      // A handler of the program's.
+      { const mcache::call guard(w.cache(0)); }
+      forks = false;
+      fork_gate::open();
+    }
+  };
+  explore(5'000, {w, {forking, other(1), other(2)}, [] {}});
 }
 
 }  // namespace

@@ -46,11 +46,19 @@ class memory {
     quiet_ = std::vector<bool>(bytes / 4);
     names_.clear();
     handed_.clear();
+    elsewhere_ = nullptr;
     used_ = undone_ = 0;
     if (pool_.empty())
       for (unsigned i = 0; i < most_written_words; ++i)
         pool_.push_back(std::make_unique<history>());
     return block_.get();
+  }
+  /// A word that lies elsewhere, as static ones do. One at most.
+  void add(const void* word, unsigned size) {
+    elsewhere_ = static_cast<const std::byte*>(word);
+    first_elsewhere_ = histories_.size();
+    histories_.resize(first_elsewhere_ + size / 4);
+    quiet_.resize(first_elsewhere_ + size / 4);
   }
   /// Name of an array in the histories of failed executions.
   void name(const void* array, std::size_t element, const char* text) {
@@ -227,6 +235,7 @@ class memory {
   static constexpr unsigned pause_turns = 1000;
 
   std::size_t index_of(const void* p) const {
+    if (p == elsewhere_) return first_elsewhere_;
     return static_cast<std::size_t>(static_cast<const std::byte*>(p) - block_.get()) / 4;
   }
   bool is_handed_over(const void* p, bool write) {
@@ -310,6 +319,8 @@ class memory {
   }
 
   std::unique_ptr<std::byte, free_block> block_;
+  const std::byte* elsewhere_ = nullptr;
+  std::size_t first_elsewhere_ = 0;
   std::vector<history*> histories_;
   std::vector<bool> quiet_;
   std::vector<named_array> names_;

@@ -25,8 +25,7 @@ void fatal(const char* what) {
 
 void barrier_for_all() { weak::the_memory.fence_in_all(); }
 
-// Nobody forks here.
-void fork_gate::wait() {}
+void fork_gate::rest(unsigned) { weak::yield(); }
 constinit thread_local last_cache last_used;
 
 namespace weak {
@@ -84,6 +83,24 @@ class weak_spans {
       the_memory.silence(s + sizeof(mspan) - words + 8, words - 8);  // remote
       the_memory.hand_over(&parts_->owners[i], 4);
     }
+    // Where nobody forks, nobody asks who is in a slow path: a cache's last word.
+    for (mcache& c : parts_->caches) the_memory.silence(last_line(c), 64);
+  }
+
+  /// For a scenario with forks. The bytes that stand for all that a slow path of a thread changes.
+  void model_calls() {
+    for (mcache& c : parts_->caches) the_memory.hear(last_line(c), 64);
+    the_memory.add(&detail::fork_gate_closed_by, sizeof detail::fork_gate_closed_by);
+    the_memory.name(&detail::fork_gate_closed_by, 8, "gate");
+  }
+  void change_lists(unsigned thread) {
+    if (the_memory.running() && !lists_[thread].store(*rl::ctx().threadx_))
+      fail("slow paths of one thread are not ordered");
+  }
+  /// By the child, which has a copy: later changes need not be ordered after this.
+  void look_at_lists(unsigned thread) const {
+    auto copy = lists_[thread];
+    if (!copy.load(*rl::ctx().threadx_)) fail("the child finds lists half changed");
   }
 
   /// All is new. `prepare` is what is done by one thread before the others begin.
@@ -94,6 +111,7 @@ class weak_spans {
     build();
     bytes.begin_execution();
     told_ = 0;
+    for (auto& data : lists_) data = {};
     if (prepare) prepare();
     the_memory.begin_execution();
   }
@@ -344,9 +362,14 @@ class weak_spans {
     return static_cast<std::uint64_t>(static_cast<std::byte*>(p) - mheap::base());
   }
 
+  static std::byte* last_line(mcache& c) {
+    return reinterpret_cast<std::byte*>(&c) + sizeof(mcache) - 64;
+  }
+
   unsigned class_;
   parts* parts_;
   unsigned told_ = 0;
+  rl::var_data_impl<max_threads> lists_[no_thread] = {};
 };
 
 }  // namespace

@@ -101,4 +101,9 @@ class span_mutex {
   span_atomic<std::uint32_t> taken_;
 };
 
+/// Threads of the model are one of the system's.
+inline const void* this_thread(const void* of_thread) {
+  return static_cast<const char*>(of_thread) + weak::current_thread();
+}
+
 }  // namespace warpheap
