@@ -61,14 +61,22 @@ TEST(process_test, every_function_is_the_librarys) {
                            "_Znwm",
                            "_Znam",
                            "_ZnwmRKSt9nothrow_t",
+                           "_ZnamRKSt9nothrow_t",
                            "_ZnwmSt11align_val_t",
+                           "_ZnamSt11align_val_t",
+                           "_ZnwmSt11align_val_tRKSt9nothrow_t",
                            "_ZnamSt11align_val_tRKSt9nothrow_t",
                            "_ZdlPv",
                            "_ZdaPv",
+                           "_ZdlPvRKSt9nothrow_t",
+                           "_ZdaPvRKSt9nothrow_t",
                            "_ZdlPvm",
                            "_ZdaPvm",
                            "_ZdlPvSt11align_val_t",
+                           "_ZdaPvSt11align_val_t",
                            "_ZdlPvmSt11align_val_t",
+                           "_ZdaPvmSt11align_val_t",
+                           "_ZdlPvSt11align_val_tRKSt9nothrow_t",
                            "_ZdaPvSt11align_val_tRKSt9nothrow_t"}) {
     void* p = dlsym(RTLD_DEFAULT, name);
     ASSERT_NE(p, nullptr) << name;
