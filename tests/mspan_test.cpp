@@ -51,6 +51,39 @@ TEST(free_cursor, go_next_free) {
   }
 }
 
+// Go's rule in words: slots in order, each free one once; the fast way stops where the slot after
+// the next one would need another word.
+TEST(free_cursor, walks_any_bits_in_order) {
+  std::mt19937_64 random(21);
+  for (int round = 0; round < 3000; ++round) {
+    const unsigned nelems = 1 + random() % (round % 2 == 0 ? 1024 : 130);
+    std::vector<std::uint64_t> words((nelems + 63) / 64);
+    for (std::uint64_t& word : words) {
+      word = random() % 4 == 0 ? 0 : random() % 4 == 0 ? ~std::uint64_t{0} : random();
+      if (random() % 2 == 0) word &= random() & random();
+    }
+    const auto is_free_slot = [&](unsigned i) { return (words[i / 64] >> i % 64 & 1) != 0; };
+    free_cursor cursor(nelems, [&](unsigned w) { return words.at(w); });
+    for (unsigned from = 0;;) {
+      unsigned want = from;
+      while (want < nelems && !is_free_slot(want)) ++want;
+      const unsigned next = want + 1;
+      const bool fast =
+          want < nelems && want / 64 == from / 64 && (next % 64 != 0 || next == nelems);
+      const unsigned fast_index = cursor.next_free_fast();
+      ASSERT_EQ(fast_index, fast ? want : cursor.no_index) << round << " " << from;
+      if (!fast) {
+        ASSERT_EQ(cursor.next_free_index(), want) << round << " " << from;
+      }
+      if (want == nelems) break;
+      ASSERT_EQ(cursor.freeindex(), next);
+      from = next;
+    }
+    ASSERT_EQ(cursor.freeindex(), nelems);
+    ASSERT_EQ(cursor.next(), nelems);
+  }
+}
+
 /// The slot that the span gives next; nelems when it has none.
 unsigned next_slot(mspan& s) {
   std::byte* p = s.take();
@@ -376,6 +409,42 @@ TEST(tiny_rule, go_tiny) {
       ASSERT_EQ(rule.offset(), step[4].get<unsigned>()) << step.dump();
     }
   }
+}
+
+// Of every sequence of three sizes, and of long ones: objects of a block lie one after the other,
+// as low as their alignment allows, and of two blocks the one with more room stays open.
+TEST(tiny_rule, places_any_sizes) {
+  const auto check = [](auto&& size, unsigned objects) {
+    tiny_rule rule;
+    bool open = false;
+    unsigned end = 0;
+    for (unsigned k = 0; k < objects; ++k) {
+      const unsigned n = size(k);
+      unsigned align = 1;
+      while (align < 8 && n % (2 * align) == 0) align *= 2;
+      unsigned at = end;
+      while (at % align != 0) ++at;
+      const bool fits = open && at + n <= 16;
+      ASSERT_EQ(rule.place(n), fits ? at : tiny_rule::none) << k;
+      if (fits) {
+        end = at + n;
+      } else {
+        const bool kept = !open || 16 - n > 16 - end;
+        ASSERT_EQ(rule.keep_new(n), kept) << k;
+        if (kept) end = n;
+        open = true;
+      }
+      ASSERT_EQ(rule.offset(), end);
+    }
+  };
+  for (unsigned sizes = 0; sizes < 15 * 15 * 15; ++sizes)
+    check(
+        [&](unsigned k) {
+          return 1 + (k == 0 ? sizes : k == 1 ? sizes / 15 : sizes / 225) % 15;
+        },
+        3);
+  std::mt19937 random(4);
+  check([&](unsigned) { return 1 + random() % 15; }, 20'000);
 }
 
 TEST(tiny_mask, frontier_and_extents) {

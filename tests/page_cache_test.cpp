@@ -1,6 +1,7 @@
 #include "host/page_cache.hpp"
 
 #include <gtest/gtest.h>
+#include <random>
 
 #include "host/page_allocator.hpp"
 #include "tests/vectors.hpp"
@@ -30,6 +31,42 @@ TEST(page_cache, go_alloc) {
         EXPECT_EQ(got.first, page_of(hit["base"])) << name << hit.dump();
       }
       EXPECT_EQ(got.scavenged * 8192, hit["scav"].get<std::size_t>()) << name << hit.dump();
+    }
+  }
+}
+
+TEST(page_cache, agrees_with_64_pages_one_by_one) {
+  std::mt19937_64 random(9);
+  for (int round = 0; round < 500; ++round) {
+    // Few holes, many, and something of both.
+    std::uint64_t free = random();
+    for (unsigned k = random() % 4; k > 0; --k)
+      free = k % 2 == 0 ? free & random() : free | random();
+    std::uint64_t scavenged = random() & free;
+    const std::size_t base = random() % 100'000 * 64;
+    page_cache cache(base, free, scavenged);
+    for (int step = 0; step < 40; ++step) {
+      const unsigned n = random() % 8 == 0 ? random() % 70 : 1 + random() % 5;
+      unsigned first = 64;
+      for (unsigned at = 0; n > 0 && at + n <= 64 && first == 64; ++at) {
+        unsigned run = 0;
+        while (run < n && (free >> (at + run) & 1) != 0) ++run;
+        if (run == n) first = at;
+      }
+      const page_allocation got = cache.alloc(n);
+      ASSERT_EQ(static_cast<bool>(got), first != 64) << round;
+      std::size_t given_back = 0;
+      for (unsigned i = first; i < first + n && first != 64; ++i) {
+        given_back += scavenged >> i & 1;
+        free &= ~(std::uint64_t{1} << i);
+        scavenged &= ~(std::uint64_t{1} << i);
+      }
+      if (got) {
+        ASSERT_EQ(got.first, base + first);
+      }
+      ASSERT_EQ(got.scavenged, given_back);
+      ASSERT_EQ(cache.free_bits(), free);
+      ASSERT_EQ(cache.scavenged_bits(), scavenged);
     }
   }
 }
