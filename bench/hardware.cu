@@ -30,7 +30,7 @@ class case_memory {
  public:
   enum class kind { pages, pinned };
   case_memory(kind what, std::size_t bytes) : what_(what), bytes_(bytes) {
-    data_ = what == kind::pages ? memory_->reserve(bytes) : memory_->allocate_pinned(bytes);
+    data_ = what == kind::pages ? pages(bytes) : memory_->allocate_pinned(bytes);
     if (data_ == nullptr)
       throw std::runtime_error("no memory: asked for " + std::to_string(bytes) + " bytes of "
                                + (what == kind::pages ? "pages" : "pinned memory"));
@@ -46,6 +46,13 @@ class case_memory {
   void* data() const { return data_; }
 
  private:
+  std::byte* pages(std::size_t bytes) {
+    std::byte* const p = memory_->reserve(bytes);
+    if (p == nullptr || memory_->map(p, bytes)) return p;
+    memory_->release(p, bytes);
+    return nullptr;
+  }
+
   std::unique_ptr<memory_backend> memory_{this_backend == backend_kind::cuda ? make_cuda_memory()
                                                                              : make_mmap_memory()};
   kind what_;

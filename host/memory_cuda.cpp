@@ -94,6 +94,7 @@ class cuda_memory final : public memory_backend {
   bool can_discard() const override { return false; }
   bool discard(std::byte*, std::size_t) noexcept override { return false; }
   bool forbid(std::byte*, std::size_t, bool) noexcept override { return false; }
+  bool map(std::byte*, std::size_t) noexcept override { return true; }
 
   // Kernels' pages go to the device when a kernel touches them and stay there, until a host that
   // cannot reach into the device's memory touches them; a page that both sides use in turn then

@@ -14,10 +14,11 @@
 namespace warpheap {
 namespace {
 
-void* map_zero(std::size_t bytes, void* at = nullptr) {
+constexpr int usable = PROT_READ | PROT_WRITE;
+
+void* map_memory(std::size_t bytes, int protection, void* at = nullptr) {
   // NORESERVE: metadata and pages are sized for the whole reservation, and used as it fills.
-  void* p =
-      mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = mmap(at, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return p == MAP_FAILED ? nullptr : p;
 }
 
@@ -25,7 +26,7 @@ void* map_zero(std::size_t bytes, void* at = nullptr) {
 std::byte* map_at_hint(std::size_t bytes, bool& full) {
   void* p = nullptr;
   const bool found = arena_hints::find([&](void* wanted) {
-    p = map_zero(bytes, wanted);
+    p = map_memory(bytes, PROT_NONE, wanted);
     full = p == nullptr;
     if (full || p == wanted) return true;
     munmap(p, bytes);
@@ -62,13 +63,16 @@ class mmap_memory final : public memory_backend {
   std::byte* reserve(std::size_t bytes) override {
     bool full = false;
     if (std::byte* at_hint = map_at_hint(bytes, full); at_hint != nullptr || full) return at_hint;
-    auto* p = static_cast<std::byte*>(map_zero(bytes + chunk_bytes));
+    auto* p = static_cast<std::byte*>(map_memory(bytes + chunk_bytes, PROT_NONE));
     if (p == nullptr) return nullptr;
     const auto address = reinterpret_cast<std::uintptr_t>(p);
     const std::size_t head = bits::align_up(address, chunk_bytes) - address;
     if (head != 0) munmap(p, head);
     if (head != chunk_bytes) munmap(p + head + bytes, chunk_bytes - head);
     return p + head;
+  }
+  bool map(std::byte* address, std::size_t bytes) noexcept override {
+    return mprotect(address, bytes, usable) == 0;
   }
   void release(std::byte* base, std::size_t bytes) noexcept override { munmap(base, bytes); }
 
@@ -77,14 +81,14 @@ class mmap_memory final : public memory_backend {
     return madvise(address, bytes, MADV_DONTNEED) == 0;
   }
   bool forbid(std::byte* address, std::size_t bytes, bool touch) noexcept override {
-    return mprotect(address, bytes, touch ? PROT_NONE : PROT_READ | PROT_WRITE) == 0;
+    return mprotect(address, bytes, touch ? PROT_NONE : usable) == 0;
   }
   void advise(std::byte*, std::size_t, memory_side) noexcept override {}
   bool dirty_after_discard() const override { return false; }
 
-  void* allocate_device(std::size_t bytes) override { return map_zero(bytes); }
+  void* allocate_device(std::size_t bytes) override { return map_memory(bytes, usable); }
   void free_device(void* p, std::size_t bytes) noexcept override { munmap(p, bytes); }
-  void* allocate_pinned(std::size_t bytes) override { return map_zero(bytes); }
+  void* allocate_pinned(std::size_t bytes) override { return map_memory(bytes, usable); }
   void free_pinned(void* p, std::size_t bytes) noexcept override { munmap(p, bytes); }
   void copy_to_device(void* device, const void* host, std::size_t bytes) override {
     std::memcpy(device, host, bytes);

@@ -37,7 +37,8 @@ mheap::mheap(std::byte* base, std::size_t reserve_bytes, const page_source& sour
       map_(heap_arenas::first_far_page(reserve_pages()),
            (most_bytes_ - reserve_bytes_) / arena_bytes),
       owners_(table_pages()),
-      states_(table_pages()) {
+      states_(table_pages()),
+      mapped_(bits::ceil_div(table_pages(), std::size_t{chunk_pages})) {
   static_assert(class_to_objects(tiny_class) == page_size / tiny_size);
   span_alloc_.init(
       metadata_, sizeof(mspan), alignof(mspan), span_sys_,
@@ -347,7 +348,7 @@ mheap_stats mheap::stats() const {
   }
   st.span_inuse = span_alloc_.inuse() - dead_.size() * sizeof(mspan);
   st.page_table_sys = bits::ceil_div(st.grown_pages, std::size_t{chunk_pages})
-                      * (sizeof(chunk_bits) + sizeof(page_summary)
+                      * (sizeof(chunk_bits) + sizeof(page_summary) + sizeof(mapped_[0])
                          + chunk_pages * (sizeof(page_owner) + sizeof(page_state)));
   st.committed_pages = committed_pages();
   for (unsigned c = 0; c < scavenge_causes; ++c)

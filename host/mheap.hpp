@@ -27,6 +27,10 @@ namespace warpheap {
 /// with locks of the heap held, so neither function may use the heap or wait for a kernel.
 struct page_source {
   void* context = nullptr;
+  /// Has chunks, of which the last may be a part, lead to memory that commit can make usable: once,
+  /// before the first use of a page there. False when the system refuses. Null: they all do. (Go:
+  /// sysMap.)
+  bool (*map)(void* context, std::byte* start, std::size_t bytes) = nullptr;
   /// Makes pages usable; false when the system has none. Null: pages always are.
   bool (*commit)(void* context, std::byte* start, std::size_t bytes) = nullptr;
   /// Gives the memory of unused pages back; false, and they keep it, when the system refuses.
@@ -330,6 +334,7 @@ class mheap {
   mspan* take_record(page_stock& stock);
   mspan* new_record_locked();
   page_allocation alloc_pages(page_user user, std::size_t n, bool from_the_other = true);
+  bool map_chunks(std::size_t first, std::size_t n);
   bool commit(page_allocation got, std::size_t n);
   bool make_room(std::size_t pages);
   std::size_t scavenge_locked(scavenge_cause cause, std::size_t most);
@@ -359,7 +364,8 @@ class mheap {
 
   lazy_table<std::uintptr_t> owners_;
   page_states states_;
-  std::uint32_t sweepgen_ = 4;  // so that h - 2 is not what a new record has
+  lazy_table<std::uint8_t> mapped_;  // by chunk, also for who has not the lock
+  std::uint32_t sweepgen_ = 4;       // so that h - 2 is not what a new record has
 
   // Figures. Relaxed: they publish nothing.
   sys_counter span_sys_{0};

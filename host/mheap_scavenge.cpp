@@ -45,12 +45,41 @@ bool mheap::make_room(std::size_t pages) {
   }
 }
 
-/// Makes those of n pages usable that had been given back.
+/// Maps the chunks of n pages that are used for the first time.
+bool mheap::map_chunks(std::size_t first, std::size_t n) {
+  const auto is_mapped = [&](std::size_t chunk, std::memory_order order) {
+    return std::atomic_ref(mapped_[chunk]).load(order) != 0;
+  };
+  const std::size_t end = (first + n - 1) / chunk_pages + 1;
+  for (std::size_t chunk = first / chunk_pages; chunk < end; ++chunk) {
+    // Acquire: the states of its pages are as they were made.
+    if (is_mapped(chunk, std::memory_order_acquire)) continue;
+    const std::scoped_lock lock(mutex_);
+    std::size_t last = chunk;
+    while (last < end && !is_mapped(last, std::memory_order_relaxed)) ++last;
+    if (last == chunk) continue;  // by another thread, meanwhile
+    const std::size_t from = chunk * chunk_pages;
+    const std::size_t most = from < reserve_pages() ? reserve_pages() : table_pages();
+    const std::size_t pages = std::min(last * chunk_pages, most) - from;
+    if (source_.map != nullptr
+        && !source_.map(source_.context, page_address(from), pages * page_size)) {
+      return false;
+    }
+    states_.map(from, pages);
+    for (; chunk < last; ++chunk)
+      std::atomic_ref(mapped_[chunk]).store(1, std::memory_order_release);
+    --chunk;
+  }
+  return true;
+}
+
+/// Makes those of n pages usable that had been given back, or were never used.
 bool mheap::commit(page_allocation got, std::size_t n) {
   if (got.scavenged == 0) return true;
   if (!make_room(got.scavenged)) return false;
-  if (source_.commit == nullptr
-      || source_.commit(source_.context, page_address(got.first), n * page_size)) {
+  if (map_chunks(got.first, n)
+      && (source_.commit == nullptr
+          || source_.commit(source_.context, page_address(got.first), n * page_size))) {
     states_.used(got.first, n, got.scavenged);
     return true;
   }

@@ -2,11 +2,12 @@
 
 // What the system knows of each page of the reservation. (Go: the states of mem.go.)
 //
-//   reserved --used--> ready --unused--> prepared --used--> ready
-//                      ready --fault---> faulted  --unfault--> prepared
+//   reserved --map--> prepared --used--> ready --unused--> prepared
+//                                        ready --fault---> faulted --unfault--> prepared
 //
-// A reserved page was never used; a ready one may be touched, and holds memory; a prepared one gave
-// its memory back; a faulted one cannot be touched. Pages outside of the reservation are none of
+// A reserved page is an address, and touching it is a signal where the system can do that; a
+// prepared one has no memory, as it was never used or gave it back; a ready one may be touched, and
+// holds memory; a faulted one cannot be touched. Pages outside of the reservation are none of
 // these. Every change of a page goes through here, and one along another edge aborts.
 
 #include <array>
@@ -21,17 +22,20 @@ enum class page_state : std::uint8_t { reserved, prepared, ready, faulted };
 inline constexpr unsigned page_state_count = 4;
 
 /// A page's state is its owner's to change: the thread that allocated it, or who holds mheap's
-/// lock.
+/// lock, as does who maps it.
 class page_states {
  public:
   explicit page_states(std::size_t pages) : states_(pages) {}
 
+  void map(std::size_t first, std::size_t n) {
+    change(first, n, page_state::reserved, page_state::prepared);
+  }
   /// Of n pages, those that are not ready become it. Their number must be as said (else aborts): it
   /// is what the scavenged bits have.
   void used(std::size_t first, std::size_t n, std::size_t fresh) {
     std::size_t changed = 0;
     for (std::size_t i = first; i < first + n; ++i) {
-      if (get(i) == page_state::faulted) illegal();
+      if (get(i) != page_state::prepared && get(i) != page_state::ready) illegal();
       changed += get(i) != page_state::ready;
       set(i, page_state::ready);
     }

@@ -26,6 +26,9 @@ class failing_memory final : public memory_backend {
     --held;
     memory_->release(base - skew, bytes);
   }
+  bool map(std::byte* start, std::size_t bytes) noexcept override {
+    return memory_->map(start, bytes);
+  }
   bool can_discard() const override { return false; }
   bool discard(std::byte*, std::size_t) noexcept override { return false; }
   bool forbid(std::byte*, std::size_t, bool) noexcept override { return false; }

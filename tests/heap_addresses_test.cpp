@@ -1,7 +1,10 @@
 // Where heaps come to lie. (Go: TestArenaCollision.)
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <set>
 #include <vector>
@@ -78,6 +81,30 @@ TEST(heap_addresses, the_one_free_hint_is_found) {
   EXPECT_TRUE(works(second));
 }
 #endif
+
+// (Go: sysReserve, and sysMap by chunks.)
+TEST(heap_addresses, address_space_that_was_never_used_cannot_be_touched) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  heap h = small_heap();
+  auto* const base = static_cast<char*>(h.malloc(0));
+  // A sanitizer's handler reports the signal and exits.
+  const auto died = [](int status) {
+    return WIFSIGNALED(status) ? WTERMSIG(status) == SIGSEGV
+                               : WIFEXITED(status) && WEXITSTATUS(status) != 0;
+  };
+  const auto read = [](const volatile char* p) {
+    const char is = *p;
+    std::_Exit(is == 0 || is == 1 ? 0 : 1);
+  };
+  // The host's objects come from the top of the heap, and the device has pages at its bottom.
+  auto* const object = static_cast<char*>(h.malloc(1000));
+  EXPECT_GT(object, base + 8_MiB);
+  EXPECT_EXIT(read(base + 5_MiB), died, "");
+  EXPECT_EXIT(base[9_MiB] = 1, died, "");
+  EXPECT_EXIT(read(object), ::testing::ExitedWithCode(0), "");
+  EXPECT_TRUE(works(h));  // uses all of it
+  EXPECT_EXIT(read(base + 9_MiB), ::testing::ExitedWithCode(0), "");
+}
 
 TEST(heap_addresses, collisions_are_avoided) {
   occupied others;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstring>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "host/mheap.hpp"
@@ -49,6 +50,69 @@ TEST_F(mheap_scavenge_test, pages_hold_memory_from_their_first_use_until_they_ar
   EXPECT_EQ(heap.scavenge(scavenge_cause::background), 0u);
   EXPECT_EQ(ever(scavenge_cause::asked), 30u);
   EXPECT_EQ(ever(scavenge_cause::background), 70u);
+}
+
+/// What was mapped, in order, and whether more is.
+struct mapped_chunks {
+  test::host_region region{3 * chunk_bytes + 5 * page_size};
+  std::vector<std::pair<std::size_t, std::size_t>> runs;
+  bool refuse = false;
+
+  page_source source() {
+    page_source s = region.source();
+    s.context = this;
+    s.commit = nullptr;
+    s.decommit = nullptr;
+    s.map = [](void* self, std::byte* start, std::size_t bytes) {
+      auto& m = *static_cast<mapped_chunks*>(self);
+      if (m.refuse) return false;
+      m.runs.emplace_back(static_cast<std::size_t>(start - m.region.base()) / page_size,
+                          bytes / page_size);
+      return true;
+    };
+    return s;
+  }
+};
+
+TEST(mheap_mapping, chunks_are_mapped_once_before_their_first_use) {
+  using runs = std::vector<std::pair<std::size_t, std::size_t>>;
+  mapped_chunks mapped;
+  mheap heap(mapped.region.base(), mapped.region.bytes(), mapped.source());
+  page_stock stock;
+  const auto take = [&](std::size_t pages) {
+    return heap.alloc_large(pages, 1, make_span_class(0, true), stock);
+  };
+  constexpr std::size_t chunk = chunk_pages;
+  const auto in_state = [&](page_state s) {
+    return heap.recount().by_state[static_cast<unsigned>(s)];
+  };
+  EXPECT_EQ(in_state(page_state::reserved), 3 * chunk + 5);
+  mapped.refuse = true;
+  EXPECT_EQ(take(1), nullptr);
+  EXPECT_EQ(in_state(page_state::reserved), 3 * chunk + 5);
+  EXPECT_EQ(heap.committed_pages(), 0u);
+  mapped.refuse = false;
+  mspan* one = take(1);
+  ASSERT_NE(one, nullptr);
+  EXPECT_EQ(mapped.runs, (runs{{3 * chunk, 5}}));
+  EXPECT_EQ(in_state(page_state::ready), 1u);
+  EXPECT_EQ(in_state(page_state::prepared), 4u);
+  EXPECT_NE(take(4), nullptr);
+  EXPECT_EQ(mapped.runs.size(), 1u);
+  // Two chunks at once; in the refused one nothing is lost.
+  mapped.refuse = true;
+  EXPECT_EQ(take(2 * chunk), nullptr);
+  EXPECT_EQ(in_state(page_state::reserved), 3 * chunk);
+  mapped.refuse = false;
+  mspan* two = take(2 * chunk);
+  ASSERT_NE(two, nullptr);
+  EXPECT_EQ(mapped.runs, (runs{{3 * chunk, 5}, {chunk, 2 * chunk}}));
+  heap.free_span(two);
+  EXPECT_NE(take(2 * chunk), nullptr);
+  EXPECT_NE(take(chunk - 1), nullptr);
+  EXPECT_EQ(mapped.runs, (runs{{3 * chunk, 5}, {chunk, 2 * chunk}, {0, chunk}}));
+  EXPECT_EQ(in_state(page_state::reserved), 0u);
+  EXPECT_EQ(in_state(page_state::prepared), 1u);  // page 0
 }
 
 TEST_F(mheap_scavenge_test, the_highest_pages_go_first) {

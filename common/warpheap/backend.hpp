@@ -26,8 +26,11 @@ class memory_backend {
 
   /// Largest reservation possible now, in bytes.
   virtual std::size_t max_reserve() const = 0;
-  /// Address space for pages, 4 MiB aligned, populated by touch; nullptr when refused.
+  /// Address space for pages, 4 MiB aligned; nullptr when refused. Where the system can do that, a
+  /// touch before `map` is a signal.
   virtual std::byte* reserve(std::size_t bytes) = 0;
+  /// Has whole chunks of it be populated by touch; false when the system refuses.
+  virtual bool map(std::byte* address, std::size_t bytes) noexcept = 0;
   virtual void release(std::byte* base, std::size_t bytes) noexcept = 0;
   /// Whether `discard` is of use here.
   virtual bool can_discard() const = 0;

@@ -26,6 +26,9 @@ std::unique_ptr<device_operations> make_operations(backend_kind kind, const heap
 page_source source_of(memory_backend& memory) {
   page_source source;
   source.context = &memory;
+  source.map = [](void* context, std::byte* start, std::size_t bytes) {
+    return static_cast<memory_backend*>(context)->map(start, bytes);
+  };
   if (memory.can_discard()) {
     source.decommit = [](void* context, std::byte* start, std::size_t bytes) {
       return static_cast<memory_backend*>(context)->discard(start, bytes);

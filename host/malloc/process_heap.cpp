@@ -36,16 +36,22 @@ void say(const char* line) {
   (void)!write(STDERR_FILENO, line, std::strlen(line));
 }
 
+bool make_usable(std::uintptr_t start, std::size_t bytes) {
+  const keep_errno keep;
+  return mprotect(reinterpret_cast<void*>(start), bytes, PROT_READ | PROT_WRITE) == 0;
+}
+
+bool map(void*, std::byte* start, std::size_t bytes) {
+  return make_usable(reinterpret_cast<std::uintptr_t>(start), bytes);
+}
+
 /// The system's pages that hold some of the heap's, which may be the smaller ones. A neighbour in
 /// one of them comes into use with it; the reservation begins and ends with the system's pages.
 bool commit(void* os_page_bytes, std::byte* start, std::size_t bytes) {
-  const keep_errno keep;
   const auto os_page = reinterpret_cast<std::uintptr_t>(os_page_bytes);
   const auto address = reinterpret_cast<std::uintptr_t>(start);
   const std::uintptr_t first = address / os_page * os_page;
-  return mprotect(reinterpret_cast<void*>(first), bits::align_up(address + bytes, os_page) - first,
-                  PROT_READ | PROT_WRITE)
-         == 0;
+  return make_usable(first, bits::align_up(address + bytes, os_page) - first);
 }
 
 bool decommit(void*, std::byte* start, std::size_t bytes) {
@@ -55,11 +61,7 @@ bool decommit(void*, std::byte* start, std::size_t bytes) {
 
 std::byte* reserve(void*, std::byte* after, std::size_t bytes) {
   const keep_errno keep;
-  return reserve_arenas(after, bytes, /*must_commit=*/false);
-}
-std::byte* reserve_to_commit(void*, std::byte* after, std::size_t bytes) {
-  const keep_errno keep;
-  return reserve_arenas(after, bytes, /*must_commit=*/true);
+  return reserve_arenas(after, bytes);
 }
 void unreserve(void*, std::byte* start, std::size_t bytes) {
   const keep_errno keep;
@@ -119,11 +121,11 @@ object_layer& process_heap::make() {
   max_object_ = largest_backed_object();
   page_source source;
   source.context = reinterpret_cast<void*>(os_page);
-  source.reserve = r.must_commit ? reserve_to_commit : reserve;
+  source.reserve = reserve;
   source.unreserve = unreserve;
   source.most_bytes = options.reserve_bytes != 0 ? options.reserve_bytes : max_reserve_bytes;
   source.most_bytes = std::min(source.most_bytes, most);
-  if (r.must_commit) source.commit = commit;
+  (r.is_counted ? source.commit : source.map) = r.is_counted ? commit : map;
   // A page of the system's that is larger than the heap's may hold live objects beside free pages.
   if (page_size % static_cast<std::size_t>(os_page) == 0) source.decommit = decommit;
   source.needzero_after_decommit = false;

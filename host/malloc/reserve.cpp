@@ -30,9 +30,12 @@ std::size_t first_number(const char* file) {
   return std::strtoull(text, nullptr, 10);
 }
 
-std::byte* map(std::size_t bytes, int protection) {
-  void* p = mmap(nullptr, bytes + arena_bytes, protection,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+void* map_at(void* wanted, std::size_t bytes) {
+  return mmap(wanted, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+std::byte* map(std::size_t bytes) {
+  void* p = map_at(nullptr, bytes + arena_bytes);
   if (p == MAP_FAILED) return nullptr;
   const auto address = reinterpret_cast<std::uintptr_t>(p);
   const std::size_t head = bits::align_up(address, arena_bytes) - address;
@@ -64,28 +67,23 @@ process_reservation reserve_process_heap(std::size_t bytes) {
   const bool counted = first_number("/proc/sys/vm/overcommit_memory") == 2;
   for (bytes = bytes / chunk_bytes * chunk_bytes; bytes >= min_reserve_bytes;
        bytes = bytes / 2 / chunk_bytes * chunk_bytes) {
-    if (!counted) {
-      if (std::byte* base = map(bytes, PROT_READ | PROT_WRITE); base != nullptr)
-        return {base, bytes, false};
-    }
-    if (std::byte* base = map(bytes, PROT_NONE); base != nullptr) return {base, bytes, true};
+    if (std::byte* base = map(bytes); base != nullptr) return {base, bytes, counted};
   }
   return {};
 }
 
-std::byte* reserve_arenas(std::byte* after, std::size_t bytes, bool must_commit) {
-  const int protection = must_commit ? PROT_NONE : PROT_READ | PROT_WRITE;
+std::byte* reserve_arenas(std::byte* after, std::size_t bytes) {
   void* p = nullptr;
   // Not over what is there already: the system takes the address for a hint, too.
   const auto lies_at = [&](void* wanted) {
-    p = mmap(wanted, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    p = map_at(wanted, bytes);
     if (p == MAP_FAILED || p == wanted) return true;
     munmap(p, bytes);
     return false;
   };
   if ((after != nullptr && lies_at(after)) || arena_hints::find(lies_at))
     return p == MAP_FAILED ? nullptr : static_cast<std::byte*>(p);
-  return map(bytes, protection);
+  return map(bytes);
 }
 
 std::size_t largest_backed_object() {

@@ -4,12 +4,13 @@
 
 namespace warpheap {
 
-/// Address space for the heap of a process.
+/// Address space for the heap of a process, which cannot be touched so far, as that of the others
+/// below.
 struct process_reservation {
   std::byte* base = nullptr;  ///< nullptr when there is none; aligned to arena_bytes
   std::size_t bytes = 0;
-  /// Pages cannot be used before they were committed: the system counts what could be used.
-  bool must_commit = false;
+  /// The system counts all pages that can be used: only those may that are.
+  bool is_counted = false;
 };
 
 /// How much address space a process's heap may take in all: 1 TiB, or what the limit of address
@@ -26,7 +27,7 @@ process_reservation reserve_process_heap(std::size_t bytes);
 /// Address space for arenas beyond the reservation: `bytes`, a multiple of arena_bytes and aligned
 /// to it; right behind `after` if that can be, else at a hint (arena_hints.hpp), else anywhere.
 /// nullptr when the system has none.
-std::byte* reserve_arenas(std::byte* after, std::size_t bytes, bool must_commit);
+std::byte* reserve_arenas(std::byte* after, std::size_t bytes);
 
 /// The most bytes that one object can have and be used: memory and swap, or without bound where the
 /// system was told to promise everything (vm.overcommit_memory = 1).
