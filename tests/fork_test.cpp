@@ -155,13 +155,13 @@ TEST(fork_test, child_gets_what_a_thread_kept_that_was_in_slow_paths) {
 /// Children of a process whose other thread does `work` all the time: f(heap) in each comes to its
 /// end.
 template <class Work, class F>
-void fork_beside(const heap_options& options, Work&& work, F&& f) {
+void fork_beside(const heap_options& options, Work&& work, F&& f, int forks = 60) {
   heap h(options);
   std::atomic<bool> stop{false};
   std::thread other([&] {
     while (!stop) work(h);
   });
-  const int rounds = warpheap::testing::scaled(60);
+  const int rounds = warpheap::testing::scaled(forks);
   for (int round = 0; round < rounds; ++round) {
     usleep(static_cast<unsigned>(300 + 37 * round));
     const int ended = in_child([&] {
@@ -203,6 +203,19 @@ TEST(fork_test, child_finds_no_lock_of_a_layer_held) {
   o = quiet_with_service();
   o.profile_rate = 1;
   fork_beside(o, use_some, use_some);
+}
+
+TEST(fork_test, child_resets_a_heap_whose_other_thread_was_about_to_hold_a_fenced_object_back) {
+  if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
+  heap_options o = quiet_with_service();
+  o.reserve_bytes = 16_MiB;
+  o.efence = true;
+  const auto take_and_free = [](heap& h) { h.free(h.malloc(100)); };
+  const auto touch_all = [](heap& h) {
+    h.reset();
+    while (void* p = h.malloc(100'000)) std::memset(p, 1, 100'000);
+  };
+  fork_beside(o, take_and_free, touch_all, 10);
 }
 
 TEST(fork_test, child_reports_wrong_frees) {

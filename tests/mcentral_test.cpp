@@ -1,11 +1,14 @@
 #include "host/mcentral.hpp"
 
 #include <gtest/gtest.h>
+#include <random>
+#include <utility>
 #include <vector>
 
 #include "host/mcache.hpp"
 #include "host/mheap.hpp"
 #include "tests/host_region.hpp"
+#include "tests/test_scale.hpp"
 
 namespace {
 
@@ -174,6 +177,37 @@ TEST(mheap, every_page_of_a_span_leads_to_it) {
   EXPECT_EQ(heap.stats().pages_in_use, 0u);
   EXPECT_EQ(heap.stats().spans, 0u);
   EXPECT_EQ(heap.stats().free_pages, heap.stats().grown_pages);
+}
+
+TEST(mheap, every_byte_of_a_thousand_random_spans_leads_to_it) {
+  test::host_region region(std::size_t{512} << 20);
+  mheap heap(region.base(), region.bytes(), region.source());
+  page_stock stock;
+  std::mt19937 random(17);
+  std::vector<mspan*> spans;
+  while (spans.size() < 1000) {
+    const unsigned c = random() % num_classes;
+    spans.push_back(c == 0 ? heap.alloc_large(1 + random() % 40, 1, 1, stock)
+                           : heap.alloc_span(host_span_pages(c), make_span_class(c, true),
+                                             span_status::in(span_place::none, 2), stock));
+    ASSERT_NE(spans.back(), nullptr);
+    if (random() % 4 != 0) continue;  // there are holes
+    std::swap(spans[random() % spans.size()], spans.back());
+    heap.free_span(spans.back());
+    spans.pop_back();
+  }
+  const std::size_t step = warpheap::testing::sanitized ? 509 : 1;
+  for (const mspan* s : spans) {
+    const std::uintptr_t mine = page_owner::of(const_cast<mspan*>(s)).bits();
+    const std::byte* const end = s->base() + s->npages() * page_size;
+    std::size_t others = 0;
+    for (const std::byte* p = s->base(); p < end; p += step)
+      others += heap.owner_at(p).bits() != mine;
+    ASSERT_EQ(others, 0u);
+    ASSERT_EQ(heap.owner_at(end - 1).bits(), mine);
+    ASSERT_NE(heap.owner_at(s->base() - 1).bits(), mine);
+    ASSERT_NE(heap.owner_at(end).bits(), mine);
+  }
 }
 
 TEST(mheap, grows_by_whole_chunks_and_up_to_the_last_page) {

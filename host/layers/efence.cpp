@@ -74,12 +74,10 @@ void efence_layer::check(const void* p) {
 }
 
 void efence_layer::forget() {
-  // The pages are the heap's to use again, those of live objects and of freed ones.
-  held_.empty([&](const held_back::object& o) {
-    (void)protect(static_cast<std::byte*>(o.p), o.bytes, PROT_READ | PROT_WRITE);
-  });
+  // The pages are the heap's to use again: those of live objects, of those that are held back, and
+  // of what a thread that the child of a fork does not have was about to hold back or let go.
   objects_.for_each([&](const void*, fenced_object& o) {
-    if (o.live) (void)protect(o.block, o.block_bytes, PROT_READ | PROT_WRITE);
+    (void)protect(o.block, o.block_bytes, PROT_READ | PROT_WRITE);
   });
   delaying_layer::forget();
 }
