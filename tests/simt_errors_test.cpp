@@ -69,12 +69,19 @@ TEST(simt_errors, different_operations) {
   expect_executor_works();
 }
 
-__global__ void other_mask() { __shfl_sync(threadIdx.x < 8 ? 0x0000ffffu : 0x000fffffu, 1, 0); }
+__global__ void other_mask(bool after_active_mask) {
+  if (after_active_mask) (void)__activemask();
+  __shfl_sync(threadIdx.x < 8 ? 0x0000ffffu : 0x000fffffu, 1, 0);
+}
 
 TEST(simt_errors, different_masks) {
-  const std::string text = error_of(1, 20, other_mask);
+  std::string text = error_of(1, 20, other_mask, false);
   EXPECT_TRUE(has_row(text, "0", "0-7", "__shfl_sync          0x0000ffff")) << text;
   EXPECT_TRUE(has_row(text, "0", "8", "__shfl_sync          0x000fffff")) << text;
+  // Lanes that wait in one place are one row, wherever they were before.
+  text = error_of(1, 20, other_mask, true);
+  EXPECT_TRUE(has_row(text, "0", "0-7", "__shfl_sync          0x0000ffff")) << text;
+  EXPECT_TRUE(has_row(text, "0", "8-19", "__shfl_sync          0x000fffff")) << text;
   expect_executor_works();
 }
 

@@ -76,7 +76,10 @@ row look_at(const lane& l) {
     // A lane that fails where it would have to wait has said where that is.
     state = *l.waits.file != '\0' ? status::refused : status::running;
   }
-  return {state, l.waits};
+  row found{state, l.waits};
+  // Of an earlier __activemask, if it is not one now: other operations leave it there.
+  if (state != status::activemask) found.site.address = nullptr;
+  return found;
 }
 
 const char* name_of(status state) {
