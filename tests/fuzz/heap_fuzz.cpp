@@ -9,9 +9,12 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <optional>
 #include <string>
+#include <thread>
 #include <warpheap/heap.hpp>
+#include <warpheap/region.hpp>
 
 #include "tests/host_only.hpp"
 
@@ -76,6 +79,7 @@ class program {
     o.sbrk = (modes & 32) != 0;
     o.profile_rate = (modes & 64) != 0 ? 1000 : 0;
     keeps_freed_ = (modes & 63) != 0;
+    surrounded_ = (modes & 127) != 0;
     never_frees_ = o.sbrk;
     heap_.emplace(o);
   }
@@ -232,14 +236,76 @@ class program {
         REQUIRE(keeps_freed_ || s.host.live_objects >= live);
         return;
       }
-      default:
-        if (n % 64 != 0) return;
-        for (const object& other : objects_) {
-          if (other.p != nullptr) check(other, other.bytes);
-        }
+      default: return rare_call(n % 64, n / 64, o);
+    }
+  }
+
+  void rare_call(std::size_t what, std::size_t n, object& o) {
+    switch (what) {
+      case 0: {
+        check_all();
         h().reset();
         objects_.fill({});
         if (!keeps_freed_) REQUIRE(h().stats().host.live_objects == 0);
+        return;
+      }
+      case 1: return sweep(n);
+      case 2: return h().set_memory_limit(n % 4 == 0 ? 0 : (n % 64 + 1) * 1_MiB);
+      case 3: return std::thread([&] { drop(o); }).join();
+      case 4: {
+        const std::size_t align = std::size_t{1} << n % 16;
+        void* const stack = h().acquire_stack(n * 8, align);
+        if (stack == nullptr) return;
+        REQUIRE(reinterpret_cast<std::uintptr_t>(stack) % align == 0);
+        std::memset(stack, 0x5a, n * 8);
+        REQUIRE(h().usable_size(stack) == 0);
+        return h().release_stack(stack, n * 8, align);
+      }
+      case 5: {
+        region in(h());
+        for (unsigned i = 0; i < 20; ++i) {
+          const std::size_t bytes = n * 8 * i % 5000;
+          if (void* p = in.malloc(bytes); p != nullptr) std::memset(p, 0xa5, bytes);
+        }
+        return check_all();
+      }
+      default: return;
+    }
+  }
+  void check_all() {
+    for (const object& o : objects_)
+      if (o.p != nullptr) check(o, o.bytes);
+  }
+  /// Marks the objects whose bit is set, and finds them alone alive after a sweep.
+  void sweep(std::size_t marked) {
+    if (surrounded_) return;
+    std::uint64_t kept = 0, all = 0;
+    for (std::size_t i = 0; i < objects_.size(); ++i) {
+      object& o = objects_[i];
+      if (o.p == nullptr) continue;
+      // Of size 0, it is one for all or an object of some bytes.
+      if (o.bytes == 0) {
+        drop(o);
+        continue;
+      }
+      ++all;
+      if ((marked >> i % 12 & 1) == 0) continue;
+      REQUIRE(h().mark(o.p) == mark_status::marked);
+      REQUIRE(h().mark(o.p) == mark_status::again);
+      ++kept;
+    }
+    const sweep_report report = h().sweep(10);
+    REQUIRE(report.complete && report.dangling == 0);
+    REQUIRE(report.kept.objects == kept && report.leaked.objects == all - kept);
+    for (std::size_t i = 0; i < objects_.size(); ++i) {
+      object& o = objects_[i];
+      if (o.p == nullptr) continue;
+      if ((marked >> i % 12 & 1) == 0) {
+        REQUIRE(h().usable_size(o.p) == 0);
+        o = {};
+      } else {
+        check(o, o.bytes);
+      }
     }
   }
 
@@ -249,6 +315,7 @@ class program {
   unsigned seeds_ = 0;
   int reports_ = 0;
   bool keeps_freed_ = false;
+  bool surrounded_ = false;
   bool never_frees_ = false;
 };
 
