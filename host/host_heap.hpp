@@ -79,11 +79,6 @@ class host_heap {
     const std::size_t least = kind == contents::pointers ? 1 : tiny_size;
     return n - least <= detail::fine_limit - least ? c->take(c->fine_class(n), kind) : nullptr;
   }
-  /// For one who knows the class: f(cache), if the thread used this heap last; else nullptr.
-  template <class F>
-  static void* with_last_cache(std::uint64_t id, F&& f) {
-    return last_used.heap_id == id ? f(*last_used.get()) : nullptr;
-  }
   void* malloc_slow(std::size_t n, contents kind) noexcept;
   /// n * m zeroed bytes; nullptr also when n * m overflows.
   void* calloc(std::size_t n, std::size_t m, contents kind = contents::no_pointers);

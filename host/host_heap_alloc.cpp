@@ -115,10 +115,10 @@ void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
     mcache* c = last_used.get();
     void* p = nullptr;
     if (n - 1 >= tiny_size - 1 || kind == contents::pointers || n == 8) {
-      if (n - 1 < detail::fine_limit) {
-        p = c->take_or_advance(size_to_class(n), kind);
-      } else if (n - 1 < max_small_size) {
-        p = c->take_coarse(size_to_class(n), kind);
+      if (n - 1 < max_small_size) {
+        const unsigned size_class = size_to_class(n);
+        p = c->take(size_class, kind);
+        if (p == nullptr) p = c->take_more(size_class, kind);
       } else {
         p = take_kept_large(*c, n, kind);
       }

@@ -24,6 +24,9 @@ struct last_cache {
   std::uint64_t heap_id = 0;  ///< 0: none
   span_atomic<mcache*> cache{nullptr};
   bool thread_ended = false;
+  /// The cache, once the thread has one, where one heap serves the whole process without layers
+  /// around it, and is never reset nor destroyed: a malloc need not ask whose the cache is.
+  mcache* direct = nullptr;
 
   mcache* get() const { return cache.load(std::memory_order_relaxed); }
   /// Whether it is the owner that a span's status names, and is not tiny blocks' or pending.

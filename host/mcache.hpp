@@ -43,39 +43,18 @@ class alignas(64) mcache {
     counters.mallocs[size_class].increment();
     return p;
   }
-  /// The same, from another word of it if need be.
-  void* take_or_advance(unsigned size_class, contents kind) {
+  /// The same after that found none: makes more slots of the span ready. Null when it has none.
+  void* take_more(unsigned size_class, contents kind) {
     mspan* s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
-    void* p = s->take();
-    if (p == nullptr) {
-      const call guard(*this);
-      if (!s->advance()) return nullptr;
-      note_births(s);
-      p = s->take();
-    }
+    const call guard(*this);
+    const std::uint64_t ready = s->advance();
+    if (ready == 0) [[unlikely]]
+      return nullptr;
+    note_births(s);
+    void* p = s->take_of(ready);
     counters.mallocs[size_class].increment();
     return p;
   }
-  /// The same for a class of more than fine_limit bytes; null when the span has no free slot.
-  void* take_coarse(unsigned size_class, contents kind) {
-    mspan* s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
-    void* p = s->take();
-    if (p == nullptr) {
-      const call guard(*this);
-      if (!s->make_few_ready()) [[unlikely]]
-        return nullptr;
-      note_births(s);
-      p = s->take();
-    }
-    counters.mallocs[size_class].increment();
-    return p;
-  }
-  static_assert([] {
-    for (unsigned c = size_to_class(detail::fine_limit + 1); c < num_classes; ++c) {
-      if (host_span_objects(c) > 64) return false;
-    }
-    return true;
-  }());
   /// Class for 1 <= n <= fine_limit.
   unsigned fine_class(std::size_t n) const { return fine_class_[(n + 7) >> 3]; }
 
@@ -193,7 +172,9 @@ class alignas(64) mcache {
   /// mp.mallocing.)
   class call {
    public:
-    explicit call(mcache& c) : call(&c) {}
+    explicit call(mcache& c) : call(&c) {
+      if (cache_ == nullptr) __builtin_unreachable();  // spares the end the test
+    }
     /// Null, of a thread that has ended: nothing.
     explicit call(mcache* c) : cache_(c) {
       if (c == nullptr) return;

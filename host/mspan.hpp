@@ -105,7 +105,7 @@ class alignas(64) mspan {
     npages_ = static_cast<std::uint32_t>(npages);
     elemsize_ = elemsize;
     nelems_ = static_cast<std::uint16_t>(nelems);
-    few_slots_ = bits::low_mask(page_size / elemsize > 1 ? page_size / elemsize : 1);
+    window_ = static_cast<std::uint8_t>(slots_at_once(elemsize));
     leave();
   }
 
@@ -136,6 +136,10 @@ class alignas(64) mspan {
     const std::uint64_t ready = current_->load(std::memory_order_relaxed);
     if (ready == 0) [[unlikely]]
       return nullptr;
+    return take_of(ready);
+  }
+  /// The same where the current word is known not to be 0.
+  std::byte* take_of(std::uint64_t ready) {
     // Relaxed: the owner alone writes the word, and whoever comes to own the span is ordered after.
     current_->store(ready & (ready - 1), std::memory_order_relaxed);
     std::byte* p = current_base_ + bits::lowest_bit(ready) * current_size_;
@@ -143,37 +147,27 @@ class alignas(64) mspan {
     return p;
   }
 
-  /// In a span of 64 slots or fewer without a ready one: makes the lowest free slot ready and the
-  /// next ones, up to a page in all; false when there is none. So an owner who frees what it has
-  /// just taken gets the same few objects again, which the processor's caches have, and not each in
-  /// turn.
-  bool make_few_ready() {
-    const std::uint64_t free = free_[0].load(std::memory_order_relaxed);
-    const std::uint64_t all = free & ~past_end(0);
-    if (all == 0) [[unlikely]]
-      return false;
-    const std::uint64_t few = all & (few_slots_ << bits::lowest_bit(all));
-    takes_fresh_ = false;
-    ready_[0].store(few, std::memory_order_relaxed);
-    // Release, as in make_ready.
-    free_[0].store(free & ~few, std::memory_order_release);
-    return true;
-  }
-
-  /// Goes on to a word with a free slot, this one again if it can be; false when there is none.
-  bool advance() {
+  /// Goes on to a word with free slots, this one again if it can be, and makes some of them ready.
+  /// The word; 0 when no slot is free.
+  std::uint64_t advance() {
     const unsigned n = words();
-    unsigned w = current_word();
+    unsigned w = current_word_;
     for (unsigned k = 0; k < n; ++k) {
-      if (make_ready(w)) {
-        enter(w);
-        takes_fresh_ = w >= fresh_from_ && !needzero;
-        if (w >= fresh_from_) fresh_from_ = static_cast<std::uint8_t>(w + 1);
-        return true;
+      const std::uint64_t ready = ready_at(w).load(std::memory_order_relaxed);
+      const std::uint64_t free = free_at(w).load(std::memory_order_relaxed);
+      std::uint64_t all = ready | free;
+      if (w + 1 == n) all &= ~past_end(w);
+      if (all != 0) {
+        if (k != 0) enter(w);
+        const std::uint64_t some = some_of(w, all);
+        ready_at(w).store(ready | some, std::memory_order_relaxed);
+        // Release: who finds the bits gone from here finds them there.
+        free_at(w).store(free & ~some, std::memory_order_release);
+        return ready | some;
       }
       w = w + 1 < n ? w + 1 : 0;
     }
-    return false;
+    return 0;
   }
 
   /// The slots of the current word were never taken before, and their memory reads as zero.
@@ -183,8 +177,9 @@ class alignas(64) mspan {
   /// becoming empty is not told. False when there is no free slot.
   bool enter() {
     empty_word_ = 0;
+    ready_to_ = max_window;
     enter(0);
-    return advance();
+    return advance() != 0;
   }
   /// The contrary of enter.
   void leave() {
@@ -299,7 +294,7 @@ class alignas(64) mspan {
   void set_ready_word(unsigned w, std::uint64_t x) {
     ready_at(w).store(x, std::memory_order_relaxed);
   }
-  void set_current_word(unsigned w) { current_word_ = static_cast<std::uint16_t>(w); }
+  void set_current_word(unsigned w) { current_word_ = static_cast<std::uint8_t>(w); }
 
   /// The sets as they are, for checks and dumps (span_check.hpp): the owner's, the others'.
   struct word_sets {
@@ -424,19 +419,38 @@ class alignas(64) mspan {
   std::uint64_t past_end(unsigned w) const { return ~bits::low_mask(nelems_ - w * 64u); }
   void enter(unsigned w) {
     current_ = &ready_at(w);
-    current_word_ = static_cast<std::uint16_t>(w);
+    current_word_ = static_cast<std::uint8_t>(w);
     current_base_ = base_ + std::size_t{w} * 64 * elemsize_;
     current_size_ = static_cast<std::uint32_t>(elemsize_);
   }
-  /// Moves a word's free slots to `ready`; false when there is none in either.
-  bool make_ready(unsigned w) {
-    const std::uint64_t ready = ready_at(w).load(std::memory_order_relaxed);
-    const std::uint64_t free = free_at(w).load(std::memory_order_relaxed) & ~past_end(w);
-    if (free == 0) return ready != 0;
-    ready_at(w).store(ready | free, std::memory_order_relaxed);
-    // Release: who finds the bits gone from here finds them there.
-    free_at(w).store(past_end(w), std::memory_order_release);
-    return true;
+  /// No more than 16 KiB are ready at a time, or two objects, or one of more than 16 KiB: so an
+  /// owner who frees what it has just taken gets the same few objects again, which the processor's
+  /// caches have, and not each in turn.
+  static constexpr unsigned slots_at_once(std::size_t elemsize) {
+    constexpr unsigned bytes = 16 << 10;
+    if (elemsize > bytes) return 1;
+    if (elemsize > bytes / 2) return 2;
+    return elemsize < bytes / max_window ? max_window : static_cast<unsigned>(bytes / elemsize);
+  }
+  /// Of the free slots of a word, those to make ready: the lowest and the next ones, as many as are
+  /// ready at once; all, when those before them were taken and none was freed.
+  std::uint64_t some_of(unsigned w, std::uint64_t all) {
+    const unsigned lowest = bits::lowest_bit(all);
+    unsigned window = max_window;
+    if (window_ != max_window) {
+      if (lowest < ready_to_) {
+        window = window_;
+        all &= ~std::uint64_t{0} >> (max_window - window) << lowest;
+      }
+      ready_to_ = static_cast<std::uint8_t>(lowest + window);
+    }
+    const unsigned end = w * 64 + (lowest + window < 64 ? lowest + window : 64);
+    takes_fresh_ = false;
+    if (end > fresh_from_) [[unlikely]] {
+      takes_fresh_ = w * 64 + lowest >= fresh_from_ && !needzero;
+      fresh_from_ = static_cast<std::uint16_t>(end);
+    }
+    return all;
   }
   template <class F>
   static void for_each_bit(unsigned w, std::uint64_t word, F&& f) {
@@ -463,19 +477,21 @@ class alignas(64) mspan {
   std::uint8_t size_class_ = 0;
   std::uint8_t span_class_ = 0;
   std::uint32_t set_index_ = 0;
-  std::uint64_t few_slots_ = 0;  // the lowest bits
+  span_set* set_ = nullptr;
 
   // The owner's. A malloc in a span of up to 128 slots needs no other line.
   alignas(64) word* current_ = &ready_[0];
   std::byte* current_base_ = nullptr;
   std::uint32_t current_size_ = 0;
-  std::uint16_t current_word_ = 0;
-  // No slot of a word from this one on was ever taken.
-  std::uint8_t fresh_from_ = 0;
+  std::uint8_t current_word_ = 0;
   bool takes_fresh_ = false;
+  std::uint16_t fresh_from_ = 0;  // no slot from this one on was ever ready
+  // What becomes ready at once (make_ready), and the slot of the word behind what did so last.
+  static constexpr unsigned max_window = 64;
+  std::uint8_t window_ = max_window;
+  std::uint8_t ready_to_ = max_window;
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
-  span_set* set_ = nullptr;
   word ready_[max_words]{};
 
   span_atomic<span_marks*> marks_{nullptr};

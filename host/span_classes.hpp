@@ -9,7 +9,7 @@
 
 // Slots of a span of the host, at least; fewer in the weak memory model (tests/relacy).
 #ifndef WARPHEAP_LEAST_SPAN_SLOTS
-#define WARPHEAP_LEAST_SPAN_SLOTS 16
+#define WARPHEAP_LEAST_SPAN_SLOTS 32
 #endif
 
 namespace warpheap {
@@ -24,17 +24,19 @@ constexpr unsigned host_span_size_class(unsigned span_class) {
 }
 
 // Pages and slots of a host span. Those of the size class, if they are many slots; else a multiple,
-// for 32 KiB or 64 slots, and 16 slots at least, 8 of the largest. With one slot to a span, as the
-// class table has it for 8 KiB, allocating and freeing in turn a thousand objects took 120 ns each,
-// most of it for making spans; with 8 slots 16, with 16 it is 11. Pages that no object was put on
-// cost no memory, but a thread that takes up a span puts its next objects on each slot in turn.
+// for 32 KiB or 64 slots, and 32 slots at least, 16 of more than 4 KiB, 8 of the largest. With one
+// slot to a span, as the class table has it for 8 KiB, allocating and freeing in turn a thousand
+// objects took 120 ns each, most of it for making spans; with 8 slots 16, with 16 it is 11, with 32
+// it is 9. Pages that no object was put on cost no memory, and what was never used is ready last;
+// but a heap that is almost full has no room for the last span.
 constexpr unsigned host_span_pages(unsigned size_class) {
   const unsigned pages = class_to_pages(size_class), slots = class_to_objects(size_class);
   if (slots == 0) return 0;
   constexpr unsigned most_bytes = 256 << 10;
   const auto size = static_cast<unsigned>(class_to_size(size_class));
   constexpr unsigned least_slots = WARPHEAP_LEAST_SPAN_SLOTS;
-  const unsigned few = least_slots * size <= most_bytes ? least_slots : most_bytes / size;
+  const unsigned fewer = least_slots / 2 * size <= most_bytes ? least_slots / 2 : most_bytes / size;
+  const unsigned few = least_slots * size <= most_bytes / 2 ? least_slots : fewer;
   const unsigned for_bytes = (4 + pages - 1) / pages, for_slots = (64 + slots - 1) / slots;
   const unsigned least = (few + slots - 1) / slots;
   const unsigned wanted = for_bytes < for_slots ? for_bytes : for_slots;

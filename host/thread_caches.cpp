@@ -56,6 +56,7 @@ class thread_caches {
   ~thread_caches() {
     last_used.heap_id = 0;
     last_used.set(nullptr);
+    last_used.direct = nullptr;
     last_used.thread_ended = true;
     heap_registry& r = heap_registry::instance();
     // Held throughout: a heap does not go while its cache is given back to it.

@@ -41,7 +41,9 @@ void* process_malloc(std::size_t n) {
     return take_from_front(1, n, false);
   if (too_large(n)) [[unlikely]]
     return nullptr;
-  return heap->malloc(slot_request(n));
+  void* p = heap->malloc(slot_request(n));
+  last_used.direct = last_used.get();
+  return p;
 }
 
 void* process_aligned_alloc(std::size_t align, std::size_t n) {
@@ -75,7 +77,7 @@ void* or_no_memory(void* p) {
 }
 
 [[gnu::noinline]] void* malloc_slow(std::size_t n) {
-  if (void* p = process_malloc_coarse(n); p != nullptr) return p;
+  if (void* p = process_malloc_more(n); p != nullptr) return p;
   return or_no_memory(process_malloc(n));
 }
 

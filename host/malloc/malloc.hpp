@@ -14,10 +14,9 @@ namespace warpheap {
 /// Calls nothing but as its last act, or else it would save registers for all callers.
 template <class F>
 void* process_malloc_fast(std::size_t n, F&& otherwise) {
-  const auto take = [](unsigned size_class) {
-    return host_heap::with_last_cache(process_heap::direct_id(), [size_class](mcache& c) {
-      return c.take(size_class, contents::no_pointers);
-    });
+  const auto take = [](unsigned size_class) -> void* {
+    mcache* const c = last_used.direct;
+    return c != nullptr ? c->take(size_class, contents::no_pointers) : nullptr;
   };
   void* p = nullptr;
   if (n <= detail::fine_limit) [[likely]]
@@ -26,12 +25,13 @@ void* process_malloc_fast(std::size_t n, F&& otherwise) {
     p = take(size_to_class(n));
   return p != nullptr ? p : otherwise(n);
 }
-/// What the above leaves over and this thread's cache has nevertheless; else nullptr.
-inline void* process_malloc_coarse(std::size_t n) {
-  if (n <= detail::fine_limit || n > max_small_size) return nullptr;
-  return host_heap::with_last_cache(process_heap::direct_id(), [n](mcache& c) {
-    return c.take_coarse(size_to_class(n), contents::no_pointers);
-  });
+/// What the above leaves over and the same span has nevertheless; else nullptr.
+inline void* process_malloc_more(std::size_t n) {
+  mcache* const c = last_used.direct;
+  if (n > max_small_size || c == nullptr) return nullptr;
+  const unsigned size_class =
+      n <= detail::fine_limit ? slot_classes[(n + 7) >> 3] : size_to_class(n);
+  return c->take_more(size_class, contents::no_pointers);
 }
 /// As malloc, without errno.
 [[gnu::noinline]] void* process_malloc(std::size_t n);

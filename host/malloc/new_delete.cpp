@@ -27,7 +27,7 @@ void* try_new(std::size_t n, std::size_t align) {
 [[gnu::noinline]] void* new_object_slow(std::size_t n) {
   {
     const entry_check check;
-    if (void* p = process_malloc_coarse(n); p != nullptr) [[likely]]
+    if (void* p = process_malloc_more(n); p != nullptr) [[likely]]
       return p;
   }
   return new_or_throw(n, 1);

@@ -22,7 +22,6 @@
 namespace warpheap {
 
 constinit std::atomic<host_heap*> process_heap::direct_{nullptr};
-constinit std::atomic<std::uint64_t> process_heap::direct_id_{host_heap::no_id};
 constinit const free_view no_objects;
 constinit std::atomic<const free_view*> process_heap::direct_view_{&no_objects};
 constinit std::atomic<object_layer*> process_heap::front_{nullptr};
@@ -140,7 +139,6 @@ object_layer& process_heap::make() {
     pthread_atfork(lock_layers, unlock_layers, unlock_layers);
     if (!chain->trace_opened()) say("warpheap: the file for the trace cannot be written\n");
   } else {
-    direct_id_.store(heap->id(), std::memory_order_relaxed);
     direct_view_.store(&heap->view(), std::memory_order_release);
     direct_.store(heap, std::memory_order_release);
   }

@@ -28,8 +28,7 @@ class process_heap {
   /// The heap, for calls that need nothing else; null while there is none, and for good when the
   /// environment asked for layers around it.
   static host_heap* direct() { return direct_.load(std::memory_order_acquire); }
-  /// direct() as host_heap's fast calls take it: with what they do nothing, while there is none.
-  static std::uint64_t direct_id() { return direct_id_.load(std::memory_order_relaxed); }
+  /// direct() as host_heap::free_fast takes it: with what it does nothing, while there is none.
   static const free_view& direct_view() { return *direct_view_.load(std::memory_order_acquire); }
   /// What calls go to where direct() is null. The first call makes the heap; aborts when there is
   /// no address space for one, and when making it calls malloc.
@@ -52,7 +51,6 @@ class process_heap {
   static object_layer& make();
 
   static std::atomic<host_heap*> direct_;
-  static std::atomic<std::uint64_t> direct_id_;  // who has a cache of it found out by direct_
   static std::atomic<const free_view*> direct_view_;
   static std::atomic<object_layer*> front_;
   static std::size_t max_object_;

@@ -52,7 +52,7 @@ void sys_pool::free(void*, std::size_t) noexcept {}
 namespace weak {
 namespace {
 
-/// Spans of eight slots, of which two become ready at a time.
+/// Spans of eight slots, of which four become ready at a time.
 constexpr unsigned size_class = size_to_class(page_size / 2);
 constexpr unsigned span_class = size_class << 1 | 1;
 constexpr std::size_t object_size = class_to_size(size_class);
@@ -127,7 +127,8 @@ class weak_spans {
   /// An object of the thread's cache, nullptr when there are no more spans.
   void* take(unsigned thread) {
     // As host_heap::malloc_slow does it.
-    void* p = cache(thread).take_coarse(size_class, contents::no_pointers);
+    void* p = cache(thread).take(size_class, contents::no_pointers);
+    if (p == nullptr) p = cache(thread).take_more(size_class, contents::no_pointers);
     if (p == nullptr) p = cache(thread).alloc(span_class);
     if (p == nullptr) return nullptr;
     own(span_of(p));
