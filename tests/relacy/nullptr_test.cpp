@@ -118,6 +118,33 @@ TEST(Nullptr, RoomForARunIsSeenThoughAnObjectMoves) {
   explore(20'000, {h, {mover, looker}, [] {}});
 }
 
+TEST(Nullptr, RoomForARunIsSeenThoughASpanIsMade) {
+  // The same with a span in place of the object's new page, and a slot of it in use. Its words say
+  // nothing of what its maker gave before: who sees them sees that it was in hand.
+  const unsigned cls = size_to_class(128);
+  weak_heap h({.pages = 5, .warp_slots = 3}, {cls});
+  for (const page_index p : {1u, 3u}) {
+    core::claim_run(h.view(), p, 1);
+    core::keep_in_hand(h.view());
+    h.view().state->stock_pages.value -= 1;
+    core::make_large(h.view(), p, 1);
+  }
+  const auto mover = [&] {
+    core::give_pages(h.view(), {1, 1});
+    if (!core::claim_run(h.view(), 5, 1)) fail("a free page cannot be had");
+    core::publish_span(h.view(), cls, 5);
+    core::let_go(h.view());
+    core::claim_bits(h.view(), cls, core::index_of_word(5, 0), full_word, 1);
+  };
+  const auto looker = [&] {
+    const std::uint64_t hands = core::hands_before(h.view()), gives = core::gives_so_far(h.view());
+    if (core::room_for(h.view(), 2).end == 0 && core::gives_so_far(h.view()) == gives
+        && core::nothing_was_in_hand(h.view(), hands))
+      fail("no room for two pages is seen");
+  };
+  explore(20'000, {h, {mover, looker}, [] {}});
+}
+
 TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) {
   weak_heap h({.pages = 1, .warp_slots = 3}, {size_to_class(128)});
   h.give_kept(h.keep(128), 128);
