@@ -69,9 +69,11 @@ WARPHEAP_OUTLINED std::uint64_t claim_bits_outlined(const heap_view& h, unsigned
 
 /// Another word with free slots in the span that the hint leads to; 0 when it has none, or is gone.
 WARPHEAP_OUTLINED word_index find_beside_hint(const heap_view& h, unsigned cls) {
-  const page_index p = page_of(atomic::load<order::relaxed>(hint_of(h, cls)));
+  const word_index at = atomic::load<order::relaxed>(hint_of(h, cls));
+  const page_index p = page_of(at);
   const span_record r = load_record(h, p);  // of page 0: no span's
-  return r.is_live() && !r.is_retiring() && r.cls() == cls ? find_in_span(h, p, r) : 0;
+  if (!r.is_live() || r.is_retiring() || r.cls() != cls) return 0;
+  return find_in_span(h, p, r, at + 1);  // the words before it are more likely to be empty
 }
 
 /// The way when the hint leads nowhere; `h` is the copy in device memory. First to another word of
