@@ -148,7 +148,9 @@ TEST(Nullptr, RoomForARunIsSeenThoughASpanIsMade) {
   explore(20'000, {h, {mover, looker}, [] {}});
 }
 
-TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) {
+/// One thread reclaims the only page. Another looks for it in vain, does something else for so
+/// long, and wants it to be reclaimed: then it has to know that a page was given.
+void look_and_reclaim(unsigned turns_between) {
   weak_heap h({.pages = 1, .warp_slots = 3, .timeout_ns = no_limit}, {size_to_class(128)});
   h.give_kept(h.keep(128), 128);
   const auto second = [&] {
@@ -158,11 +160,15 @@ TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) {
       core::let_go(h.view());
       return;
     }
-    for (unsigned i = 0; i < 20; ++i) yield();  // meanwhile the first one reclaims, or does not
+    for (unsigned i = 0; i < turns_between; ++i) yield();
     if (!core::reclaim_or_await(h.view(), seen)) fail("a page was given, and nobody told of it");
   };
   explore(20'000, {h, {[&] { core::reclaim(h.view()); }, second}, [&] { h.check_at_rest(); }});
 }
+
+TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) { look_and_reclaim(20); }
+
+TEST(Nullptr, WhoAwaitsAReclaimKnowsWhatItGave) { look_and_reclaim(0); }
 
 TEST(Nullptr, AScanInVainSaysNothingOfPagesThatCameLater) {
   // The only page comes back. It is either of two threads', whatever marks a third one clears.
