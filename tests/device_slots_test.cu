@@ -59,22 +59,22 @@ TEST_F(DeviceSlots, AWholeWarpsRequestTouchesTwoWordsAtMost) {
   expect_empty(h);
 }
 
-struct link {
-  link* next;
+struct kept_link {
+  kept_link* next;
 };
 
 /// Takes objects until there are no more.
-__global__ void take_all_there_is(device_heap heap, std::size_t size, link** kept,
+__global__ void take_all_there_is(device_heap heap, std::size_t size, kept_link** kept,
                                   unsigned long long* count) {
-  while (auto* one = static_cast<link*>(heap.malloc(size))) {
+  while (auto* one = static_cast<kept_link*>(heap.malloc(size))) {
     one->next = kept[threadIdx.x];
     kept[threadIdx.x] = one;
     atomicAdd(count, 1ull);
   }
 }
-__global__ void free_all_kept(device_heap heap, link** kept) {
-  for (link* one = kept[threadIdx.x]; one != nullptr;) {
-    link* const next = one->next;
+__global__ void free_all_kept(device_heap heap, kept_link** kept) {
+  for (kept_link* one = kept[threadIdx.x]; one != nullptr;) {
+    kept_link* const next = one->next;
     heap.free(one);
     one = next;
   }
@@ -84,7 +84,7 @@ __global__ void free_all_kept(device_heap heap, link** kept) {
 TEST_F(DeviceSlots, EveryClassIsUsedAgainToItsLastSlot) {
   heap h(quiet_options(8_MiB));
   constexpr unsigned lanes = 32;
-  shared_array<link*> kept(lanes);
+  shared_array<kept_link*> kept(lanes);
   shared_array<unsigned long long> count(1);
   void* of_host = nullptr;
   for (unsigned cls = num_classes - 1; cls >= 1; --cls) {
