@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <ctime>
+#include <memory>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -100,6 +101,59 @@ budget handed_out(const run_context& run, bool anew, double limit) {
           limit, false, least, std::to_string(of_size) + " B"};
 }
 
+/// Frees about half of each lane's objects.
+__global__ void free_half(device_heap heap, kept_object** lists, std::uint64_t seed,
+                          unsigned long long* freed) {
+  kept_object* kept = nullptr;
+  std::uint64_t state = seed + global_thread();
+  for (kept_object* one = lists[global_thread()]; one != nullptr;) {
+    kept_object* const next = one->next;
+    state = state * 6364136223846793005u + 1442695040888963407u;  // Knuth's linear congruence
+    if (state >> 63 != 0) {
+      heap.free(one);
+      atomicAdd(freed, 1ull);
+    } else {
+      one->next = kept;
+      kept = one;
+    }
+    one = next;
+  }
+  lists[global_thread()] = kept;
+}
+
+/// The least part of a heap that is handed out when a random half has come and gone many times.
+budget handed_out_after_churn(const run_context& run) {
+  constexpr unsigned lanes = 256, rounds = 8;
+  double least = 1;
+  std::size_t of_size = 0;
+  for (const std::size_t size : {16u, 48u, 256u, 1024u, 3072u, 9472u, 32768u}) {
+    run.step("a random half comes and goes, objects of " + std::to_string(size) + " bytes");
+    heap tested(options_of(std::size_t{32} << 20));
+    device_array<kept_object*> lists(lanes);
+    device_array<unsigned long long> made(1), freed(1);
+    for (unsigned i = 0; i <= rounds; ++i) {
+      launch(2, lanes / 2, fill_lists, device_heap(tested.device()), size, lists.data(),
+             made.data());
+      if (i < rounds)
+        launch(2, lanes / 2, free_half, device_heap(tested.device()), lists.data(),
+               std::uint64_t{i} * lanes, freed.data());
+      synchronize();
+    }
+    const std::uint64_t live = made.to_host().front() - freed.to_host().front();
+    run.count(made.to_host().front() + std::uint64_t{lanes} * (rounds + 1), lanes * (rounds + 1));
+    launch(2, lanes / 2, free_lists, device_heap(tested.device()), lists.data());
+    synchronize();
+    require_empty(tested, "after churn");
+    const double part =
+        static_cast<double>(live * size) / static_cast<double>(tested.options().reserve_bytes);
+    if (part >= least) continue;
+    least = part;
+    of_size = size;
+  }
+  return {"the same after a random half came and went, 8 times", 0.95, false, least,
+          std::to_string(of_size) + " B"};
+}
+
 budget tiny_handed_out(const run_context& run) {
   run.step("out of memory with objects of 4 bytes");
   heap tested(options_of(std::size_t{16} << 20));
@@ -167,6 +221,18 @@ budget address_range(const run_context& run) {
   tested.reset();
   return {"address range of 1M objects of 16 B, over ideal", 1.2, true,
           static_cast<double>(range + 16) / (16.0 * lanes)};
+}
+
+budget time_to_create(const run_context& run) {
+  run.step("heaps of 8 GiB");
+  std::vector<double> ms;
+  for (unsigned i = 0; i < 5; ++i) {
+    std::unique_ptr<heap> made;
+    ms.push_back(
+        time_of([&] { made = std::make_unique<heap>(options_of(std::size_t{8} << 30)); }).ns / 1e6);
+  }
+  std::sort(ms.begin(), ms.end());
+  return {"time to create a heap of 8 GiB", 10, true, ms[ms.size() / 2], "ms, median of 5"};
 }
 
 /// A lane asks for pages that the device does not have.
@@ -238,10 +304,17 @@ budgets counted_calls(const run_context& run) {
   run.step("counting accesses");
   const model::warm_calls found = model::count_warm_calls();
   const std::string note = "eight lanes in one call, median";
+  const model::warm_call& append = found.of_tiny_append;
   return {{"atomics of a warm malloc", 1, true, double(found.of_malloc.atomics), note},
           {"loads of a warm malloc", 3, true, double(found.of_malloc.loads), note},
+          {"loads more where the word is empty", 4, true,
+           double(found.of_refill.loads - found.of_malloc.loads), "of those calls, median"},
           {"atomics of a free", 1, true, double(found.of_free.atomics), note},
-          {"loads of a free", 1, true, double(found.of_free.loads), note}};
+          {"loads of a free", 1, true, double(found.of_free.loads), note},
+          {"loads of a tiny append", 1, true, double(append.loads), "median"},
+          {"compare-and-swaps of a tiny append", 1, true, double(append.compare_exchanges),
+           std::to_string(append.atomics - append.compare_exchanges)
+               + " other atomic, which nobody waits for: detail/tiny.cuh"}};
 }
 
 /// What ptxas gives the kernels of tests/goldens, by the script that checks them; nothing without
@@ -316,8 +389,8 @@ result run_budgets(const run_context& run) {
   add(registers(run));
 #endif
   add(steady_requests(run));
-  add({handed_out(run, true, 0.98), handed_out(run, false, 0.95), tiny_handed_out(run),
-       address_range(run), time_to_null(run)});
+  add({handed_out(run, true, 0.98), handed_out(run, false, 0.95), handed_out_after_churn(run),
+       tiny_handed_out(run), address_range(run), time_to_create(run), time_to_null(run)});
 #ifndef __CUDACC__
   add({pairs_per_core(run)});
 #endif

@@ -14,6 +14,7 @@
 
 #include "bulk/host_frees.cuh"
 #include "bulk/recount.cuh"
+#include "bulk/sweep.cuh"
 
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
@@ -73,6 +74,18 @@ struct forget_stock_page {
     if (page_entry{h.entry[p]}.cls() == stock_class && (h.stock[p / 64] >> (p % 64) & 1) != 0)
       h.entry[p] = 0;
   }
+};
+
+struct set_marks {
+  heap_view h;
+  std::uint32_t* marks;
+  __device__ void operator()(std::uint32_t) const { h.state->marks = marks; }
+};
+
+struct mark_pointer {
+  heap_view h;
+  void* const* pointers;
+  __device__ void operator()(std::uint32_t i) const { core::mark_object(h, pointers[i]); }
 };
 
 /// All objects are gone: a free of each.
@@ -271,7 +284,57 @@ class bulk_operations final : public device_operations {
     clear(s.scanned_at, span_classes);
     clear(s.idle_spans, span_classes);
     clear(s.given_up, span_classes);
+    if (marks_ != nullptr) clear(marks_, high * (page_size / 32));
+    clear(&s.dangling.value, 1);
     for_each_index(1, counted_classes - 1, note_reset{h_});
+  }
+
+  void begin_marks(std::uint32_t* marks) override {
+    const device_scope here(device_);
+    for_each_index(0, 1, set_marks{h_, marks});
+    marks_ = marks;
+  }
+
+  void mark(const std::vector<const void*>& pointers) override {
+    const device_scope here(device_);
+    const auto part = make_shared_array<void*>(batch_capacity);
+    for (std::size_t done = 0; done < pointers.size();) {
+      const std::size_t n = std::min(pointers.size() - done, batch_capacity);
+      std::transform(pointers.begin() + static_cast<std::ptrdiff_t>(done),
+                     pointers.begin() + static_cast<std::ptrdiff_t>(done + n), part.get(),
+                     [](const void* p) { return const_cast<void*>(p); });
+      for_each_index(0, static_cast<std::uint32_t>(n), mark_pointer{h_, part.get()});
+      done += n;
+    }
+  }
+
+  device_sweep sweep(std::size_t listed) override {
+    const device_scope here(device_);
+    // What can fail comes first.
+    listed = std::min(listed, most_listed);
+    const auto list = make_shared_array<device_sweep::object>(std::max<std::size_t>(listed, 1));
+    device_sweep out;
+    out.leaks.reserve(listed);
+    out.dangling_pointers.reserve(dangling_slots);
+    const std::uint32_t high = high_page();
+    for_each_index(0, high, drop_dangling_marks{h_});
+    for_each_index(0, h_.warp_slots, close_tiny_block{h_});
+    sums_.zero();
+    for_each_index(0, high, sweep_page{h_, sums_.get(), {list.get(), listed}});
+    clear(marks_, std::size_t{high} * (page_size / 32));
+    const sweep_sums sums = read(sums_);
+    out.kept_objects = sums.kept_objects;
+    out.kept_bytes = sums.kept_bytes;
+    std::copy_n(sums.leaked_objects, counted_classes, out.leaked_objects);
+    std::copy_n(sums.leaked_bytes, counted_classes, out.leaked_bytes);
+    out.leaks.assign(list.get(), list.get() + std::min<std::uint64_t>(sums.listed, listed));
+    const device_state state = read_state();
+    out.dangling = state.dangling.value;
+    out.dangling_pointers.assign(
+        state.dangling_at,
+        state.dangling_at + std::min<std::uint64_t>(out.dangling, dangling_slots));
+    clear(&h_.state->dangling.value, 1);
+    return out;
   }
 
   device_state read_state() override {
@@ -340,11 +403,14 @@ class bulk_operations final : public device_operations {
   }
 
   static constexpr std::size_t batch_capacity = 4096;
+  static constexpr std::size_t most_listed = std::size_t{1} << 20;
 
   const int device_ = current_device();
   heap_view h_;
   device_record<device_counts> counts_;
   device_record<collected> collected_;
+  device_record<sweep_sums> sums_;
+  std::uint32_t* marks_ = nullptr;
   shared_array<page_index> marked_;
   shared_array<void*> host_frees_;
   std::array<batch, 8> batches_;

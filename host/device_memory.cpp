@@ -110,7 +110,15 @@ std::size_t device_memory::stock_pages(const heap_options& options) const {
   return std::min<std::size_t>(options.initial_stock_bytes, view_.bytes / 4) / page_size;
 }
 
+std::uint32_t* device_memory::marks() {
+  if (marks_ == nullptr) marks_ = memory_.allocate_device(view_.bytes / 8);
+  if (marks_ == nullptr)
+    throw no_room("no memory for marks of objects of kernels: " + format_bytes(view_.bytes / 8));
+  return static_cast<std::uint32_t*>(marks_);
+}
+
 device_memory::~device_memory() {
+  if (marks_ != nullptr) memory_.free_device(marks_, view_.bytes / 8);
   if (view_.queue != nullptr) memory_.free_pinned(view_.queue, sizeof(refill_queue));
   if (arrays_ != nullptr) memory_.free_device(arrays_, array_bytes_);
   if (view_.base != nullptr) memory_.release(view_.base, view_.bytes);

@@ -26,6 +26,9 @@ class device_memory {
   const heap_view& view() const { return view_; }
   /// Pages that the stock holds from the start: initial_stock_bytes, capped.
   std::size_t stock_pages(const heap_options& options) const;
+  /// A bit for each byte of the heap, zero at first, in device memory; made by the first call.
+  /// Throws no_room when there is none. One thread at a time.
+  std::uint32_t* marks();
 
  private:
   explicit device_memory(memory_backend& memory) : memory_(memory) {}
@@ -34,6 +37,7 @@ class device_memory {
   heap_view view_;
   std::byte* arrays_ = nullptr;
   std::size_t array_bytes_ = 0;
+  void* marks_ = nullptr;
 };
 
 }  // namespace warpheap

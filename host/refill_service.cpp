@@ -53,8 +53,26 @@ void refill_service::forget_thread() {
 
 bool refill_service::poll_once() {
   const std::lock_guard lock(serving_);
+  return serve_all();
+}
+
+/// A look at every mailbox. Priorities: pages that come home first, as mallocs wait for them; then
+/// the stock, from which all warps live, and again after each large request that was served. Large
+/// ones take turns: none is served twice before all others were looked at, and a pass begins behind
+/// the one that the pass before it answered first, and that so had the best of what there was.
+/// serving_ is held.
+bool refill_service::serve_all() {
+  static_assert(stock_mailbox == 0);
+  constexpr unsigned large = mailboxes - 1;
   bool served = take_pages_home();
-  for (unsigned box = 0; box < mailboxes; ++box) served = serve(box) || served;
+  served = serve(stock_mailbox) || served;
+  answered_first_ = 0;
+  for (unsigned i = 0; i < large; ++i) {
+    if (!serve(1 + (turn_ + i) % large)) continue;
+    served = true;
+    serve(stock_mailbox);
+  }
+  if (answered_first_ != 0) turn_ = answered_first_ % large;
   return served;
 }
 
@@ -62,7 +80,9 @@ bool refill_service::poll_once() {
 bool refill_service::serve(unsigned box) {
   struct {
     refill_service& service;
+    unsigned box;
     page_run take(std::uint32_t least, std::uint32_t want) {
+      if (service.answered_first_ == 0) service.answered_first_ = box;
       // First this: a free that comes too late for the search sees it and moves the epoch.
       service.denied_.store(true);
       return service.pages_.take_device_pages(least, want);
@@ -74,7 +94,7 @@ bool refill_service::serve(unsigned box) {
       service.pages_.give_back_device_pages(run);
       service.move_epoch();
     }
-  } pages{*this};
+  } pages{*this, box};
   return serve_mailbox(queue_, box, granted_[box], pages);
 }
 
@@ -107,10 +127,7 @@ void refill_service::move_epoch() {
 }
 
 void refill_service::settle(const std::unique_lock<std::mutex>&) {
-  bool served = true;
-  while (served) {
-    served = take_pages_home();
-    for (unsigned box = 0; box < mailboxes; ++box) served = serve(box) || served;
+  while (serve_all()) {
   }
 }
 

@@ -60,6 +60,7 @@ class refill_service {
  private:
   void run();
   bool serve(unsigned box);
+  bool serve_all();
   bool sweep_a_little();
   bool take_pages_home();
   void move_epoch();
@@ -73,6 +74,8 @@ class refill_service {
   std::chrono::microseconds longest_sleep_;
   std::mutex serving_;
   std::array<page_run, mailboxes> granted_{};
+  unsigned turn_ = 0;            ///< where the next pass over large requests begins
+  unsigned answered_first_ = 0;  ///< the mailbox of the pass's first large request; 0: none so far
   std::atomic<bool> denied_{false};
   std::atomic<bool> stop_{false};
   std::thread thread_;

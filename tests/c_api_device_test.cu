@@ -57,8 +57,9 @@ TEST_F(CApiDevice, KernelsUseTheHandleAndTheirEventsAreTaken) {
   warpheap_destroy(heap);
 }
 
-// Those made before the first mark and after it: a sweep is for objects of the host.
-TEST_F(CApiDevice, ObjectsOfKernelsOutliveASweep) {
+// Those made before the first mark and after it: a sweep is for objects of the host, and kernels'
+// have one of their own.
+TEST_F(CApiDevice, ObjectsOfKernelsHaveASweepOfTheirOwn) {
   warpheap_heap* heap = c_heap(0);
   ASSERT_NE(heap, nullptr) << warpheap_last_error();
   warpheap_device handle;
@@ -87,8 +88,19 @@ TEST_F(CApiDevice, ObjectsOfKernelsOutliveASweep) {
   stats.struct_size = sizeof stats;
   ASSERT_EQ(warpheap_get_stats(heap, &stats), 0);
   EXPECT_EQ(stats.device_live_objects, 128u);
-  for (shared_array<void*>* all : {&before, &since})
-    for (void* p : *all) warpheap_free(heap, p);
+
+  ASSERT_EQ(warpheap_begin_device_marks(heap), 0) << warpheap_last_error();
+  for (int i = 1; i < 10; ++i) EXPECT_EQ(warpheap_mark(heap, before[i]), WARPHEAP_MARK_DEVICE);
+  std::vector<warpheap_leak> leaks(200);
+  report.leaks = leaks.data();
+  report.leaks_capacity = leaks.size();
+  ASSERT_EQ(warpheap_sweep_device(heap, &report), 0) << warpheap_last_error();
+  EXPECT_EQ(report.kept_objects, 10u);  // the first one has its mark from before
+  EXPECT_EQ(report.leaked_objects, 118u);
+  EXPECT_EQ(report.leaks_listed, 118u);
+  EXPECT_EQ(report.leaked_by_class[size_to_class(48)].bytes, 118u * 48);
+  EXPECT_NE(warpheap_usable_size(heap, made), 0u);
+  for (int i = 0; i < 10; ++i) warpheap_free(heap, before[i]);
   ASSERT_EQ(warpheap_get_stats(heap, &stats), 0);
   EXPECT_EQ(stats.device_live_objects, 0u);
   EXPECT_EQ(stats.wrong_frees, 0u);

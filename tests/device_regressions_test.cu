@@ -213,6 +213,63 @@ TEST_F(Regressions, CopiedHandlesMayGo) {
   expect_empty(b);
 }
 
+/// Lanes of one warp call together for objects of two heaps.
+__global__ void use_both(device_heap a, device_heap b, unsigned rounds, std::uint32_t* broken) {
+  random_numbers random(thread_number());
+  void* mine[2] = {};
+  for (unsigned r = 0; r < rounds; ++r) {
+    const unsigned which = random.below(2);
+    const device_heap& heap = which == 0 ? a : b;
+    void*& p = mine[which];
+    if (p != nullptr && !intact(p, 100, which)) atomicAdd(broken, 1u);
+    const std::size_t size = 100 + random.below(r % 4 == 0 ? 3000 : 100);
+    const unsigned call = random.below(6);
+    if (call == 0) {
+      p = heap.realloc(p, size);
+    } else {
+      heap.free(p);
+      p = nullptr;
+      if (call == 1)
+        p = heap.malloc<128>();
+      else if (call == 2)
+        p = heap.calloc(size, 1);
+      else if (call == 3)
+        p = heap.aligned_alloc(64, size);
+      else if (call == 4)
+        heap.malloc_n(size, 1, &p);
+      else
+        p = heap.malloc(size);
+    }
+    if (p == nullptr)
+      atomicAdd(broken, 1u);
+    else
+      fill(p, 100, which);
+    // Of one size, and tiny.
+    heap.free(heap.malloc(64));
+    heap.free(heap.malloc(5));
+  }
+  a.free(mine[0]);
+  b.free(mine[1]);
+}
+
+TEST_F(Regressions, LanesOfAWarpUseTwoHeaps) {
+  heap_options o = options(64_MiB);
+  o.initial_stock_bytes = 0;  // both ask their own service
+  heap a(o), b(o);
+  shared_array<std::uint32_t> broken(1);
+  stream s[2];
+  for (stream& one : s)
+    launch(one, 2, 96, use_both, device_heap(a.device()), device_heap(b.device()), 50u,
+           broken.data());
+  for (stream& one : s) one.synchronize();
+  EXPECT_EQ(broken[0], 0u);
+  for (heap* h : {&a, &b}) {
+    EXPECT_GT(h->stats().host_requests, 0u);
+    expect_empty(*h);
+    EXPECT_TRUE(h->errors().empty());
+  }
+}
+
 #ifndef __CUDACC__
 TEST(RegressionsDeath, ProcessExitWithLiveHeaps) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");

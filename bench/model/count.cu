@@ -22,7 +22,8 @@ namespace {
 
 /// Sums over calls; one for each block that ran.
 struct call_sums {
-  std::uint64_t calls, loads, atomics, stores, sectors, chain_loads, chain_atomics;
+  std::uint64_t calls, loads, atomics, compare_exchanges, stores, sectors, chain_loads,
+      chain_atomics;
 };
 
 void begin_call() {
@@ -43,6 +44,7 @@ void end_call(call_sums* sums) {
   ++mine.calls;
   mine.loads += now.loads;
   mine.atomics += now.atomics;
+  mine.compare_exchanges += now.compare_exchanges;
   mine.stores += now.stores;
   mine.sectors += now.sectors.size();
   mine.chain_loads += *std::max_element(now.chain_loads.begin(), now.chain_loads.end());
@@ -155,18 +157,21 @@ struct registrations {
 
 const registrations registered;
 
-/// Each block of the kernel has made one call.
-model::warm_call median_call(const device_array<call_sums>& all) {
-  std::vector<std::uint64_t> loads, atomics;
+/// Each block of the kernel has made one call: the median of those with at least so many loads.
+model::warm_call median_call(const device_array<call_sums>& all, std::uint64_t least_loads = 0) {
+  std::vector<std::uint64_t> loads, atomics, exchanges;
   for (const call_sums& one : all.to_host()) {
+    if (one.chain_loads < least_loads) continue;
     loads.push_back(one.chain_loads);
     atomics.push_back(one.atomics);
+    exchanges.push_back(one.compare_exchanges);
   }
+  if (loads.empty()) throw integrity_error("counted calls: none of the kind that is wanted");
   const auto median = [](std::vector<std::uint64_t>& of) {
     std::nth_element(of.begin(), of.begin() + of.size() / 2, of.end());
     return of[of.size() / 2];
   };
-  return {median(loads), median(atomics)};
+  return {median(loads), median(atomics), median(exchanges)};
 }
 
 }  // namespace
@@ -177,21 +182,29 @@ model::warm_calls model::count_warm_calls() {
   how.reserve_bytes = std::size_t{64} << 20;
   heap tested(how);
   // Of eight calls for objects of one word one at the most has to look for the next word.
-  constexpr unsigned warps = 1024, lanes = 8;
+  constexpr unsigned warps = 1024;
   device_array<void*> objects(std::size_t{warps} * 32);
   device_array<call_sums> sums(warps);
+  const auto count = [&](unsigned size, unsigned lanes, bool frees) {
+    sums.clear();
+    launch(warps, 32, counted_kernel, device_heap(tested.device()), objects.data(), size, lanes,
+           frees, sums.data());
+    synchronize();
+    const auto got = objects.to_host();
+    if (!frees && got.size() - std::count(got.begin(), got.end(), nullptr) != warps * lanes)
+      throw integrity_error("counted calls: expected memory, found a null pointer");
+    return median_call(sums);
+  };
   warm_calls out;
   for (unsigned i = 0; i < 2; ++i) {
-    for (const bool frees : {false, true}) {
-      sums.clear();
-      launch(warps, 32, counted_kernel, device_heap(tested.device()), objects.data(), 16, 8, frees,
-             sums.data());
-      synchronize();
-      (frees ? out.of_free : out.of_malloc) = median_call(sums);
-      const auto got = objects.to_host();
-      if (!frees && got.size() - std::count(got.begin(), got.end(), nullptr) != warps * lanes)
-        throw integrity_error("counted calls: expected memory, found a null pointer");
-    }
+    out.of_malloc = count(16, 8, false);
+    out.of_refill = median_call(sums, out.of_malloc.loads + 1);
+    out.of_free = count(16, 8, true);
+  }
+  objects.clear();
+  for (unsigned i = 0; i < 2; ++i) {
+    out.of_tiny_append = count(1, 1, false);
+    count(1, 1, true);
   }
   require_empty(tested, "after the counted calls");
   return out;

@@ -22,6 +22,7 @@ struct call_record {
   std::uint64_t loads = 0;
   std::uint64_t stores = 0;
   std::uint64_t atomics = 0;
+  std::uint64_t compare_exchanges = 0;          // of these
   std::array<std::uint32_t, 32> chain_loads{};  // of each lane
   std::array<std::uint32_t, 32> chain_atomics{};
   std::set<std::uintptr_t> sectors;  // of 32 bytes, the unit of the L2 cache

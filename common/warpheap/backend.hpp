@@ -99,6 +99,21 @@ struct device_counts {
   std::uint64_t phantom_words = 0;  ///< free bits in pages that are no live span's: double frees
 };
 
+/// What a sweep of kernels' objects finds. Index of a class: as of the counters.
+struct device_sweep {
+  struct object {
+    std::uint64_t address;
+    std::uint64_t bytes;
+    std::uint32_t cls;
+  };
+  std::uint64_t kept_objects = 0, kept_bytes = 0;
+  std::uint64_t leaked_objects[counted_classes] = {};
+  std::uint64_t leaked_bytes[counted_classes] = {};
+  std::vector<object> leaks;                     ///< the first of them, in no order
+  std::uint64_t dangling = 0;                    ///< marks on what did not live
+  std::vector<std::uint64_t> dangling_pointers;  ///< the first of them
+};
+
 /// Operations on the device's data, done in bulk with Thrust on the backend. `free_batch` may be
 /// used while kernels run; all others wait for the kernels of this backend first and must not run
 /// beside each other, nor beside a kernel that uses the heap.
@@ -126,6 +141,13 @@ class device_operations {
   virtual void give_stock(page_run run) = 0;
   /// Forgets every object, span and stock page of the device.
   virtual void reset() = 0;
+  /// From now on objects can be marked, in zeroed device memory: a bit for each byte of the heap.
+  virtual void begin_marks(std::uint32_t* marks) = 0;
+  /// Marks objects for the host. With sweep, after begin_marks.
+  virtual void mark(const std::vector<const void*>& pointers) = 0;
+  /// Frees every object without a mark, takes all marks off, and says what it found, with at most
+  /// `listed` objects one by one.
+  virtual device_sweep sweep(std::size_t listed) = 0;
   virtual device_state read_state() = 0;
   /// Takes the events that kernels have written so far out of their ring.
   virtual device_events take_events() = 0;

@@ -17,6 +17,7 @@
 namespace warpheap {
 
 inline constexpr unsigned error_ring_slots = 256;
+inline constexpr unsigned dangling_slots = 256;
 
 /// State of the refill of the stock: who may post a request or look at the reply (stock.cuh).
 enum class stock_phase : std::uint32_t { idle, busy, posted };
@@ -67,6 +68,10 @@ struct device_state {
   std::uint64_t ring_next;            ///< errors recorded so far; slot = number % slots
   std::uint64_t ring_kind[error_ring_slots];
   std::uint64_t ring_address[error_ring_slots];
+
+  std::uint32_t* marks;     ///< for sweeps: a bit for each byte of the heap; null: there are none
+  padded_counter dangling;  ///< marks of what was no live object
+  std::uint64_t dangling_at[dangling_slots];  ///< the first of these
 };
 
 /// Trivially copyable; all pointers are valid in kernels. Thread-safe to share: never changed after

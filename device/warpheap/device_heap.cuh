@@ -99,6 +99,12 @@ struct device_heap {
     return core::live_bytes_entry(*view.self, p);
   }
 
+  /// Marks the object of a kernel at p, so that it outlives the next heap::sweep_device(). True for
+  /// the one call, of whatever lane, that gave it its mark: who gets it goes on to what the object
+  /// points to. False also for what is no live object of a kernel, which the sweep tells as
+  /// dangling, and before heap::begin_device_marks().
+  __device__ bool mark(const void* p) const { return core::mark_object_entry(*view.self, p); }
+
   /// malloc and construction of a T, aligned as T wants it; nullptr when there is no memory.
   template <class T, class... Args>
   __device__ T* make(Args&&... args) const {

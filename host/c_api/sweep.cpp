@@ -55,6 +55,24 @@ void fill(warpheap_sweep_report& to, const sweep_report& from) {
   }
 }
 
+/// A sweep as C is told of it.
+template <class F>
+int swept(warpheap_heap* heap, warpheap_sweep_report* report, F&& sweep) noexcept {
+  warpheap_sweep_report c{};
+  // A heap that cannot mark nothing cannot sweep either.
+  if (no_heap(heap) || !read_lists(report, c) || warpheap_mark(heap, nullptr) < 0) return -1;
+  return guarded(-1, EIO, [&] {
+    const sweep_report found = sweep(c.leaks_capacity);
+    if (!found.complete) {
+      fail(EAGAIN, "there was no memory for a mark: nothing was freed");
+      return -1;
+    }
+    fill(c, found);
+    if (report != nullptr) copy_out(report, c);
+    return 0;
+  });
+}
+
 }  // namespace
 
 extern "C" {
@@ -68,19 +86,19 @@ int warpheap_mark_reachable(warpheap_heap* heap, const void* p) {
 }
 
 int warpheap_sweep(warpheap_heap* heap, warpheap_sweep_report* report) {
-  warpheap_sweep_report c{};
-  // A heap that cannot mark nothing cannot sweep either.
-  if (no_heap(heap) || !read_lists(report, c) || warpheap_mark(heap, nullptr) < 0) return -1;
+  return swept(heap, report, [&](std::size_t listed) { return heap->heap.sweep(listed); });
+}
+
+int warpheap_begin_device_marks(warpheap_heap* heap) {
+  if (no_heap(heap) || warpheap_mark(heap, nullptr) < 0) return -1;
   return guarded(-1, EIO, [&] {
-    const sweep_report found = heap->heap.sweep(c.leaks_capacity);
-    if (!found.complete) {
-      fail(EAGAIN, "there was no memory for a mark: nothing was freed");
-      return -1;
-    }
-    fill(c, found);
-    if (report != nullptr) copy_out(report, c);
+    heap->heap.begin_device_marks();
     return 0;
   });
+}
+
+int warpheap_sweep_device(warpheap_heap* heap, warpheap_sweep_report* report) {
+  return swept(heap, report, [&](std::size_t listed) { return heap->heap.sweep_device(listed); });
 }
 
 }  // extern "C"

@@ -1,5 +1,7 @@
 // Operations on the heap at rest, on both sides together: synchronize, trim, reset.
+#include <new>
 #include <string>
+#include <utility>
 
 #include "host/heap/impl.hpp"
 
@@ -78,6 +80,10 @@ void heap::impl::reset() {
   synchronize();
   if (operations == nullptr) return reset_objects();
   const std::lock_guard lock(device_mutex);
+  {
+    const std::lock_guard marking(marks_mutex);
+    device_marks.clear();
+  }
   const auto held = settle_requests();
   operations->reset();
   const std::uint32_t pages = arrays.view().pages;
@@ -100,7 +106,8 @@ void heap::impl::refuse_layers() const {
 
 mark_status heap::impl::mark(const void* p) {
   refuse_layers();
-  return objects.mark(p);
+  const mark_status status = objects.mark(p);
+  return status == mark_status::device ? mark_device_object(p) : status;
 }
 
 mark_status heap::impl::mark_reachable(const void* p) {
@@ -124,6 +131,56 @@ sweep_report heap::impl::sweep(std::size_t listed) {
   sweep_report report = objects.sweep(listed);
   service->pages_came_free(held);
   return report;
+}
+
+/// Objects of kernels get the host's marks when they are swept: only then do no kernels run.
+mark_status heap::impl::mark_device_object(const void* p) {
+  const std::lock_guard lock(marks_mutex);
+  try {
+    device_marks.push_back(p);
+    return mark_status::device;
+  } catch (const std::bad_alloc&) {
+    lost_device_marks = true;
+    return mark_status::no_memory;
+  }
+}
+
+void heap::impl::begin_device_marks() {
+  refuse_layers();
+  synchronize();
+  if (operations == nullptr) return;
+  const std::lock_guard lock(device_mutex);
+  operations->begin_marks(arrays.marks());
+}
+
+sweep_report heap::impl::sweep_device(std::size_t listed) {
+  begin_device_marks();
+  sweep_report out;
+  if (operations == nullptr) return out;
+  const std::lock_guard lock(device_mutex), marking(marks_mutex);
+  out.complete = !std::exchange(lost_device_marks, false);
+  if (!out.complete) return out;
+  const auto held = settle_requests();
+  operations->mark(device_marks);
+  const device_sweep found = operations->sweep(listed);
+  device_marks.clear();
+  service->settle(held);  // large objects' pages may have gone home
+  service->pages_came_free(held);
+
+  const auto class_of = [](std::uint32_t cls) { return cls == large_class ? 0 : cls; };
+  static_assert(sweep_report::tiny_objects == tiny_blocks);
+  out.kept = {found.kept_objects, found.kept_bytes};
+  for (unsigned cls = 1; cls < counted_classes; ++cls) {
+    out.leaked_by_class[class_of(cls)] = {found.leaked_objects[cls], found.leaked_bytes[cls]};
+    out.leaked.objects += found.leaked_objects[cls];
+    out.leaked.bytes += found.leaked_bytes[cls];
+  }
+  for (const device_sweep::object& leak : found.leaks)
+    out.leaks.push_back({reinterpret_cast<void*>(leak.address), leak.bytes, class_of(leak.cls)});
+  out.dangling = found.dangling;
+  for (const std::uint64_t p : found.dangling_pointers)
+    out.dangling_pointers.push_back(reinterpret_cast<void*>(p));
+  return out;
 }
 
 }  // namespace warpheap

@@ -120,6 +120,8 @@ void heap::reset() { impl_->reset(); }
 mark_status heap::mark(const void* p) { return impl_->mark(p); }
 mark_status heap::mark_reachable(const void* p) { return impl_->mark_reachable(p); }
 sweep_report heap::sweep(std::size_t listed) { return impl_->sweep(listed); }
+void heap::begin_device_marks() { impl_->begin_device_marks(); }
+sweep_report heap::sweep_device(std::size_t listed) { return impl_->sweep_device(listed); }
 
 device_events heap::take_device_events() {
   impl_->synchronize();

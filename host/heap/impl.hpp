@@ -79,6 +79,9 @@ struct heap::impl {
   mark_status mark(const void* p);
   mark_status mark_reachable(const void* p);
   sweep_report sweep(std::size_t listed);
+  void begin_device_marks();
+  sweep_report sweep_device(std::size_t listed);
+  mark_status mark_device_object(const void* p);
 
   // stats.cpp
   heap_stats count();
@@ -116,6 +119,10 @@ struct heap::impl {
   std::mutex frees_mutex;
   std::vector<void*> device_frees;   ///< objects of kernels that the host has freed
   std::vector<void*> frees_in_hand;  ///< those to be started next; device_mutex guards them
+
+  std::mutex marks_mutex;
+  std::vector<const void*> device_marks;  ///< objects of kernels that the host has marked
+  bool lost_device_marks = false;         ///< for some there was no memory
 };
 
 }  // namespace warpheap

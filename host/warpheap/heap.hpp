@@ -210,7 +210,8 @@ class heap {
   /// time. From the start, a free of a pointer from before is told as a double free, or as one of
   /// what is not allocated where no object began, as long as the slot has no new owner.
   void reset();
-  /// Marks a host object, so that it outlives the next sweep. Thread-safe beside malloc and free.
+  /// Marks an object, so that it outlives the next sweep: one of the host sweep(), one of kernels
+  /// sweep_device(). Thread-safe beside malloc and free.
   mark_status mark(const void* p);
   /// Marks the object at p and all that can be reached from it: every word of an object that may
   /// hold pointers is taken for one, also into the middle of another. Nothing may write to these
@@ -221,6 +222,15 @@ class heap {
   /// do objects of kernels. Needs the heap at rest, as reset does. Throws heap_error in a heap with
   /// a profile or debug modes, whose objects are surrounded by others; mark does as well.
   sweep_report sweep(std::size_t listed = 1000);
+  /// The same two for objects of kernels, each for itself. From begin_device_marks() on,
+  /// device_heap::mark marks them in kernels; mark() does for the host, at any time, and answers
+  /// mark_status::device. sweep_device frees those without a mark: also what kernels have made
+  /// since, unless they mark it themselves. It lists a million objects at most, and is no event of
+  /// observed kernels. Both need the heap at rest. Marks take an eighth of reserve_bytes, on CUDA
+  /// of the device's memory, on the CPU as touched, until the heap goes; heap_error where there is
+  /// no room, and as of sweep().
+  void begin_device_marks();
+  sweep_report sweep_device(std::size_t listed = 1000);
   /// The recent errors that were detected since the last call, oldest first.
   std::vector<error_record> errors();
 

@@ -14,12 +14,12 @@ enum class mark_status : std::uint8_t {
   marked,    ///< the object lives and has its mark now
   again,     ///< it had its mark already; or there is nothing to mark: nullptr, an object of size 0
   dangling,  ///< no live object starts there: a pointer that the program must not use
-  device,    ///< in pages lent to kernels, whose objects a sweep leaves alone
+  device,    ///< in pages lent to kernels: sweep_device() finds it marked, or dangling
   foreign,   ///< not an address of this heap
   no_memory,  ///< no room for marks: the next sweep will free nothing
 };
 
-/// What a sweep found. Objects of the host only.
+/// What a sweep found: of objects of the host, or of kernels (heap::sweep_device).
 struct sweep_report {
   struct object {
     void* address = nullptr;

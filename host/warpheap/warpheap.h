@@ -312,7 +312,7 @@ enum {
   WARPHEAP_MARKED = 0,
   WARPHEAP_MARK_AGAIN = 1,
   WARPHEAP_MARK_DANGLING = 2, /* no live object starts there */
-  WARPHEAP_MARK_DEVICE = 3,   /* in pages lent to kernels, whose objects a sweep leaves alone */
+  WARPHEAP_MARK_DEVICE = 3,   /* in pages lent to kernels: for warpheap_sweep_device */
   WARPHEAP_MARK_FOREIGN = 4   /* not an address of this heap */
 };
 
@@ -358,6 +358,12 @@ typedef struct warpheap_sweep_report {
  * marks stay, and it may be tried again. -1 with ENOMEM: no memory for the report of what may have
  * been swept. */
 int warpheap_sweep(warpheap_heap* heap, warpheap_sweep_report* report);
+
+/* The same two for objects of kernels: from the first on device_heap::mark and warpheap_mark mark
+ * these; the second frees those without a mark, also what kernels have made meanwhile. As
+ * warpheap_sweep otherwise; both -1 with EIO also when there is no memory for marks. */
+int warpheap_begin_device_marks(warpheap_heap* heap);
+int warpheap_sweep_device(warpheap_heap* heap, warpheap_sweep_report* report);
 
 /* ---- Backend. ---- */
 

@@ -37,14 +37,16 @@ void use_all_of_it(small_heap& h) {
 
 /// Small objects and runs of 62 pages by way of the stock, large ones by mailboxes of their own.
 /// Together they want more than the heap has, so the system is asked for the last pages too.
-void use_under_fault(const simt::explore_options& o, small_heap& h,
-                     const std::function<bool()>& service) {
+void use_under_fault(
+    const simt::explore_options& o, small_heap& h, const std::function<bool()>& service,
+    const std::function<void()>& end_of_fault = [] {}) {
   run_schedule(o,
                {explored(1, 2, take_and_free, h.device(), h.owners(), std::size_t{128}, 2u, 2u),
                 explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{5} << 20, 2u, 1u),
                 explored(1, 4, take_and_free, h.device(), h.owners(), std::size_t{500'000}, 2u, 2u),
                 explored(1, 1, take_and_free, h.device(), h.owners(), std::size_t{8}, 2u, 2u)},
                {{service, o.seed % 3 == 0}});
+  end_of_fault();
   settle(h);
   h.close_tiny_blocks();
   h.check_at_rest();
@@ -193,6 +195,87 @@ TEST(Faults, TheMachineIsGoneAtItsNthStep) {
   if (testing::test_scale() >= 1) {
     EXPECT_GT(aborted, 100u) << "the kernels were seldom aborted";
   }
+}
+
+/// All pages that the host has, for as long as this lives.
+class nothing_to_grant {
+ public:
+  explicit nothing_to_grant(host_heap& pages) : pages_(pages) {
+    for (std::uint32_t n = 1024; n > 0; n /= 2)
+      for (page_run run; (run = pages_.take_device_pages(n, n)).count != 0;) taken_.push_back(run);
+  }
+  ~nothing_to_grant() {
+    for (const page_run run : taken_) pages_.give_back_device_pages(run);
+  }
+  nothing_to_grant(const nothing_to_grant&) = delete;
+  nothing_to_grant& operator=(const nothing_to_grant&) = delete;
+
+ private:
+  host_heap& pages_;
+  std::vector<page_run> taken_;
+};
+
+/// A request that the host has not answered yet.
+bool is_asked(const refill_queue& q) {
+  for (unsigned box = 0; box < mailboxes; ++box)
+    if (q.request[box].seq != q.reply[box].seq) return true;
+  return false;
+}
+
+TEST(Faults, TheNthGrantIsDenied) {
+  unsigned most_asked = 0;
+  for (unsigned n = 0; n <= most_asked; ++n)
+    explore_seeds(60, [&](const simt::explore_options& o) {
+      small_heap h(0, 3'000);
+      h.serve();
+      unsigned asked = 0;
+      use_under_fault(o, h, [&] {
+        if (!is_asked(*h.view().queue) || asked++ != n) return h.service().poll_once();
+        const nothing_to_grant denied(h.host());
+        return h.service().poll_once();
+      });
+      most_asked = std::max(most_asked, asked);
+      if (o.seed % 100 == 1) use_all_of_it(h);
+    });
+  EXPECT_GT(most_asked, 4u) << "the faults were not reached";
+}
+
+TEST(Faults, TheNthPushFails) {
+  // After n requests nobody finds a mailbox for a while: those for large runs are all taken, that
+  // of the stock is somebody's who does not go on.
+  constexpr std::uint64_t none = 0;
+  unsigned most_pushed = 0;
+  for (unsigned n = 0; n <= most_pushed; ++n)
+    explore_seeds(60, [&](const simt::explore_options& o) {
+      small_heap h(0, 3'000);
+      h.serve();
+      device_state& s = *h.view().state;
+      std::uint64_t taken = none;
+      bool stock_is_taken = false;
+      unsigned looks = 0;
+      const auto take = [&] {
+        taken = std::exchange(s.free_mailboxes.value, none);
+        const auto seq = static_cast<std::uint32_t>(s.stock_request.value);
+        stock_is_taken = s.stock_request.value == core::request_state(stock_phase::idle, seq);
+        if (stock_is_taken) s.stock_request.value = core::busy_now(seq);
+      };
+      const auto give_back = [&] {
+        s.free_mailboxes.value |= std::exchange(taken, none);
+        const auto seq = static_cast<std::uint32_t>(s.stock_request.value);
+        if (std::exchange(stock_is_taken, false))
+          s.stock_request.value = core::request_state(stock_phase::idle, seq);
+      };
+      const auto service = [&] {
+        if (looks == 0 && s.host_requests.value >= n) take();
+        looks += s.host_requests.value >= n;
+        if (looks == 20 + o.seed % 32) give_back();
+        return h.service().poll_once();
+      };
+      use_under_fault(o, h, service, give_back);
+      most_pushed = std::max(most_pushed, static_cast<unsigned>(s.host_requests.value));
+      if (o.seed % 100 == 1) use_all_of_it(h);
+    });
+  EXPECT_GT(most_pushed, 4u) << "the faults were not reached";
 }
 
 TEST(Faults, AllMailboxesAreTaken) {

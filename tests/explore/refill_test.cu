@@ -199,5 +199,63 @@ TEST(Explore, ADenialEndsWhenADeclinedGrantComesBack) {
   });
 }
 
+/// Asks for n pages, as the holder of a mailbox does.
+void ask_for(small_heap& h, unsigned box, std::uint32_t n) {
+  refill_queue& q = *h.view().queue;
+  core::write_request(q.request[box], n, n, q.reply[box].seq + 1);
+}
+/// What was granted; {0, 0} if nothing was. The box can be used again.
+page_run take_answer(small_heap& h, unsigned box) {
+  refill_queue& q = *h.view().queue;
+  require(q.reply[box].seq == q.request[box].seq, "nobody has answered");
+  const page_run run{q.reply[box].first, q.reply[box].count};
+  q.ack[box].bits = refill_ack::make(q.reply[box].seq, run.count != 0);
+  return run.count != 0 ? run : page_run{};
+}
+
+TEST(Service, TheStockComesBeforeEachLargeRequest) {
+  small_heap h(0);
+  const std::uint32_t large = 2 * chunk_pages / 5;
+  for (const unsigned box : {7u, 9u}) ask_for(h, box, large);
+  // While the first of them is served the stock runs dry.
+  bool asked = false;
+  const std::function<bool()> meanwhile = [&] {
+    if (!std::exchange(asked, true)) ask_for(h, stock_mailbox, 3);
+    return false;
+  };
+  h.refuse_memory_when(meanwhile);
+  EXPECT_TRUE(h.service().poll_once());
+  ASSERT_TRUE(asked);
+  // Pages are granted from the lowest on: their addresses say in which order.
+  const page_run first = take_answer(h, 7), stock = take_answer(h, stock_mailbox),
+                 second = take_answer(h, 9);
+  EXPECT_LT(first.first, stock.first);
+  EXPECT_LT(stock.first, second.first);
+  h.service().poll_once();
+  for (const page_run run : {first, stock, second}) h.host().give_back_device_pages(run);
+}
+
+TEST(Service, LargeRequestsTakeTurns) {
+  small_heap h(0);
+  const unsigned boxes[] = {1, 2, 3};
+  unsigned denied[mailboxes] = {};
+  for (int pass = 0; pass < 6; ++pass) {
+    for (const unsigned box : boxes) ask_for(h, box, 400);  // there is room for two
+    h.service().poll_once();
+    std::vector<page_run> runs;
+    for (const unsigned box : boxes) {
+      runs.push_back(take_answer(h, box));
+      denied[box] += runs.back().count == 0;
+    }
+    h.service().poll_once();
+    for (const page_run run : runs)
+      if (run.count != 0) h.host().give_back_device_pages(run);
+  }
+  for (const unsigned box : boxes) {
+    EXPECT_GT(denied[box], 0u) << box;
+    EXPECT_LT(denied[box], 6u) << box;
+  }
+}
+
 }  // namespace
 }  // namespace warpheap

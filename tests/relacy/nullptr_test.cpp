@@ -7,6 +7,9 @@
 namespace warpheap::weak {
 namespace {
 
+/// Nobody fails because his time is up: whoever waits for another waits until it is done.
+constexpr std::uint64_t no_limit = 1'000'000;
+
 /// Takes objects of whole pages, one at a time, for which there is room.
 std::function<void()> never_fails(weak_heap& h, std::uint32_t pages, unsigned rounds,
                                   bool keep_last = false) {
@@ -21,7 +24,7 @@ std::function<void()> never_fails(weak_heap& h, std::uint32_t pages, unsigned ro
 
 TEST(Nullptr, NobodyFailsWhileAnotherThreadReclaims) {
   // All pages are in empty spans. One thread collects them, the other waits for it.
-  weak_heap h({.pages = 2, .warp_slots = 3}, {size_to_class(128)});
+  weak_heap h({.pages = 2, .warp_slots = 3, .timeout_ns = no_limit}, {size_to_class(128)});
   void* all[4];
   for (void*& p : all) p = h.keep(128);
   for (void* p : all) h.give_kept(p, 128);
@@ -33,7 +36,7 @@ TEST(Nullptr, NobodyFailsWhileAnotherThreadReclaims) {
 TEST(Nullptr, NobodyFailsWhileOnePageIsFree) {
   // Three pages in two words: a page that comes free is counted before the same thread takes the
   // next one.
-  weak_heap h({.first_page = 62, .pages = 3, .warp_slots = 3}, {});
+  weak_heap h({.first_page = 62, .pages = 3, .warp_slots = 3, .timeout_ns = no_limit}, {});
   explore(20'000, {h, {never_fails(h, 1, 3), never_fails(h, 1, 2), never_fails(h, 1, 1)}, [&] {
                      h.check_at_rest();
                    }});
@@ -41,7 +44,7 @@ TEST(Nullptr, NobodyFailsWhileOnePageIsFree) {
 
 TEST(Nullptr, NobodyFailsWhileOneRunIsFree) {
   // Two runs, which a page that stays in use keeps apart.
-  weak_heap h({.first_page = 59, .pages = 11, .warp_slots = 3}, {});
+  weak_heap h({.first_page = 59, .pages = 11, .warp_slots = 3, .timeout_ns = no_limit}, {});
   core::claim_run(h.view(), 64, 1);
   core::keep_in_hand(h.view());
   h.view().state->stock_pages.value -= 1;
@@ -52,7 +55,7 @@ TEST(Nullptr, NobodyFailsWhileOneRunIsFree) {
 TEST(Nullptr, NobodyFailsWhileAPageMoves) {
   // Two pages in two words. Who has one gives it back and takes the other, with nothing around it.
   for (const page_index from : {63u, 64u}) {
-    weak_heap h({.first_page = 63, .pages = 2, .warp_slots = 3}, {});
+    weak_heap h({.first_page = 63, .pages = 2, .warp_slots = 3, .timeout_ns = no_limit}, {});
     const page_index to = 63 + 64 - from;
     core::claim_run(h.view(), from, 1);
     core::keep_in_hand(h.view());
@@ -78,7 +81,7 @@ std::function<void()> slot_never_fails(weak_heap& h, std::size_t size) {
 
 TEST(Nullptr, NobodyFailsWhileASpanIsRetired) {
   // Every free that leaves the only span without an object tries to end it.
-  weak_heap h({.pages = 1, .warp_slots = 3, .pressure = true, .timeout_ns = 1'000'000},
+  weak_heap h({.pages = 1, .warp_slots = 3, .pressure = true, .timeout_ns = no_limit},
               {size_to_class(64)});
   void* live = h.keep(64);
   explore(30'000, {h,
@@ -87,7 +90,7 @@ TEST(Nullptr, NobodyFailsWhileASpanIsRetired) {
 }
 
 TEST(Nullptr, NobodyFailsWhileAPageBecomesASpan) {
-  weak_heap h({.pages = 1, .warp_slots = 3, .timeout_ns = 1'000'000}, {size_to_class(64)});
+  weak_heap h({.pages = 1, .warp_slots = 3, .timeout_ns = no_limit}, {size_to_class(64)});
   explore(20'000, {h,
                    {slot_never_fails(h, 64), slot_never_fails(h, 64), slot_never_fails(h, 64)},
                    [&] { h.check_at_rest(); }});
@@ -96,7 +99,7 @@ TEST(Nullptr, NobodyFailsWhileAPageBecomesASpan) {
 TEST(Nullptr, RoomForARunIsSeenThoughAnObjectMoves) {
   // Two places for two pages, with a page between them that stays in use. An object that is in the
   // one is gone from there before it is in the other.
-  weak_heap h({.pages = 5, .warp_slots = 3}, {});
+  weak_heap h({.pages = 5, .warp_slots = 3, .timeout_ns = no_limit}, {});
   for (const page_index p : {1u, 3u}) {
     core::claim_run(h.view(), p, 1);
     core::keep_in_hand(h.view());
@@ -118,8 +121,37 @@ TEST(Nullptr, RoomForARunIsSeenThoughAnObjectMoves) {
   explore(20'000, {h, {mover, looker}, [] {}});
 }
 
-TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) {
-  weak_heap h({.pages = 1, .warp_slots = 3}, {size_to_class(128)});
+TEST(Nullptr, RoomForARunIsSeenThoughASpanIsMade) {
+  // The same with a span in place of the object's new page, and a slot of it in use. Its words say
+  // nothing of what its maker gave before: who sees them sees that it was in hand.
+  const unsigned cls = size_to_class(128);
+  weak_heap h({.pages = 5, .warp_slots = 3, .timeout_ns = no_limit}, {cls});
+  for (const page_index p : {1u, 3u}) {
+    core::claim_run(h.view(), p, 1);
+    core::keep_in_hand(h.view());
+    h.view().state->stock_pages.value -= 1;
+    core::make_large(h.view(), p, 1);
+  }
+  const auto mover = [&] {
+    core::give_pages(h.view(), {1, 1});
+    if (!core::claim_run(h.view(), 5, 1)) fail("a free page cannot be had");
+    core::publish_span(h.view(), cls, 5);
+    core::let_go(h.view());
+    core::claim_bits(h.view(), cls, core::index_of_word(5, 0), full_word, 1);
+  };
+  const auto looker = [&] {
+    const std::uint64_t hands = core::hands_before(h.view()), gives = core::gives_so_far(h.view());
+    if (core::room_for(h.view(), 2).end == 0 && core::gives_so_far(h.view()) == gives
+        && core::nothing_was_in_hand(h.view(), hands))
+      fail("no room for two pages is seen");
+  };
+  explore(20'000, {h, {mover, looker}, [] {}});
+}
+
+/// One thread reclaims the only page. Another looks for it in vain, does something else for so
+/// long, and wants it to be reclaimed: then it has to know that a page was given.
+void look_and_reclaim(unsigned turns_between) {
+  weak_heap h({.pages = 1, .warp_slots = 3, .timeout_ns = no_limit}, {size_to_class(128)});
   h.give_kept(h.keep(128), 128);
   const auto second = [&] {
     std::uint64_t seen = core::gives_so_far(h.view());
@@ -128,15 +160,19 @@ TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) {
       core::let_go(h.view());
       return;
     }
-    for (unsigned i = 0; i < 20; ++i) yield();  // meanwhile the first one reclaims, or does not
+    for (unsigned i = 0; i < turns_between; ++i) yield();
     if (!core::reclaim_or_await(h.view(), seen)) fail("a page was given, and nobody told of it");
   };
   explore(20'000, {h, {[&] { core::reclaim(h.view()); }, second}, [&] { h.check_at_rest(); }});
 }
 
+TEST(Nullptr, WhoReclaimsNextKnowsWhatTheLastOneGave) { look_and_reclaim(20); }
+
+TEST(Nullptr, WhoAwaitsAReclaimKnowsWhatItGave) { look_and_reclaim(0); }
+
 TEST(Nullptr, AScanInVainSaysNothingOfPagesThatCameLater) {
   // The only page comes back. It is either of two threads', whatever marks a third one clears.
-  weak_heap h({.first_page = 70, .pages = 1, .warp_slots = 3}, {});
+  weak_heap h({.first_page = 70, .pages = 1, .warp_slots = 3, .timeout_ns = no_limit}, {});
   void* page = core::malloc_pages(h.view(), page_size);
   void *first = nullptr, *second = nullptr;
   explore(20'000, {h,

@@ -2,7 +2,7 @@
 // ones with counters, times and events.
 #pragma once
 
-#include <warpheap/detail/objects.cuh>
+#include <warpheap/detail/mark.cuh>
 
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
@@ -14,7 +14,7 @@ struct plain_calls {
   }
   template <std::size_t Size, std::size_t Align>
   static __device__ __forceinline__ void* malloc_fixed(const heap_view& h) {
-    return core::malloc_fixed<Size, Align>(h, __activemask());
+    return core::malloc_fixed<Size, Align>(h, converged());
   }
   static __device__ __forceinline__ unsigned malloc_n(const heap_view& h, std::size_t size,
                                                       unsigned n, void** out) {

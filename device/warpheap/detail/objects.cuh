@@ -153,11 +153,16 @@ WARPHEAP_SLOW_PATH bool stays(const heap_view& h, const void* p, std::size_t old
   return true;
 }
 
+/// The lanes of the mask with the same heap and route.
+WARPHEAP_OUTLINED lane_mask group_outlined(const heap_view& h, lane_mask mask, unsigned route) {
+  return __match_any_sync(mask, static_cast<unsigned long long>(key_of(h, route)));
+}
+
 /// malloc and free of a realloc that moves its object. `resized` hears of those that stay.
 struct plain_moves {
   WARPHEAP_OUTLINED static void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
     const unsigned route = route_outlined(size);
-    return malloc_outlined(h, __match_any_sync(mask, route), route, size);
+    return malloc_outlined(h, group_outlined(h, mask, route), route, size);
   }
   static __device__ void free(const heap_view& h, lane_mask mask, void* p) {
     free_outlined(h, mask, p);
@@ -231,7 +236,7 @@ WARPHEAP_OUTLINED void* aligned_pages(const heap_view& h, std::size_t align, std
 WARPHEAP_SLOW_PATH void* aligned_alloc(const heap_view& h, lane_mask mask, std::size_t align,
                                        std::size_t size) {
   const unsigned route = aligned_route_outlined(align, size);
-  const lane_mask group = __match_any_sync(mask, route);
+  const lane_mask group = group_outlined(h, mask, route);
   if (route < span_classes) return malloc_outlined(h, group, route, class_to_size(route));
   if (route != route_pages) return malloc_outlined(h, group, route, route - route_tiny);
   return aligned_pages(h, align, size == 0 ? 1 : size);
@@ -330,7 +335,7 @@ WARPHEAP_SLOW_PATH unsigned malloc_n(const heap_view& h, lane_mask mask, std::si
   mask = __ballot_sync(mask, n != 0);
   if (n == 0) return 0;
   const unsigned route = route_outlined(size);
-  lane_mask group = __match_any_sync(mask, route);
+  const lane_mask group = group_outlined(h, mask, route);
   if (route < span_classes) return malloc_n_small(h, group, route, n, out);
   return n - malloc_one_by_one(h, group, size, n, out);
 }

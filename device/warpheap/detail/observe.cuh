@@ -11,7 +11,7 @@
 // this order.
 #pragma once
 
-#include <warpheap/detail/objects.cuh>
+#include <warpheap/detail/mark.cuh>
 
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
@@ -48,6 +48,7 @@ WARPHEAP_OUTLINED void count_together(lane_mask mask, std::uint64_t* counter) {
 /// Writes an event of each lane of the mask, as far as there is room. Never waits.
 WARPHEAP_OUTLINED void put_event(const heap_view& h, lane_mask mask, device_op op, const void* p,
                                  std::uint64_t bytes, unsigned cls, unsigned log2_align) {
+  mask = __match_any_sync(mask, static_cast<unsigned long long>(key_of(h, 0)));
   device_observation& o = h.state->observed;
   if (o.event_slots == 0) return;
   unsigned long long at = 0;

@@ -8,10 +8,10 @@
 //
 // A page that moves. While one place for the run is there at any time, a look must not find that
 // there is none: whoever made room in one place before he took it in another has counted a give
-// between the two. His taking releases what he did before, with the entry of a large object or the
-// words of a new span, and the look acquires it: the caller sees another count after the look than
-// before it, and does not believe it. Not seen is who takes a slot of a span that had no object:
-// that tells nobody of what he gave before.
+// between the two. His taking releases what he did before, with the entry of a large object, and
+// the look acquires it: the caller sees another count after the look than before it, and does not
+// believe it. Of a new span it sees that something was in hand. Not seen is who takes a slot of a
+// span that had no object: that tells nobody of what he gave before.
 #pragma once
 
 #include <warpheap/detail/span_search.cuh>
@@ -20,12 +20,15 @@ namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 namespace core {
 
-/// True when a slot of the span is in use. Acquire: of all who have taken slots since it was made,
-/// its maker is seen.
+/// True when a slot of the span is in use. Relaxed: who made the span had its pages in hand and let
+/// go of them (grow_class), so a look that sees the span is believed only by who sees that as well.
+/// For if the second reading of the hands came before the maker's taking in hand, that acquires it
+/// (in_hand.cuh): the look would come before the span that it sees. Large objects are kept in hand
+/// and leave no trace there; hence the acquire below.
 WARPHEAP_OUTLINED bool has_objects(const heap_view& h, page_index p, unsigned cls) {
   WARPHEAP_ROLLED
   for (unsigned w = 0; w < span_words(cls); ++w)
-    if (atomic::load<order::acquire>(h.word + index_of_word(p, w)) != full_word) return true;
+    if (atomic::load<order::relaxed>(h.word + index_of_word(p, w)) != full_word) return true;
   return false;
 }
 

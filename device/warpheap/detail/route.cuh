@@ -87,10 +87,10 @@ WARPHEAP_OUTLINED void* malloc_outlined(const heap_view& h, lane_mask group, uns
 /// `mask` is what converged() answered, or lanes that all call.
 __device__ __forceinline__ void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
   const unsigned route = route_of(size);
-  return malloc_routed(h, group_of(mask, route), route, size);
+  return malloc_routed(h, group_of(mask, key_of(h, route)), route, size);
 }
 
-/// Size and alignment are constants: all lanes of the mask are one group.
+/// Size and alignment are constants: lanes of one heap are one group.
 template <std::size_t Size, std::size_t Align>
 __device__ __forceinline__ void* malloc_fixed(const heap_view& h, lane_mask mask) {
   static_assert(bits::is_power_of_two(Align) && Align <= page_size);
@@ -99,7 +99,7 @@ __device__ __forceinline__ void* malloc_fixed(const heap_view& h, lane_mask mask
   constexpr std::size_t size = route < span_classes   ? class_to_size(route)
                                : route == route_pages ? Size
                                                       : route - route_tiny;
-  return malloc_routed(h, mask, route, size);
+  return malloc_routed(h, group_of(mask, key_of(h, route)), route, size);
 }
 
 /// Frees of everything but small objects. True when an object was freed.
@@ -149,7 +149,7 @@ __device__ __forceinline__ bool free(const heap_view& h, lane_mask mask, void* p
     if (e.cls() != no_class && e.cls() < tiny_blocks)
       place = place_of(page, e, static_cast<std::uint32_t>(offset & (page_size - 1)));
   }
-  const lane_mask group = group_of(mask, place.at);
+  const lane_mask group = group_of(mask, reinterpret_cast<std::uint64_t>(h.word + place.at));
   if (place.at != 0) return free_small<Tell>(h, group, place);
   // The pointer, not the offset: one of the two is enough to keep up to here (two registers).
   return p != nullptr && p != h.base && free_other_entry(*h.self, p, e);

@@ -67,12 +67,24 @@ WARPHEAP_OUTLINED std::uint64_t claim_bits_outlined(const heap_view& h, unsigned
   return claim_bits(h, cls, at, seen, n);
 }
 
-/// The way when the hint leads nowhere; `h` is the copy in device memory.
+/// Another word with free slots in the span that the hint leads to; 0 when it has none, or is gone.
+WARPHEAP_OUTLINED word_index find_beside_hint(const heap_view& h, unsigned cls) {
+  const word_index at = atomic::load<order::relaxed>(hint_of(h, cls));
+  const page_index p = page_of(at);
+  const span_record r = load_record(h, p);  // of page 0: no span's
+  if (!r.is_live() || r.is_retiring() || r.cls() != cls) return 0;
+  return find_in_span(h, p, r, at + 1);  // the words before it are more likely to be empty
+}
+
+/// The way when the hint leads nowhere; `h` is the copy in device memory. First to another word of
+/// the hint's span, by four loads: what is needed to believe that there is none anywhere is read
+/// only after that.
 WARPHEAP_SLOW_PATH claim claim_slow(const heap_view& h, unsigned cls, unsigned n) {
   [[maybe_unused]] const unbroken step;
   WARPHEAP_ROLLED
   for (unsigned round = 0; round < max_search_rounds; ++round) {
-    const word_index at = search_word(h, cls);
+    word_index at = round == 0 ? find_beside_hint(h, cls) : 0;
+    if (at == 0) at = search_word(h, cls);
     if (at == 0) break;
     atomic::store<order::relaxed>(hint_of(h, cls), at);
     const std::uint64_t seen = atomic::load<order::relaxed>(h.word + at);

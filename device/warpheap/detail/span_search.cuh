@@ -9,9 +9,10 @@ inline namespace WARPHEAP_BACKEND_NS {
 namespace core {
 
 /// A word of span p that has free slots, 0 if none. Marks of words that turn out empty are cleared
-/// and the word looked at again (release on set, acquire on clear: see summary.cuh).
-WARPHEAP_OUTLINED word_index find_in_span(const heap_view& h, page_index p, span_record r) {
-  const std::uint32_t turn = spread(h) >> 28;  // where to begin among 16 words
+/// and the word looked at again (release on set, acquire on clear: see summary.cuh). `turn`: where
+/// to begin among 16 words.
+WARPHEAP_OUTLINED word_index find_in_span(const heap_view& h, page_index p, span_record r,
+                                          unsigned turn) {
   word_index found = 0;
   std::uint64_t scanned = 0;
   WARPHEAP_ROLLED
@@ -38,7 +39,7 @@ WARPHEAP_SLOW_PATH word_index find_at(const heap_view& h, unsigned cls, page_ind
   span_record r = load_record(h, p);
   if (r.is_live() && r.cls() == cls) {
     if (r.is_retiring()) return 0;  // the undo will publish it again
-    const word_index found = find_in_span(h, p, r);
+    const word_index found = find_in_span(h, p, r, spread(h) >> 28);
     if (found != 0) return found;
   }
   has_free_of(h, cls).clear(p);

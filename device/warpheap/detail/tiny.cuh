@@ -14,6 +14,13 @@
 // store makes the word as it was. A block whose word is busy is neither appended to nor closed:
 // the objects that have no bits yet could not keep it. Nobody waits for that; others open blocks
 // of their own.
+//
+// A mask that has all bits from the block's opening on would spare an append its fetch_or and its
+// store: 1 load and 1 compare-and-swap. But then a free of a place that nobody has, in an open
+// block, looks like one of an object, and the block is freed with objects in it. So an append has 1
+// load and 1 compare-and-swap that the caller waits for, and 1 fetch_or and 1 store that nobody
+// does (device/budgets in the benchmark counts them), for all lanes of a group that fit into the
+// block.
 #pragma once
 
 #include <warpheap/detail/small.cuh>

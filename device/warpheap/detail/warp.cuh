@@ -58,8 +58,14 @@ __device__ __forceinline__ lane_mask converged() {
 #endif
 }
 
+/// What lanes that work together have in common: the heap, as handles may differ from lane to lane,
+/// and what they want of it. Heaps begin at multiples of 4 MiB.
+__device__ __forceinline__ std::uint64_t key_of(const heap_view& h, unsigned what) {
+  return reinterpret_cast<std::uint64_t>(h.base) + what;
+}
+
 /// Those of the lanes that have the same key.
-__device__ __forceinline__ lane_mask group_of(lane_mask mask, unsigned key) {
+__device__ __forceinline__ lane_mask group_of(lane_mask mask, unsigned long long key) {
 #ifndef __CUDACC__
   if (mask == 0) return simt::converged_match(key);
 #endif

@@ -53,6 +53,7 @@ T exchange(T* p, T value) {
 template <order O, scope S = scope::device, class T>
 bool compare_exchange(T* p, T& expected, T desired) {
   return detail::rmw(p, [&] {
+    ++bench::model::of_this_warp.compare_exchanges;
     return __atomic_compare_exchange_n(p, &expected, desired, false, detail::to_builtin(O),
                                        __ATOMIC_RELAXED);
   });
