@@ -48,6 +48,7 @@ void heap::impl::before_fork() {
   list.mutex.lock();
   for (impl* h : list.heaps) h->events_mutex.lock();
   for (impl* h : list.heaps) h->device_mutex.lock();
+  for (impl* h : list.heaps) h->marks_mutex.lock();
   for (impl* h : list.heaps) {
     if (h->service != nullptr) h->service->lock();
   }
@@ -71,6 +72,7 @@ void heap::impl::after_fork(bool in_child) {
     h->service->unlock();
   }
   for (impl* h : list.heaps) {
+    h->marks_mutex.unlock();
     if (in_child) h->is_of_parent = true;
     h->device_mutex.unlock();
     h->events_mutex.unlock();

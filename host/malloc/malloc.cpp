@@ -42,7 +42,9 @@ void* process_malloc(std::size_t n) {
   if (too_large(n)) [[unlikely]]
     return nullptr;
   void* p = heap->malloc(slot_request(n));
-  last_used.direct = last_used.get();
+  // Not where the call needed no cache, and the thread used another heap before.
+  if (last_used.heap_id == heap->id()) [[likely]]
+    last_used.direct = last_used.get();
   return p;
 }
 
