@@ -83,6 +83,12 @@ struct faulty_operations final : device_operations {
     if (reset_fails) throw std::runtime_error("a reset failed");
     real_->reset();
   }
+  void begin_marks(std::uint32_t* marks) override { real_->begin_marks(marks); }
+  void mark(const std::vector<const void*>& pointers) override {
+    marked = pointers;
+    real_->mark(pointers);
+  }
+  device_sweep sweep(std::size_t listed) override { return real_->sweep(listed); }
   device_state read_state() override {
     no_memory = false;
     return real_->read_state();
@@ -94,6 +100,7 @@ struct faulty_operations final : device_operations {
   bool reset_fails = false;
   bool no_memory_after_taking = false;
   std::vector<void*> freed, host_frees;
+  std::vector<const void*> marked;
 
  private:
   std::unique_ptr<device_operations> real_;
@@ -206,6 +213,34 @@ TEST_F(heap_faults, frees_of_kernels_objects_survive_a_launch_that_fails) {
   std::sort(device.freed.begin(), device.freed.end());
   EXPECT_EQ(device.freed, all);
   parts_of(h).objects.give_back_device_pages(run);
+}
+
+TEST_F(heap_faults, nothing_is_swept_when_there_was_no_memory_for_a_mark) {
+  heap h(quiet());
+  faulty_operations& device = make_faulty(h);
+  const page_run run = parts_of(h).objects.take_device_pages(1, 1);
+  ASSERT_EQ(run.count, 1u);
+  std::byte* page = parts_of(h).objects.base() + std::size_t{run.first} * page_size;
+  no_memory = true;
+  EXPECT_EQ(h.mark(page), mark_status::no_memory);
+  no_memory = false;
+  EXPECT_EQ(h.mark(page + 16), mark_status::device);
+  EXPECT_FALSE(h.sweep_device().complete);
+  EXPECT_TRUE(device.marked.empty());
+  // The marks that there was memory for are kept; a reset forgets them, unless it fails.
+  device.reset_fails = true;
+  EXPECT_THROW(h.reset(), std::runtime_error);
+  EXPECT_TRUE(h.sweep_device().complete);
+  EXPECT_EQ(device.marked, std::vector<const void*>{page + 16});
+  EXPECT_EQ(h.mark(page + 32), mark_status::device);
+  no_memory = true;
+  EXPECT_EQ(h.mark(page), mark_status::no_memory);
+  no_memory = false;
+  parts_of(h).objects.give_back_device_pages(run);
+  device.reset_fails = false;
+  h.reset();
+  EXPECT_TRUE(h.sweep_device().complete);
+  EXPECT_TRUE(device.marked.empty());
 }
 
 TEST_F(heap_faults, wrong_frees_of_kernels_are_counted_without_memory) {

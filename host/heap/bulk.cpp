@@ -80,12 +80,13 @@ void heap::impl::reset() {
   synchronize();
   if (operations == nullptr) return reset_objects();
   const std::lock_guard lock(device_mutex);
+  const auto held = settle_requests();
+  operations->reset();
   {
     const std::lock_guard marking(marks_mutex);
     device_marks.clear();
+    lost_device_marks = false;
   }
-  const auto held = settle_requests();
-  operations->reset();
   const std::uint32_t pages = arrays.view().pages;
   for (std::uint32_t p = 0; p < pages;) {
     page_run run{p, 0};
