@@ -486,7 +486,7 @@ class alignas(64) mspan {
   std::uint8_t current_word_ = 0;
   bool takes_fresh_ = false;
   std::uint16_t fresh_from_ = 0;  // no slot from this one on was ever ready
-  // What becomes ready at once (make_ready), and the slot of the word behind what did so last.
+  // What becomes ready at once (some_of), and the slot of the word behind what did so last.
   static constexpr unsigned max_window = 64;
   std::uint8_t window_ = max_window;
   std::uint8_t ready_to_ = max_window;
