@@ -121,7 +121,7 @@ TEST_F(DebugModes, PagesGoBackAndForth) {
   for (const heap_options& o : all_modes(options(64_MiB))) {
     if (o.sbrk) continue;
     heap h(o);
-    for (int round = 0; round < 2; ++round) {
+    for (int round = 0; round < (testing::sanitized ? 1 : 2); ++round) {
       // All that the host can have, then all that kernels can.
       std::vector<void*> objects;
       for (void* p = nullptr; objects.size() < 400 && (p = h.malloc(100000)) != nullptr;) {

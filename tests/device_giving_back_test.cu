@@ -43,7 +43,7 @@ TEST_F(DevicePages, RequestsGrowWithDemand) {
   heap_options o = options(512_MiB);
   o.initial_stock_bytes = 0;
   heap h(o);
-  shared_array<void*> pointers(200'000);
+  shared_array<void*> pointers(testing::sanitized ? 50'000 : 200'000);
   malloc_many(h, pointers, 1024);
   for (void* p : pointers) ASSERT_NE(p, nullptr);
   // 200 MiB in requests of 4 MiB, later of half of what there is: 1.5^n times 4 MiB after n more.
@@ -159,7 +159,7 @@ TEST_F(DevicePages, ALoadThatGoesUpAndDownKeepsItsPages) {
   heap h(options(256_MiB));
   for (const std::size_t size : {std::size_t{64}, std::size_t{2048}}) {
     const unsigned grid = size < 2048 ? 16 : 1;
-    constexpr unsigned cycles = 20;
+    constexpr unsigned cycles = testing::sanitized ? 10 : 20;
     launch(grid, wide_block, up_and_down, device_heap(h.device()), 2u, size);
     synchronize();
     const heap_stats first = h.stats();

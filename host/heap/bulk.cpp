@@ -158,10 +158,11 @@ sweep_report heap::impl::sweep_device(std::size_t listed) {
   begin_device_marks();
   sweep_report out;
   if (operations == nullptr) return out;
-  const std::lock_guard lock(device_mutex), marking(marks_mutex);
+  const std::lock_guard lock(device_mutex);
+  const auto held = settle_requests();
+  const std::lock_guard marking(marks_mutex);
   out.complete = !std::exchange(lost_device_marks, false);
   if (!out.complete) return out;
-  const auto held = settle_requests();
   operations->mark(device_marks);
   const device_sweep found = operations->sweep(listed);
   device_marks.clear();

@@ -48,10 +48,10 @@ void heap::impl::before_fork() {
   list.mutex.lock();
   for (impl* h : list.heaps) h->events_mutex.lock();
   for (impl* h : list.heaps) h->device_mutex.lock();
-  for (impl* h : list.heaps) h->marks_mutex.lock();
   for (impl* h : list.heaps) {
     if (h->service != nullptr) h->service->lock();
   }
+  for (impl* h : list.heaps) h->marks_mutex.lock();
   for (impl* h : list.heaps) {
     h->frees_mutex.lock();
     h->errors.lock();
@@ -67,12 +67,12 @@ void heap::impl::after_fork(bool in_child) {
     h->frees_mutex.unlock();
   }
   for (impl* h : list.heaps) {
+    h->marks_mutex.unlock();
     if (h->service == nullptr) continue;
     if (in_child) h->service->forget_thread();
     h->service->unlock();
   }
   for (impl* h : list.heaps) {
-    h->marks_mutex.unlock();
     if (in_child) h->is_of_parent = true;
     h->device_mutex.unlock();
     h->events_mutex.unlock();

@@ -3,6 +3,7 @@
 // happens, nothing is lost, and when the fault is over the heap can be used to its last page.
 #define WARPHEAP_SLOTS_PER_WORD 2
 
+#include <atomic>
 #include <warpheap/backend.hpp>
 
 #include "explore.cuh"
@@ -215,10 +216,16 @@ class nothing_to_grant {
   std::vector<page_run> taken_;
 };
 
+/// A word that kernels use meanwhile, in one step of the schedule.
+template <class T>
+std::atomic_ref<T> shared(T& word) {
+  return std::atomic_ref<T>(word);
+}
+
 /// A request that the host has not answered yet.
-bool is_asked(const refill_queue& q) {
+bool is_asked(refill_queue& q) {
   for (unsigned box = 0; box < mailboxes; ++box)
-    if (q.request[box].seq != q.reply[box].seq) return true;
+    if (shared(q.request[box].seq).load() != shared(q.reply[box].seq).load()) return true;
   return false;
 }
 
@@ -254,20 +261,22 @@ TEST(Faults, TheNthPushFails) {
       bool stock_is_taken = false;
       unsigned looks = 0;
       const auto take = [&] {
-        taken = std::exchange(s.free_mailboxes.value, none);
-        const auto seq = static_cast<std::uint32_t>(s.stock_request.value);
-        stock_is_taken = s.stock_request.value == core::request_state(stock_phase::idle, seq);
-        if (stock_is_taken) s.stock_request.value = core::busy_now(seq);
+        taken = shared(s.free_mailboxes.value).exchange(none);
+        const std::uint64_t state = shared(s.stock_request.value).load();
+        const auto seq = static_cast<std::uint32_t>(state);
+        stock_is_taken = state == core::request_state(stock_phase::idle, seq);
+        if (stock_is_taken) shared(s.stock_request.value).store(core::busy_now(seq));
       };
       const auto give_back = [&] {
-        s.free_mailboxes.value |= std::exchange(taken, none);
-        const auto seq = static_cast<std::uint32_t>(s.stock_request.value);
+        shared(s.free_mailboxes.value).fetch_or(std::exchange(taken, none));
+        const auto seq = static_cast<std::uint32_t>(shared(s.stock_request.value).load());
         if (std::exchange(stock_is_taken, false))
-          s.stock_request.value = core::request_state(stock_phase::idle, seq);
+          shared(s.stock_request.value).store(core::request_state(stock_phase::idle, seq));
       };
       const auto service = [&] {
-        if (looks == 0 && s.host_requests.value >= n) take();
-        looks += s.host_requests.value >= n;
+        const bool begins = shared(s.host_requests.value).load() >= n;
+        if (looks == 0 && begins) take();
+        looks += begins;
         if (looks == 20 + o.seed % 32) give_back();
         return h.service().poll_once();
       };

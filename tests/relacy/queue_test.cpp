@@ -104,13 +104,15 @@ TEST(Queue, PagesGoStraightFromAReplyIntoTheStock) {
       host.device_is_done();
     };
   };
-  explore(40'000, {h,
-                   {holder(1), holder(2), holder(3), [&] { host.serve(); }},
-                   [&] {
-                     host.check_at_rest();
-                     h.check_at_rest();
-                   },
-                   [&] { host.begin_execution(3); }});
+  for (const unsigned pause_within : {0u, 32u})
+    explore(20'000, {h,
+                     {holder(1), holder(2), holder(3), [&] { host.serve(); }},
+                     [&] {
+                       host.check_at_rest();
+                       h.check_at_rest();
+                     },
+                     [&] { host.begin_execution(3); },
+                     pause_within});
 }
 
 }  // namespace
