@@ -257,7 +257,7 @@ TEST_F(DeviceHeap, ExhaustedInEveryClassFromThePagesOfTheLast) {
 }
 
 TEST_F(DeviceHeap, TinyObjectsFillTheHeap) {
-  constexpr std::size_t reserve = testing::sanitized ? 4_MiB : 16_MiB;
+  constexpr std::size_t reserve = testing::sanitized ? 8_MiB : 16_MiB;
   heap h(options(reserve));
   shared_array<chain*> kept(64);
   shared_array<unsigned long long> count(1);
