@@ -53,8 +53,9 @@ TEST_F(DevicePages, RequestsGrowWithDemand) {
 }
 
 TEST_F(DevicePages, SpansChangeTheirClass) {
-  heap h(options(96_MiB));  // the classes below had 200 MiB if each kept what it once had
-  shared_array<void*> pointers(40'000);
+  constexpr unsigned part = testing::sanitized ? 2 : 1;
+  heap h(options(96_MiB / part));  // the classes had 200 MiB if each kept what it once had
+  shared_array<void*> pointers(40'000 / part);
   for (const std::size_t size : {std::size_t{1024}, std::size_t{896}, std::size_t{1280},
                                  std::size_t{1024}, std::size_t{768}, std::size_t{1152}}) {
     malloc_many(h, pointers, size);
