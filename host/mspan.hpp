@@ -52,6 +52,7 @@
 
 #include "host/free_cursor.hpp"
 #include "host/one_instruction.hpp"
+#include "host/ready_window.hpp"
 #include "host/slot_division.hpp"
 #include "host/span_classes.hpp"
 #include "host/span_marks.hpp"
@@ -94,7 +95,6 @@ class alignas(64) mspan {
               c == 0 ? 1 : host_span_objects(c));
     division_ = c == 0 ? slot_division() : slot_division(class_to_size(c));
     set_marks(nullptr);
-    fresh_from_ = 0;
     free_all();
     if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
   }
@@ -105,7 +105,7 @@ class alignas(64) mspan {
     npages_ = static_cast<std::uint32_t>(npages);
     elemsize_ = elemsize;
     nelems_ = static_cast<std::uint16_t>(nelems);
-    window_ = static_cast<std::uint8_t>(slots_at_once(elemsize));
+    window_.init(elemsize);
     leave();
   }
 
@@ -159,7 +159,7 @@ class alignas(64) mspan {
       if (w + 1 == n) all &= ~past_end(w);
       if (all != 0) {
         if (k != 0) enter(w);
-        const std::uint64_t some = some_of(w, all);
+        const std::uint64_t some = window_.choose(w, all);
         ready_at(w).store(ready | some, std::memory_order_relaxed);
         // Release: who finds the bits gone from here finds them there.
         free_at(w).store(free & ~some, std::memory_order_release);
@@ -171,13 +171,13 @@ class alignas(64) mspan {
   }
 
   /// The slots of the current word were never taken before, and their memory reads as zero.
-  bool takes_fresh() const { return takes_fresh_; }
+  bool takes_fresh() const { return window_.is_fresh() && !needzero; }
 
   /// Makes this the span from which its owner takes slots: take and advance then find them, and its
   /// becoming empty is not told. False when there is no free slot.
   bool enter() {
     empty_word_ = 0;
-    ready_to_ = max_window;
+    window_.restart();
     enter(0);
     return advance() != 0;
   }
@@ -423,35 +423,6 @@ class alignas(64) mspan {
     current_base_ = base_ + std::size_t{w} * 64 * elemsize_;
     current_size_ = static_cast<std::uint32_t>(elemsize_);
   }
-  /// No more than 16 KiB are ready at a time, or two objects, or one of more than 16 KiB: so an
-  /// owner who frees what it has just taken gets the same few objects again, which the processor's
-  /// caches have, and not each in turn.
-  static constexpr unsigned slots_at_once(std::size_t elemsize) {
-    constexpr unsigned bytes = 16 << 10;
-    if (elemsize > bytes) return 1;
-    if (elemsize > bytes / 2) return 2;
-    return elemsize < bytes / max_window ? max_window : static_cast<unsigned>(bytes / elemsize);
-  }
-  /// Of the free slots of a word, those to make ready: the lowest and the next ones, as many as are
-  /// ready at once; all, when those before them were taken and none was freed.
-  std::uint64_t some_of(unsigned w, std::uint64_t all) {
-    const unsigned lowest = bits::lowest_bit(all);
-    unsigned window = max_window;
-    if (window_ != max_window) {
-      if (lowest < ready_to_) {
-        window = window_;
-        all &= ~std::uint64_t{0} >> (max_window - window) << lowest;
-      }
-      ready_to_ = static_cast<std::uint8_t>(lowest + window);
-    }
-    const unsigned end = w * 64 + (lowest + window < 64 ? lowest + window : 64);
-    takes_fresh_ = false;
-    if (end > fresh_from_) [[unlikely]] {
-      takes_fresh_ = w * 64 + lowest >= fresh_from_ && !needzero;
-      fresh_from_ = static_cast<std::uint16_t>(end);
-    }
-    return all;
-  }
   template <class F>
   static void for_each_bit(unsigned w, std::uint64_t word, F&& f) {
     for (; word != 0; word &= word - 1) {
@@ -484,12 +455,7 @@ class alignas(64) mspan {
   std::byte* current_base_ = nullptr;
   std::uint32_t current_size_ = 0;
   std::uint8_t current_word_ = 0;
-  bool takes_fresh_ = false;
-  std::uint16_t fresh_from_ = 0;  // no slot from this one on was ever ready
-  // What becomes ready at once (some_of), and the slot of the word behind what did so last.
-  static constexpr unsigned max_window = 64;
-  std::uint8_t window_ = max_window;
-  std::uint8_t ready_to_ = max_window;
+  ready_window window_;
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
   word ready_[max_words]{};

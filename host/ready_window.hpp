@@ -1,0 +1,68 @@
+#pragma once
+
+// Which free slots of a span become ready together.
+
+#include <cstddef>
+#include <cstdint>
+
+#include <warpheap/bits.hpp>
+
+namespace warpheap {
+
+/// Chooses, of the free slots of a word, those that become ready, and knows which were never chosen
+/// before. For the span's owner alone.
+///
+/// No more than 16 KiB are ready at a time, or two objects, or one of more than 16 KiB: so an owner
+/// who frees what it has just taken gets the same few objects again, which the processor's caches
+/// have, and not each in turn.
+class ready_window {
+ public:
+  /// For other slots, of which none was ever ready.
+  void init(std::size_t elemsize) {
+    size_ = static_cast<std::uint8_t>(slots_at_once(elemsize));
+    fresh_from_ = 0;
+  }
+  /// For a new owner of the slots.
+  void restart() { end_ = word_bits; }
+
+  /// Of the free slots of word w, which are not none: the lowest and the next ones, as many as are
+  /// ready at once; all, when those before them were taken and none was freed.
+  std::uint64_t choose(unsigned w, std::uint64_t free) {
+    const unsigned lowest = bits::lowest_bit(free);
+    unsigned size = word_bits;
+    if (size_ != word_bits) {
+      if (lowest < end_) {
+        size = size_;
+        free &= ~std::uint64_t{0} >> (word_bits - size) << lowest;
+      }
+      end_ = static_cast<std::uint8_t>(lowest + size);
+    }
+    const unsigned end = w * word_bits + (lowest + size < word_bits ? lowest + size : word_bits);
+    is_fresh_ = false;
+    if (end > fresh_from_) [[unlikely]] {
+      is_fresh_ = w * word_bits + lowest >= fresh_from_;
+      fresh_from_ = static_cast<std::uint16_t>(end);
+    }
+    return free;
+  }
+
+  /// None of those that were chosen last had been chosen before.
+  bool is_fresh() const { return is_fresh_; }
+
+ private:
+  static constexpr unsigned word_bits = 64;
+
+  static constexpr unsigned slots_at_once(std::size_t elemsize) {
+    constexpr unsigned bytes = 16 << 10;
+    if (elemsize > bytes) return 1;
+    if (elemsize > bytes / 2) return 2;
+    return elemsize < bytes / word_bits ? word_bits : static_cast<unsigned>(bytes / elemsize);
+  }
+
+  std::uint16_t fresh_from_ = 0;   // no slot from this one on was ever chosen
+  std::uint8_t size_ = word_bits;  // as many at once
+  std::uint8_t end_ = word_bits;   // the slot of the word behind those chosen last; may be above it
+  bool is_fresh_ = false;
+};
+
+}  // namespace warpheap
