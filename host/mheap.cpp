@@ -154,7 +154,7 @@ mspan* mheap::alloc_span(std::size_t n, unsigned span_class, span_status status,
   if (!got) {
     const std::scoped_lock lock(mutex_);
     if (stock.pages.empty() && n <= page_stock::max_span_pages) {
-      stock.pages = arenas_.alloc_to_cache(page_user::host);
+      stock.pages = alloc_page_cache();
       got = stock.pages.alloc(n);
     }
     if (!got) got = alloc_host_pages(n, stock);

@@ -334,12 +334,14 @@ class mheap {
   mspan* take_record(page_stock& stock);
   mspan* new_record_locked();
   page_allocation alloc_pages(page_user user, std::size_t n, bool from_the_other = true);
+  page_cache alloc_page_cache();
   bool map_chunks(std::size_t first, std::size_t n);
   bool commit(page_allocation got, std::size_t n);
   bool make_room(std::size_t pages);
   std::size_t scavenge_locked(scavenge_cause cause, std::size_t most);
   // Frees pages of which some have no memory and can get none; the others give theirs back.
   void abandon(page_allocation got, std::size_t n);
+  void abandon_locked(page_allocation got, std::size_t n);
   /// Frees a span's pages and record, and takes them off two figures.
   void end_span(mspan* s, std::atomic<std::size_t>& spans, std::atomic<std::size_t>& pages);
   mspan* make_span(page_allocation got, std::size_t n, unsigned span_class, span_status status,
@@ -364,7 +366,7 @@ class mheap {
 
   lazy_table<std::uintptr_t> owners_;
   page_states states_;
-  lazy_table<std::uint8_t> mapped_;  // by chunk, also for who has not the lock
+  lazy_table<std::uint8_t> mapped_;  // by chunk
   std::uint32_t sweepgen_ = 4;       // so that h - 2 is not what a new record has
 
   // Figures. Relaxed: they publish nothing.

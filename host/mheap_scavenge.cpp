@@ -9,8 +9,8 @@
 
 namespace warpheap {
 
-/// Pages for a user. If the heap had to grow, although it has free pages with memory in other
-/// places, as many of these give it up. mutex_ is held.
+/// Pages for a user, mapped. If the heap had to grow, although it has free pages with memory in
+/// other places, as many of these give it up. mutex_ is held.
 page_allocation mheap::alloc_pages(page_user user, std::size_t n, bool from_the_other) {
   const std::size_t before = arenas_.grown_pages();
   const bool may_add = user == page_user::host && map_.room() != 0;
@@ -22,7 +22,9 @@ page_allocation mheap::alloc_pages(page_user user, std::size_t n, bool from_the_
   }
   if (arenas_.grown_pages() != before)
     (void)scavenge_locked(scavenge_cause::growth, arenas_.grown_pages() - before);
-  return got;
+  if (!got || map_chunks(got.first, n)) return got;
+  abandon_locked(got, n);
+  return {};
 }
 
 /// Has so many pages more count as committed, unless the limit forbids it.
@@ -45,19 +47,20 @@ bool mheap::make_room(std::size_t pages) {
   }
 }
 
-/// Maps the chunks of n pages that are used for the first time.
+/// 64 pages for a thread's spans, or fewer, mapped. mutex_ is held.
+page_cache mheap::alloc_page_cache() {
+  page_cache pages = arenas_.alloc_to_cache(page_user::host);
+  if (!pages.empty() && !map_chunks(pages.base(), 1)) arenas_.flush(pages);
+  return pages;
+}
+
+/// Maps the chunks of n pages that are used for the first time. mutex_ is held.
 bool mheap::map_chunks(std::size_t first, std::size_t n) {
-  const auto is_mapped = [&](std::size_t chunk, std::memory_order order) {
-    return std::atomic_ref(mapped_[chunk]).load(order) != 0;
-  };
   const std::size_t end = (first + n - 1) / chunk_pages + 1;
   for (std::size_t chunk = first / chunk_pages; chunk < end; ++chunk) {
-    // Acquire: the states of its pages are as they were made.
-    if (is_mapped(chunk, std::memory_order_acquire)) continue;
-    const std::scoped_lock lock(mutex_);
-    std::size_t last = chunk;
-    while (last < end && !is_mapped(last, std::memory_order_relaxed)) ++last;
-    if (last == chunk) continue;  // by another thread, meanwhile
+    if (mapped_[chunk] != 0) continue;
+    std::size_t last = chunk + 1;
+    while (last < end && mapped_[last] == 0) ++last;
     const std::size_t from = chunk * chunk_pages;
     const std::size_t most = from < reserve_pages() ? reserve_pages() : table_pages();
     const std::size_t pages = std::min(last * chunk_pages, most) - from;
@@ -66,9 +69,8 @@ bool mheap::map_chunks(std::size_t first, std::size_t n) {
       return false;
     }
     states_.map(from, pages);
-    for (; chunk < last; ++chunk)
-      std::atomic_ref(mapped_[chunk]).store(1, std::memory_order_release);
-    --chunk;
+    std::fill(mapped_.data() + chunk, mapped_.data() + last, std::uint8_t{1});
+    chunk = last;
   }
   return true;
 }
@@ -77,9 +79,8 @@ bool mheap::map_chunks(std::size_t first, std::size_t n) {
 bool mheap::commit(page_allocation got, std::size_t n) {
   if (got.scavenged == 0) return true;
   if (!make_room(got.scavenged)) return false;
-  if (map_chunks(got.first, n)
-      && (source_.commit == nullptr
-          || source_.commit(source_.context, page_address(got.first), n * page_size))) {
+  if (source_.commit == nullptr
+      || source_.commit(source_.context, page_address(got.first), n * page_size)) {
     states_.used(got.first, n, got.scavenged);
     return true;
   }
@@ -88,6 +89,11 @@ bool mheap::commit(page_allocation got, std::size_t n) {
 }
 
 void mheap::abandon(page_allocation got, std::size_t n) {
+  const std::scoped_lock lock(mutex_);
+  abandon_locked(got, n);
+}
+
+void mheap::abandon_locked(page_allocation got, std::size_t n) {
   const std::size_t end = got.first + n;
   for (std::size_t first = got.first; first < end;) {
     const bool has_memory = states_.get(first) == page_state::ready;
@@ -104,7 +110,6 @@ void mheap::abandon(page_allocation got, std::size_t n) {
           here, std::memory_order_relaxed);
       scavenged = true;
     }
-    const std::scoped_lock lock(mutex_);
     arenas_.free(first, here, scavenged);
     first = last;
   }
