@@ -167,12 +167,21 @@ TEST_F(heap_faults, recent_errors_are_those_since_the_last_call) {
   EXPECT_EQ(lines.size(), 8u);
 }
 
+/// A page that kernels have.
+page_run take_device_page(heap& h) {
+  const page_run run = parts_of(h).objects.take_device_pages(1, 1);
+  if (run.count != 1) throw std::runtime_error("no page for the device");
+  return run;
+}
+std::byte* address_of(heap& h, page_run run) {
+  return parts_of(h).objects.base() + std::size_t{run.first} * page_size;
+}
+
 TEST_F(heap_faults, frees_of_kernels_objects_without_memory_can_be_repeated) {
   heap h(quiet());
   faulty_operations& device = make_faulty(h);
-  const page_run run = parts_of(h).objects.take_device_pages(1, 1);
-  ASSERT_EQ(run.count, 1u);
-  std::byte* page = parts_of(h).objects.base() + std::size_t{run.first} * page_size;
+  const page_run run = take_device_page(h);
+  std::byte* const page = address_of(h, run);
   ::testing::internal::CaptureStderr();
   no_memory = true;
   h.free(page);
@@ -191,9 +200,8 @@ TEST_F(heap_faults, frees_of_kernels_objects_without_memory_can_be_repeated) {
 TEST_F(heap_faults, frees_of_kernels_objects_survive_a_launch_that_fails) {
   heap h(quiet());
   faulty_operations& device = make_faulty(h);
-  const page_run run = parts_of(h).objects.take_device_pages(1, 1);
-  ASSERT_EQ(run.count, 1u);
-  std::byte* page = parts_of(h).objects.base() + std::size_t{run.first} * page_size;
+  const page_run run = take_device_page(h);
+  std::byte* const page = address_of(h, run);
   std::vector<void*> all;
   for (int i = 0; i < 50; ++i) all.push_back(page + 16 * i);
   for (void* p : all) h.free(p);
@@ -218,9 +226,8 @@ TEST_F(heap_faults, frees_of_kernels_objects_survive_a_launch_that_fails) {
 TEST_F(heap_faults, nothing_is_swept_when_there_was_no_memory_for_a_mark) {
   heap h(quiet());
   faulty_operations& device = make_faulty(h);
-  const page_run run = parts_of(h).objects.take_device_pages(1, 1);
-  ASSERT_EQ(run.count, 1u);
-  std::byte* page = parts_of(h).objects.base() + std::size_t{run.first} * page_size;
+  const page_run run = take_device_page(h);
+  std::byte* const page = address_of(h, run);
   no_memory = true;
   EXPECT_EQ(h.mark(page), mark_status::no_memory);
   no_memory = false;

@@ -22,6 +22,17 @@ std::function<void()> never_fails(weak_heap& h, std::uint32_t pages, unsigned ro
   };
 }
 
+/// Takes a free page, before there are threads; and makes an object of it, which stays.
+void take_page(weak_heap& h, page_index page) {
+  core::claim_run(h.view(), page, 1);
+  core::keep_in_hand(h.view());
+  h.view().state->stock_pages.value -= 1;
+}
+void make_object_in(weak_heap& h, page_index page) {
+  take_page(h, page);
+  core::make_large(h.view(), page, 1);
+}
+
 TEST(Nullptr, NobodyFailsWhileAnotherThreadReclaims) {
   // All pages are in empty spans. One thread collects them, the other waits for it.
   weak_heap h({.pages = 2, .warp_slots = 3, .timeout_ns = no_limit}, {size_to_class(128)});
@@ -45,10 +56,7 @@ TEST(Nullptr, NobodyFailsWhileOnePageIsFree) {
 TEST(Nullptr, NobodyFailsWhileOneRunIsFree) {
   // Two runs, which a page that stays in use keeps apart.
   weak_heap h({.first_page = 59, .pages = 11, .warp_slots = 3, .timeout_ns = no_limit}, {});
-  core::claim_run(h.view(), 64, 1);
-  core::keep_in_hand(h.view());
-  h.view().state->stock_pages.value -= 1;
-  core::make_large(h.view(), 64, 1);
+  make_object_in(h, 64);
   explore(20'000, {h, {never_fails(h, 5, 3), never_fails(h, 5, 2)}, [&] { h.check_at_rest(); }});
 }
 
@@ -57,9 +65,7 @@ TEST(Nullptr, NobodyFailsWhileAPageMoves) {
   for (const page_index from : {63u, 64u}) {
     weak_heap h({.first_page = 63, .pages = 2, .warp_slots = 3, .timeout_ns = no_limit}, {});
     const page_index to = 63 + 64 - from;
-    core::claim_run(h.view(), from, 1);
-    core::keep_in_hand(h.view());
-    h.view().state->stock_pages.value -= 1;
+    take_page(h, from);
     const auto mover = [&] {
       core::give_pages(h.view(), {from, 1});
       if (!core::claim_run(h.view(), to, 1)) return;
@@ -100,12 +106,7 @@ TEST(Nullptr, RoomForARunIsSeenThoughAnObjectMoves) {
   // Two places for two pages, with a page between them that stays in use. An object that is in the
   // one is gone from there before it is in the other.
   weak_heap h({.pages = 5, .warp_slots = 3, .timeout_ns = no_limit}, {});
-  for (const page_index p : {1u, 3u}) {
-    core::claim_run(h.view(), p, 1);
-    core::keep_in_hand(h.view());
-    h.view().state->stock_pages.value -= 1;
-    core::make_large(h.view(), p, 1);
-  }
+  for (const page_index p : {1u, 3u}) make_object_in(h, p);
   const auto mover = [&] {
     core::give_pages(h.view(), {1, 1});
     if (!core::claim_run(h.view(), 5, 1)) fail("a free page cannot be had");
@@ -126,12 +127,7 @@ TEST(Nullptr, RoomForARunIsSeenThoughASpanIsMade) {
   // nothing of what its maker gave before: who sees them sees that it was in hand.
   const unsigned cls = size_to_class(128);
   weak_heap h({.pages = 5, .warp_slots = 3, .timeout_ns = no_limit}, {cls});
-  for (const page_index p : {1u, 3u}) {
-    core::claim_run(h.view(), p, 1);
-    core::keep_in_hand(h.view());
-    h.view().state->stock_pages.value -= 1;
-    core::make_large(h.view(), p, 1);
-  }
+  for (const page_index p : {1u, 3u}) make_object_in(h, p);
   const auto mover = [&] {
     core::give_pages(h.view(), {1, 1});
     if (!core::claim_run(h.view(), 5, 1)) fail("a free page cannot be had");
