@@ -105,7 +105,9 @@ result run_lanes(const run_context& run) {
         {{active, 0, true},
          {{"active_lanes", std::uint64_t{active}}, {"sizes", std::string("different")}}});
   heap_figures figures;
-  for (const auto& [plan, at] : plans) {
+  for (const auto& point : plans) {
+    const lane_plan& plan = point.first;
+    const fields& at = point.second;
     A allocator(run.reserve_bytes);
     const dim3 grid = blocks_for(warps * 32);
     launch(1, block_threads, lanes_take_kernel<handle>, allocator.device(), objects.data(), 0,

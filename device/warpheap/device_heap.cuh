@@ -12,9 +12,9 @@
 #pragma once
 
 #include <cstddef>
-#include <new>
 #include <type_traits>
 #include <utility>
+#include <warpheap/construct.hpp>
 #include <warpheap/heap_view.hpp>
 
 // A file that defines WARPHEAP_OBSERVE as 1 before its first include of warpheap, or is added to
@@ -110,7 +110,7 @@ struct device_heap {
   __device__ T* make(Args&&... args) const {
     static_assert(alignof(T) <= page_size, "use aligned_alloc for alignments above a page");
     void* p = malloc<sizeof(T), alignof(T)>();
-    return p == nullptr ? nullptr : new (p) T(std::forward<Args>(args)...);
+    return p == nullptr ? nullptr : construct<T>(p, std::forward<Args>(args)...);
   }
 
   /// Destruction and free of what `make` made; ignores nullptr.

@@ -10,10 +10,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
-#include <new>
 #include <string>
 #include <utility>
 #include <vector>
+#include <warpheap/construct.hpp>
 #include <warpheap/contents.hpp>
 #include <warpheap/error.hpp>
 #include <warpheap/free_view.hpp>
@@ -288,7 +288,7 @@ T* heap::make(Args&&... args) {
       if (p != nullptr) self->free(p);
     }
   } guard{this, p};
-  T* const made = ::new (p) T(std::forward<Args>(args)...);
+  T* const made = construct<T>(p, std::forward<Args>(args)...);
   guard.p = nullptr;
   return made;
 }

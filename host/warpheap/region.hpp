@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+#include <warpheap/construct.hpp>
 #include <warpheap/heap.hpp>
 
 namespace warpheap {
@@ -61,7 +62,7 @@ class region final : public std::pmr::memory_resource {
   T* make(Args&&... args) {
     static_assert(std::is_trivially_destructible_v<T>, "a region runs no destructors");
     void* p = malloc(sizeof(T), alignof(T));
-    return p == nullptr ? nullptr : ::new (p) T(std::forward<Args>(args)...);
+    return p == nullptr ? nullptr : construct<T>(p, std::forward<Args>(args)...);
   }
 
   /// Frees everything. The region can be used again.

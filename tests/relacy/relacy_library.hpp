@@ -62,5 +62,4 @@ inline constexpr std::size_t atomic_history_size = 8;
 #undef memory_order_release
 #undef memory_order_acq_rel
 #undef memory_order_seq_cst
-#undef $
 #include <cassert>
