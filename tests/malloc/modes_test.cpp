@@ -173,7 +173,7 @@ TEST(modes_test, profile_is_written_at_the_end) {
   unlink(folded.c_str());
 }
 
-void* kept;
+void* volatile kept;
 
 TEST(modes_test, DISABLED_kept) {
   kept = malloc(1234567);
