@@ -80,7 +80,9 @@ void unlock_layers() { chain->top().unlock(); }
 
 // When all libraries are there, and before they go.
 [[gnu::constructor]] void start_profile() {
-  if (chain != nullptr && chain->profile() != nullptr) chain->profile()->start();
+  // Atomic: clang runs constructors when it compiles them, as if nothing had run before.
+  layer_chain* const made = std::atomic_ref(chain).load(std::memory_order_relaxed);
+  if (made != nullptr && made->profile() != nullptr) made->profile()->start();
 }
 [[gnu::destructor]] void finish() {
   if (heap != nullptr) {
