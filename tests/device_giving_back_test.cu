@@ -39,6 +39,30 @@ TEST_F(DevicePages, AStormOfWarpsMakesOneRequest) {
   expect_empty(h);
 }
 
+__global__ void look_at_ages(device_heap heap, std::uint32_t* dead) {
+  const std::uint64_t limit = core::aborted_after * heap.view.refill_timeout_ns;
+  const std::uint64_t began[] = {core::now_ns() + 200'000, core::now_ns(),
+                                 core::now_ns() - limit / 2, core::now_ns() - 2 * limit};
+  for (unsigned i = 0; i < 4; ++i) {
+    const std::uint64_t busy = core::request_state(stock_phase::busy, 7);
+    dead[i] = core::aborted(heap.view, busy | began[i] >> 10 << core::busy_time_shift);
+  }
+}
+
+// Clocks of two multiprocessors need not agree to the microsecond.
+TEST_F(DevicePages, AHolderWhoseClockIsAheadIsNotDead) {
+  heap_options o = options(16_MiB);
+  o.refill_timeout_ns = 100'000'000;
+  heap h(o);
+  shared_array<std::uint32_t> dead(4);
+  launch(1, 1, look_at_ages, device_heap(h.device()), dead.data());
+  synchronize();
+  EXPECT_EQ(dead[0], 0u);
+  EXPECT_EQ(dead[1], 0u);
+  EXPECT_EQ(dead[2], 0u);
+  EXPECT_EQ(dead[3], 1u);
+}
+
 TEST_F(DevicePages, RequestsGrowWithDemand) {
   heap_options o = options(512_MiB);
   o.initial_stock_bytes = 0;

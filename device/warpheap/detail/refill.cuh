@@ -51,11 +51,16 @@ inline constexpr unsigned busy_time_shift = 34;
 __device__ __forceinline__ std::uint64_t busy_now(std::uint32_t seq) {
   return request_state(stock_phase::busy, seq) | now_ns() >> 10 << busy_time_shift;
 }
+/// Units by which the clock of one multiprocessor may be behind another's, and far more.
+inline constexpr std::uint64_t clock_slack = 1000;
 /// True when `state` is busy for so long that its holder has to be dead.
 __device__ inline bool aborted(const heap_view& h, std::uint64_t state) {
   if ((state >> 32 & 3) != static_cast<std::uint32_t>(stock_phase::busy)) return false;
-  const std::uint64_t age = ((now_ns() >> 10) - (state >> busy_time_shift)) & bits::low_mask(30);
-  return age > (aborted_after * h.refill_timeout_ns >> 10) + 1;
+  // The slack keeps the age of a phase that by this clock has not begun yet from being the largest
+  // there is.
+  const std::uint64_t age =
+      ((now_ns() >> 10) + clock_slack - (state >> busy_time_shift)) & bits::low_mask(30);
+  return age > (aborted_after * h.refill_timeout_ns >> 10) + 1 + clock_slack;
 }
 
 /// Messages that took pages home (home.cuh), and whether one is being written.
