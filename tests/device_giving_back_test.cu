@@ -39,6 +39,23 @@ TEST_F(DevicePages, AStormOfWarpsMakesOneRequest) {
   expect_empty(h);
 }
 
+__global__ void count_gives(device_heap heap, std::uint64_t* gives) {
+  *gives = atomic::load<order::relaxed>(&heap.view.state->gives.value);
+}
+
+// On a GPU it takes a lane milliseconds to mark the pages of a gigabyte, and a malloc waits for
+// one.
+TEST_F(DevicePages, ALargeGrantCanBeTakenFromChunkByChunk) {
+  heap_options o = options(256_MiB);
+  o.initial_stock_bytes = 30_MiB;
+  heap h(o);
+  shared_array<std::uint64_t> gives(1);
+  launch(1, 1, count_gives, device_heap(h.device()), gives.data());
+  synchronize();
+  EXPECT_EQ(gives[0], 8u);  // the last one is half a chunk
+  EXPECT_EQ(h.stats().stock_bytes, 30_MiB);
+}
+
 __global__ void look_at_ages(device_heap heap, std::uint32_t* dead) {
   const std::uint64_t limit = core::aborted_after * heap.view.refill_timeout_ns;
   const std::uint64_t began[] = {core::now_ns() + 200'000, core::now_ns(),

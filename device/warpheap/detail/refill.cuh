@@ -145,9 +145,14 @@ WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min
   atomic::store<order::relaxed>(state, request_state(stock_phase::posted, seq + 1));
 }
 
-/// Puts pages that come from the host into the stock.
-__device__ inline void accept_pages(const heap_view& h, page_run run) {
+/// Puts pages that come from the host into the stock, a chunk at a time: one lane marks page after
+/// page, tens of nanoseconds each on a GPU, and warps that wait for the first of a gigabyte would
+/// run out of time before the last is marked.
+WARPHEAP_OUTLINED void accept_pages(const heap_view& h, page_run run) {
   count(h.state->device_pages, run.count);
+  WARPHEAP_ROLLED
+  for (; run.count > chunk_pages; run = {run.first + chunk_pages, run.count - chunk_pages})
+    give_pages(h, {run.first, chunk_pages});
   give_pages(h, run);
 }
 
