@@ -69,6 +69,11 @@ class heap_arenas {
     return released + of(page_user::device).scavenge(decommit, most - released);
   }
 
+  /// page_allocator::populate, for both users of the reservation.
+  void populate(std::size_t first, std::size_t n) {
+    for (page_allocator& pages : allocators_) pages.populate(first, n);
+  }
+
   std::size_t free_pages() const {
     return of(page_user::device).free_pages() + of(page_user::host).free_pages()
            + (far_ ? far_->free_pages() : 0);

@@ -144,6 +144,8 @@ class host_heap {
   bool has_room(std::uint32_t n, page_index first, page_index end) const {
     return pages_.has_room(n, first, end);
   }
+  /// mheap::prepare_tables
+  bool prepare_tables(std::size_t pages) { return pages_.prepare_tables(pages); }
   /// heap_arenas::take_new_arenas
   heap_arenas::arena_run take_new_arenas() { return pages_.take_new_arenas(); }
 

@@ -293,6 +293,15 @@ bool mheap::has_room(std::size_t n, std::size_t first, std::size_t end) const {
   return false;
 }
 
+bool mheap::prepare_tables(std::size_t pages) {
+  const std::size_t n = std::min(reserve_pages() - prepared_, pages);
+  owners_.populate(prepared_, n);
+  states_.populate(prepared_, n);
+  arenas_.populate(prepared_, n);
+  prepared_ += n;
+  return prepared_ < reserve_pages();
+}
+
 void mheap::next_sweep_cycle() {
   if (unswept_spans() != 0) fatal("a sweep cycle begins before the last one ended");
   unswept_spans_.store(spans_.exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);

@@ -229,6 +229,10 @@ class mheap {
   /// lent to the device, and whether the memory limit allows so many beside the host's. Reads at
   /// most end - first owners, few where spans lie close together.
   bool has_room(std::size_t n, std::size_t first, std::size_t end) const;
+  /// Has the system give memory to what tables say of the next so many pages, which else the first
+  /// request for these waits for: a millisecond a gigabyte. False when all have it. One thread at a
+  /// time, beside any use of the heap.
+  bool prepare_tables(std::size_t pages);
 
   /// heap_arenas::take_new_arenas
   heap_arenas::arena_run take_new_arenas() {
@@ -365,6 +369,7 @@ class mheap {
   sys_vector<mspan*> all_spans_;  // every record ever made
 
   lazy_table<std::uintptr_t> owners_;
+  std::size_t prepared_ = 0;  // pages that prepare_tables has come to
   page_states states_;
   lazy_table<std::uint8_t> mapped_;  // by chunk
   std::uint32_t sweepgen_ = 4;       // so that h - 2 is not what a new record has

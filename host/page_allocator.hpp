@@ -76,6 +76,11 @@ class page_allocator {
   std::size_t total_pages() const { return total_pages_; }
   const sys_vector<chunk_range>& in_use() const { return in_use_; }
   const chunk_bits& chunk(std::size_t c) const { return chunks_[c]; }
+  /// Has the system give memory to the bits of these pages.
+  void populate(std::size_t first, std::size_t n) {
+    const std::size_t c = first / chunk_pages;
+    chunks_.populate(c, (first + n + chunk_pages - 1) / chunk_pages - c);
+  }
   page_summary summary(unsigned level, std::size_t i) const { return levels_[level][i]; }
   /// No page below this one is free.
   std::size_t search_start() const { return search_; }

@@ -52,6 +52,8 @@ class page_states {
     change(first, n, page_state::faulted, page_state::prepared);
   }
 
+  void populate(std::size_t first, std::size_t n) { states_.populate(first, n); }
+
   page_state get(std::size_t page) const { return static_cast<page_state>(states_[page]); }
   /// Pages in each state. O(pages), while none changes.
   std::array<std::size_t, page_state_count> count() const {

@@ -8,6 +8,7 @@
 #include <warpheap/bits.hpp>
 
 #include "host/keep_errno.hpp"
+#include "host/os_page.hpp"
 
 namespace warpheap {
 
@@ -27,6 +28,19 @@ void* sys_reserve(std::size_t bytes) {
 void sys_release(void* p, std::size_t bytes) {
   const keep_errno keep;
   if (p != nullptr) munmap(p, bytes);
+}
+
+void sys_populate(void* p, std::size_t bytes) {
+#ifdef MADV_POPULATE_WRITE
+  const keep_errno keep;
+  const std::size_t page = os_page_size();
+  const auto address = reinterpret_cast<std::uintptr_t>(p);
+  const std::size_t before = address % page;
+  (void)madvise(reinterpret_cast<void*>(address - before), bits::align_up(before + bytes, page),
+                MADV_POPULATE_WRITE);
+#else
+  (void)p, (void)bytes;
+#endif
 }
 
 void* table_or_throw(std::size_t n, std::size_t size) {

@@ -21,6 +21,9 @@ using sys_counter = std::atomic<std::size_t>;
 /// table for the largest possible heap is cheap. Neither function changes errno.
 void* sys_reserve(std::size_t bytes);
 void sys_release(void* p, std::size_t bytes);
+/// Has the system give memory to the pages of its own that these bytes lie in, before they are
+/// touched. What it refuses, as systems before Linux 5.14 do, comes by touch as ever.
+void sys_populate(void* p, std::size_t bytes);
 
 /// A table of n zeroed T in pages of its own, touched lazily. T must be valid when all bytes are 0.
 template <class T>
@@ -35,6 +38,8 @@ class lazy_table {
   T& operator[](std::size_t i) { return data_[i]; }
   const T& operator[](std::size_t i) const { return data_[i]; }
   std::size_t size() const { return n_; }
+  /// sys_populate, of n entries; beside any use of the table.
+  void populate(std::size_t first, std::size_t n) { sys_populate(data_ + first, n * sizeof(T)); }
   T* data() { return data_; }
   const T* data() const { return data_; }
 

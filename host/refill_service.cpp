@@ -139,6 +139,12 @@ bool refill_service::sweep_a_little() {
   return pages_.sweep_some(spans);
 }
 
+/// The same with tables. No lock: none but this thread prepares.
+bool refill_service::prepare_a_little() {
+  constexpr std::size_t pages = 8192;  // some twenty pages of the system
+  return prepares_ && (prepares_ = pages_.prepare_tables(pages));
+}
+
 void refill_service::run() {
   using namespace std::chrono;
   served_here = this;
@@ -159,7 +165,7 @@ void refill_service::run() {
       if (interval_work_) interval_work_();
       next = steady_clock::now() + interval;
     }
-    if (sweep_a_little()) continue;
+    if (sweep_a_little() || prepare_a_little()) continue;
     // A burst of requests is answered at once, an idle heap costs next to nothing. No yields: the
     // system may put a thread back by a time slice for each, and on a busy machine the next request
     // waits for all of them.

@@ -29,6 +29,10 @@ class refill_service {
   /// Has the thread call f about every millisecond; f keeps to the same rule. Before start.
   void each_interval(std::function<void()> f) { interval_work_ = std::move(f); }
 
+  /// Has the thread, when it has nothing else to do, make the heap's tables ready for large
+  /// requests. Before start.
+  void prepare_ahead() { prepares_ = true; }
+
   void start();
   /// Ends the thread after telling kernels not to wait any more.
   void stop();
@@ -62,6 +66,7 @@ class refill_service {
   bool serve(unsigned box);
   bool serve_all();
   bool sweep_a_little();
+  bool prepare_a_little();
   bool take_pages_home();
   void move_epoch();
 
@@ -72,6 +77,7 @@ class refill_service {
   std::function<void()> idle_work_;
   std::function<void()> interval_work_;
   std::chrono::microseconds longest_sleep_;
+  bool prepares_ = false;  ///< there are tables to make ready
   std::mutex serving_;
   std::array<page_run, mailboxes> granted_{};
   unsigned turn_ = 0;            ///< where the next pass over large requests begins

@@ -122,6 +122,8 @@ heap::impl::impl(const heap_options& o)
                                              longest_sleep);
   if (options.scavenge && chosen.memory->can_discard())
     service->each_interval([this] { objects.scavenge_step(); });
+  // On a GPU a large request is answered in time only if it meets no page faults.
+  if (chosen.memory->kind() == backend_kind::cuda) service->prepare_ahead();
   if (options.refill_service) service->start();
   join_forks();  // the last that can fail
 }
