@@ -49,7 +49,7 @@ class device_array {
 #ifdef __CUDACC__
     if (size_ == 0) return;
     check_cuda(cudaMalloc(&data_, bytes()), "memory of the benchmark");
-    check_cuda(cudaMemset(data_, 0, bytes()), "memory of the benchmark");
+    clear();
 #else
     data_ = new T[size_]();
 #endif
@@ -87,6 +87,7 @@ class device_array {
     if (size_ == 0) return;
 #ifdef __CUDACC__
     check_cuda(cudaMemcpy(data_, content.data(), bytes(), cudaMemcpyHostToDevice), "copy");
+    await_default_stream();
 #else
     std::memcpy(data_, content.data(), bytes());
 #endif
@@ -95,12 +96,21 @@ class device_array {
     if (size_ == 0) return;
 #ifdef __CUDACC__
     check_cuda(cudaMemset(data_, 0, bytes()), "memory of the benchmark");
+    await_default_stream();
 #else
     std::memset(static_cast<void*>(data_), 0, bytes());
 #endif
   }
 
  private:
+#ifdef __CUDACC__
+  /// A memset, and a copy from pageable memory, may return before they are done, and kernels on
+  /// streams of their own do not wait for them.
+  static void await_default_stream() {
+    check_cuda(cudaStreamSynchronize(nullptr), "memory of the benchmark");
+  }
+#endif
+
   std::size_t size_;
   T* data_ = nullptr;
 };
