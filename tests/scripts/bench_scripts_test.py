@@ -1,5 +1,5 @@
-"""bench/compare, bench/report and the benchmark as a program: started by tests/run, which gives a result
-file of a real run.
+"""bench/compare, bench/report, bench/gpu and the benchmark as a program: started by tests/run, which
+gives a result file of a real run.
 
 usage: bench_scripts_test.py RESULTS.json [CHROMIUM]
 WARPHEAP_BENCH_PROGRAM: the benchmark, where it is not build/release/bench/warpheap_bench.
@@ -409,6 +409,71 @@ class Program(Files):
             self.assertIn(got.returncode, (2, 3), arguments)
             self.assertRegex(got.stderr, "^warpheap_bench: [^\n]+\n$")
             self.assertEqual(got.stdout, "", arguments)
+
+
+class Gpu(Files):
+    """bench/gpu with programs that do what real ones do where a GPU misbehaves."""
+
+    TESTS = """#!/bin/bash
+case $* in
+  *--gtest_list_tests*) printf 'Running main()\\nA.\\n  One\\n  Two\\nB.\\n  Three\\n  Four\\n' ;;
+  *--gtest_filter=B.Three) exit 1 ;;
+  *--gtest_filter=B.Four) echo '[       OK ] B.Four (1 ms)' ;;
+  *--gtest_filter=*) exit 2 ;;
+  *) %s ;;
+esac
+"""
+
+    def gpu(self, tests, step, **environment):
+        """Runs a step with a program that does `tests` when it is to run all of them."""
+        def program(name, text):
+            os.chmod(self.path(name, text), 0o755)
+
+        program("nvidia-smi", "#!/bin/sh\necho A GPU, 1.2\n")
+        program("warpheap_tests_cuda", self.TESTS % tests)
+        program("warpheap_bench", "#!/bin/sh\nexit 3\n")
+        program("compute-sanitizer", "#!/bin/sh\necho $WARPHEAP >&2\nshift 4\nexec \"$@\"\n")
+        program("revision", "r1")
+        return subprocess.run(
+            [os.path.join(ROOT, "bench", "gpu"), "--prebuilt", self.folder.name, step],
+            env={**os.environ, "PATH": self.folder.name + ":" + os.environ["PATH"],
+                 "WARPHEAP_RESULTS": os.path.join(self.folder.name, "results"), **environment},
+            capture_output=True, text=True, check=False, timeout=100)
+
+    def test_tests_that_pass(self):
+        got = self.gpu("echo '[       OK ] A.One (1 ms)'", "tests")
+        self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
+        self.assertNotIn("alone", got.stdout)
+
+    def test_nothing_but_skipped_tests_is_a_failure(self):
+        got = self.gpu("echo '[  SKIPPED ] A.One (0 ms)'", "tests")
+        self.assertEqual(got.returncode, 1)
+        self.assertIn("no test has passed", got.stdout)
+
+    def test_after_a_failure_the_others_run_alone(self):
+        got = self.gpu("echo '[       OK ] A.One (1 ms)'; echo '[  SKIPPED ] A.Two (0 ms)'; exit 1",
+                       "tests")
+        self.assertEqual(got.returncode, 1)
+        self.assertIn("FAILED alone: B.Three\npassed alone: B.Four\n", got.stdout)
+        self.assertNotIn("A.", got.stdout.split("passed alone")[0].split("FAILED alone")[1])
+
+    def test_a_program_that_hangs_is_ended(self):
+        got = self.gpu("echo '[       OK ] A.One (1 ms)'; exec sleep 100", "tests",
+                       WARPHEAP_GPU_SECONDS="3")
+        self.assertEqual(got.returncode, 124)
+        self.assertIn("not done after 2 s", got.stdout)
+        self.assertIn("no time for 3 more", got.stdout)
+
+    def test_the_sanitizer_gives_kernels_time(self):
+        ok = "echo '[       OK ] A.One (1 ms)'"
+        got = self.gpu(ok, "sanitizer", WARPHEAP_GPU_FILTER="B.Four", WARPHEAP_GPU_TOOLS="a b")
+        self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
+        self.assertEqual(got.stdout.count("timeout_us=10000000"), 2)
+        got = self.gpu(ok, "sanitizer", WARPHEAP_GPU_FILTER="B.Three")
+        self.assertEqual(got.returncode, 1)
+
+    def test_a_backend_that_cannot_be_used_is_a_failure(self):
+        self.assertEqual(self.gpu("true", "device").returncode, 3)
 
 
 if __name__ == "__main__":
