@@ -142,11 +142,12 @@ class bulk_operations final : public device_operations {
   explicit bulk_operations(const heap_view& view)
       : h_(view),
         marked_(make_shared_array<page_index>(collect_capacity)),
-        host_frees_(make_shared_array<void*>(collect_capacity)) {
-    for (batch& b : batches_) {
-      b.pointers = make_shared_array<void*>(batch_capacity);
-      b.done = make_shared_array<std::uint32_t>(1);
-      b.done[0] = 1;
+        host_frees_(make_shared_array<void*>(collect_capacity)),
+        freed_(make_shared_array<void*>(batch_count * batch_capacity)),
+        done_(make_shared_array<std::uint32_t>(batch_count)) {
+    for (std::size_t i = 0; i < batch_count; ++i) {
+      batches_[i] = {freed_.get() + i * batch_capacity, done_.get() + i};
+      *batches_[i].done = 1;
     }
     // The first launch of a kernel loads it, for which it may wait until the device is idle. These
     // two are launched beside users' kernels, all others at rest.
@@ -159,7 +160,7 @@ class bulk_operations final : public device_operations {
     const device_scope here(device_);
     frees_.synchronize();
     // Also a buffer is free again whose mark could not be launched.
-    for (batch& b : batches_) b.done[0] = 1;
+    for (batch& b : batches_) *b.done = 1;
     warpheap::synchronize();
   }
 
@@ -168,13 +169,13 @@ class bulk_operations final : public device_operations {
     // Each pass takes as many as one buffer holds, from the end.
     while (!pointers.empty()) {
       const auto b = std::find_if(batches_.begin(), batches_.end(), [](const batch& candidate) {
-        return atomic::load<order::acquire, scope::system>(candidate.done.get()) != 0;
+        return atomic::load<order::acquire, scope::system>(candidate.done) != 0;
       });
       if (b == batches_.end()) return false;
       const auto n =
           static_cast<std::uint32_t>(std::min<std::size_t>(pointers.size(), batch_capacity));
-      std::copy(pointers.end() - n, pointers.end(), b->pointers.get());
-      std::sort(b->pointers.get(), b->pointers.get() + n);
+      std::copy(pointers.end() - n, pointers.end(), b->pointers);
+      std::sort(b->pointers, b->pointers + n);
       launch_frees(*b, n);
       // From here on the pointers are the kernel's: freed once more, they would be double frees.
       pointers.resize(pointers.size() - n);
@@ -379,30 +380,30 @@ class bulk_operations final : public device_operations {
 
   /// Pointers that a kernel frees, and a word that the stream's next kernel sets when it has.
   struct batch {
-    shared_array<void*> pointers;
-    shared_array<std::uint32_t> done;
+    void** pointers;
+    std::uint32_t* done;
   };
 
   void launch_frees(batch& b, std::uint32_t n) {
     constexpr unsigned block = 128;
-    b.done[0] = 0;
+    *b.done = 0;
     try {
-      launch(frees_, n / block + 1, block, free_kernel, free_pointers{h_, b.pointers.get(), n});
+      launch(frees_, n / block + 1, block, free_kernel, free_pointers{h_, b.pointers, n});
     } catch (...) {
-      b.done[0] = 1;
+      *b.done = 1;
       throw;
     }
   }
   /// Without the mark the buffer stays in use until the next synchronize().
   void launch_mark(batch& b) noexcept {
     try {
-      launch(frees_, 1, 1, mark_done, b.done.get());
+      launch(frees_, 1, 1, mark_done, b.done);
     } catch (const std::exception&) {
       // Nothing is lost. An error that lasts is met by the next launch.
     }
   }
 
-  static constexpr std::size_t batch_capacity = 4096;
+  static constexpr std::size_t batch_capacity = 4096, batch_count = 8;
   static constexpr std::size_t most_listed = std::size_t{1} << 20;
 
   const int device_ = current_device();
@@ -413,7 +414,10 @@ class bulk_operations final : public device_operations {
   std::uint32_t* marks_ = nullptr;
   shared_array<page_index> marked_;
   shared_array<void*> host_frees_;
-  std::array<batch, 8> batches_;
+  // Few allocations: each of pinned memory takes a tenth of a millisecond.
+  shared_array<void*> freed_;
+  shared_array<std::uint32_t> done_;
+  std::array<batch, batch_count> batches_{};
   stream frees_;
 };
 

@@ -58,14 +58,18 @@ namespace {
 class cuda_memory final : public memory_backend {
  public:
   cuda_memory() : device_(current_cuda_device()) {
-    if (const cudaError_t code = cudaGetDeviceProperties(&properties_, device_);
-        code != cudaSuccess)
-      throw heap_error("cannot read the CUDA device's properties: " + describe(code));
+    check("cudaDeviceGetAttribute",
+          cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device_));
     make_room_on_stacks();
   }
 
   backend_kind kind() const override { return backend_kind::cuda; }
-  std::string device_name() const override { return properties_.name; }
+  std::string device_name() const override {
+    // All properties at once take milliseconds: asked for when somebody wants to know.
+    cudaDeviceProp properties{};
+    if (cudaGetDeviceProperties(&properties, device_) == cudaSuccess) return properties.name;
+    return "CUDA device " + std::to_string(device_);
+  }
 
   std::size_t max_reserve() const override {
     // A managed reservation beyond the free memory can hang the GPU. For each page of 8 KiB there
@@ -141,7 +145,7 @@ class cuda_memory final : public memory_backend {
   unsigned warp_slots() const override {
     // One for each warp that can be resident, rounded up so that cache_slot() (device/.../warp.cuh)
     // needs no division.
-    return std::bit_ceil(static_cast<unsigned>(properties_.multiProcessorCount) * 64);
+    return std::bit_ceil(static_cast<unsigned>(multiprocessors_) * 64);
   }
   std::uint64_t default_refill_timeout_ns() const override { return 1'000'000; }
 
@@ -184,7 +188,7 @@ class cuda_memory final : public memory_backend {
   }
 
   const int device_;
-  cudaDeviceProp properties_{};
+  int multiprocessors_ = 0;
   void* allocated_ = nullptr;
 };
 
