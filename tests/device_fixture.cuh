@@ -72,7 +72,7 @@ class DeviceTest : public ::testing::Test {
     o.backend = backend_kind::cuda;
     // What a test sees must not depend on how soon the system wakes the service's thread. What the
     // short limit of the backend does is for the benchmark to say (device/service).
-    o.refill_timeout_ns = 200'000'000;
+    o.refill_timeout_ns = 20'000'000;
 #else
     o.backend = backend_kind::simt;
 #endif
