@@ -100,10 +100,11 @@ class spin_locked_list {
       if (size > bytes) return nullptr;
       const unsigned which = static_cast<unsigned>(64 - __clzll(size + header - 1));
       list& mine = all[which];
-      lock(mine);
-      std::uint64_t block = mine.first;
-      if (block != 0) mine.first = *reinterpret_cast<std::uint64_t*>(block);
-      unlock(mine);
+      std::uint64_t block = 0;
+      locked(mine, [&] {
+        block = mine.first;
+        if (block != 0) mine.first = *reinterpret_cast<std::uint64_t*>(block);
+      });
       if (block == 0) {
         const unsigned long long wanted = 1ull << which;
         // A failed addition stays: memory is out, and lists serve what is freed from here on.
@@ -118,24 +119,29 @@ class spin_locked_list {
       if (p == nullptr) return;
       auto* block = reinterpret_cast<std::uint64_t*>(static_cast<std::byte*>(p) - header);
       list& mine = all[*block];
-      lock(mine);
-      *block = mine.first;
-      mine.first = reinterpret_cast<std::uint64_t>(block);
-      unlock(mine);
+      locked(mine, [&] {
+        *block = mine.first;
+        mine.first = reinterpret_cast<std::uint64_t>(block);
+      });
     }
 
    private:
-    // Acquire and release make the list, and the header of its first block, the holder's alone.
-    __device__ static void lock(list& one) {
-      for (;;) {
+    // Acquire and release make the list, and the header of its first block, the holder's alone. The
+    // holder lets go before lanes meet again at the loop's end, where those that wait for the lock
+    // would be waited for. Where it does so the compiler must not know that the loop is over.
+    template <class F>
+    __device__ static void locked(list& one, F&& f) {
+      for (unsigned waiting = 1; waiting != 0;) {
         std::uint32_t expected = 0;
-        if (atomic::compare_exchange<order::acquire>(&one.locked, expected, std::uint32_t{1}))
-          return;
-        __nanosleep(100);
+        if (atomic::compare_exchange<order::acquire>(&one.locked, expected, std::uint32_t{1})) {
+          f();
+          atomic::store<order::release>(&one.locked, std::uint32_t{0});
+          waiting = 0;
+        } else {
+          __nanosleep(100);
+        }
+        asm volatile("" : "+r"(waiting));
       }
-    }
-    __device__ static void unlock(list& one) {
-      atomic::store<order::release>(&one.locked, std::uint32_t{0});
     }
   };
 
