@@ -369,10 +369,11 @@ class mheap {
   sys_vector<mspan*> all_spans_;  // every record ever made
 
   lazy_table<std::uintptr_t> owners_;
-  std::size_t prepared_ = 0;  // pages that prepare_tables has come to
   page_states states_;
   lazy_table<std::uint8_t> mapped_;  // by chunk
   std::uint32_t sweepgen_ = 4;       // so that h - 2 is not what a new record has
+
+  std::size_t prepared_ = 0;  // pages that prepare_tables has come to: its caller's, not the lock's
 
   // Figures. Relaxed: they publish nothing.
   sys_counter span_sys_{0};
