@@ -1,6 +1,7 @@
 #include "host/persistentalloc.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
@@ -8,7 +9,6 @@
 #include <warpheap/bits.hpp>
 
 #include "host/keep_errno.hpp"
-#include "host/os_page.hpp"
 
 namespace warpheap {
 
@@ -33,7 +33,7 @@ void sys_release(void* p, std::size_t bytes) {
 void sys_populate(void* p, std::size_t bytes) {
 #ifdef MADV_POPULATE_WRITE
   const keep_errno keep;
-  const std::size_t page = os_page_size();
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const auto address = reinterpret_cast<std::uintptr_t>(p);
   const std::size_t before = address % page;
   (void)madvise(reinterpret_cast<void*>(address - before), bits::align_up(before + bytes, page),
