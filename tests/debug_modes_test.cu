@@ -118,7 +118,7 @@ void touch(void* p, std::size_t n) {
 TEST_F(DebugModes, PagesGoBackAndForth) {
   constexpr std::uint32_t n = 200;
   shared_array<void*> pointers(n);
-  for (const heap_options& o : all_modes(options(64_MiB))) {
+  for (const heap_options& o : all_modes(options(testing::sanitized ? 32_MiB : 64_MiB))) {
     if (o.sbrk) continue;
     heap h(o);
     for (int round = 0; round < (testing::sanitized ? 1 : 2); ++round) {

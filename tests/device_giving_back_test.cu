@@ -119,8 +119,9 @@ TEST_F(DevicePages, OneTrimGivesAllBack) {
 }
 
 TEST_F(DevicePages, SurplusPagesGoHomeWhileKernelsRun) {
-  heap h(options(512_MiB));
-  shared_array<void*> pointers(60'000);
+  constexpr std::size_t reserve = testing::sanitized ? 192_MiB : 512_MiB;
+  heap h(options(reserve));
+  shared_array<void*> pointers(testing::sanitized ? 20'000 : 60'000);
   malloc_many(h, pointers, 4096);
   for (void* p : pointers) ASSERT_NE(p, nullptr);
   const heap_stats full = h.stats();
@@ -131,7 +132,7 @@ TEST_F(DevicePages, SurplusPagesGoHomeWhileKernelsRun) {
   EXPECT_GT(freed.device_pages_home, 0u);
   EXPECT_LT(device_bytes(freed), device_bytes(full) * 19 / 20);
   // They are the host's now.
-  const std::size_t room = 512_MiB - device_bytes(freed);
+  const std::size_t room = reserve - device_bytes(freed);
   std::vector<void*> of_host;
   std::size_t got = 0;
   for (; got < room / 2; got += 1_MiB) {
@@ -201,7 +202,7 @@ TEST_F(DevicePages, ALoadThatGoesUpAndDownKeepsItsPages) {
   heap h(options(256_MiB));
   for (const std::size_t size : {std::size_t{64}, std::size_t{2048}}) {
     const unsigned grid = size < 2048 ? 16 : 1;
-    constexpr unsigned cycles = testing::sanitized ? 10 : 20;
+    constexpr unsigned cycles = testing::sanitized ? 4 : 20;
     launch(grid, wide_block, up_and_down, device_heap(h.device()), 2u, size);
     synchronize();
     const heap_stats first = h.stats();

@@ -227,7 +227,7 @@ void exhaust_each_class(heap& h, double share, bool trim) {
   shared_array<chain*> kept(lanes);
   shared_array<unsigned long long> count(1);
   const bool all = testing::scaled(100) >= 100;
-  for (unsigned c = 2; c < num_classes; c += all ? 1 : 9) {
+  for (unsigned c = 2; c < num_classes; c += all ? 1 : 18) {
     const std::size_t size = class_to_size(c);
     count[0] = 0;
     launch(2, lanes / 2, exhaust, device_heap(h.device()), size, kept.data(), count.data());

@@ -1,13 +1,13 @@
 # The target warpheap_headers: every header compiles alone (included twice), and two units that each
 # include all the public ones link into one program. By the host compiler and, where there is one,
-# by nvcc: alone only what is CUDA's.
+# by nvcc: alone only what is CUDA's and public.
 
 function(warpheap_header_programs flavour extension headers)
   set(directory ${CMAKE_CURRENT_BINARY_DIR}/headers/${flavour})
   set(units "")
   set(all "")
   foreach(header IN LISTS headers)
-    if(extension STREQUAL ".cpp" OR header MATCHES "[.]cuh$")
+    if(extension STREQUAL ".cpp" OR (header MATCHES "[.]cuh$" AND NOT header MATCHES "/detail/"))
       string(MAKE_C_IDENTIFIER "${header}" name)
       set(unit ${directory}/alone/${name}${extension})
       file(CONFIGURE OUTPUT ${unit} CONTENT "#include <${header}>\n#include <${header}>\n" @ONLY)
