@@ -27,7 +27,7 @@ __global__ void block_sum(const int* in, int* out) {
 }
 
 TEST_F(simt_blocks, sums_through_shared_memory) {
-  constexpr unsigned blocks = testing::sanitized ? 8 : 40;
+  constexpr unsigned blocks = warpheap::testing::sanitized ? 8 : 40;
   constexpr unsigned threads = 1024;
   shared_array<int> in(blocks * threads);
   shared_array<int> out(blocks);
