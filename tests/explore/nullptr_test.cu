@@ -46,7 +46,7 @@ void reclaim_by_two(const simt::explore_options& o, std::size_t size) {
 
 TEST(Explore, NobodyFailsWhileAnotherWarpReclaims) {
   for (const std::size_t size : {std::size_t{40'000}, std::size_t{64}})
-    explore_seeds(10'000, [&](const simt::explore_options& o) { reclaim_by_two(o, size); });
+    explore_seeds(7'000, [&](const simt::explore_options& o) { reclaim_by_two(o, size); });
 }
 
 TEST(Bounded, NobodyFailsWhileAnotherWarpReclaims) {
@@ -182,7 +182,7 @@ TEST(Bounded, NobodyFailsForARunThatWasInHandDuringHisLook) {
 TEST(Explore, NobodyFailsForARunThatIsPutBack) {
   // Who wants all of ten pages takes some before he finds that one has gone. If he fails for that,
   // there is room for five.
-  explore_seeds(10'000, [](const simt::explore_options& o) {
+  explore_seeds(7'000, [](const simt::explore_options& o) {
     small_heap h(10, 20'000, 58);
     void *ten = nullptr, *five = nullptr, *one = nullptr;
     run_schedule(o, {allocating(h, 10 * page_size, &ten), allocating(h, 128, &one),

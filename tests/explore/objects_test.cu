@@ -28,7 +28,7 @@ __global__ void hand_over(device_heap heap, ownership* owners, exchange_table* t
 }
 
 TEST(Explore, ObjectsAreFreedByOtherLanes) {
-  explore_seeds(30'000, [](const simt::explore_options& o) {
+  explore_seeds(20'000, [](const simt::explore_options& o) {
     for (const std::size_t size : {std::size_t{128}, std::size_t{4}}) {
       small_heap h(3);
       h.press();
@@ -63,7 +63,7 @@ __global__ void take_tiny(device_heap heap, ownership* owners, unsigned rounds) 
 }
 
 TEST(Explore, TinyObjectsOfWarpsThatShareABlock) {
-  explore_seeds(40'000, [](const simt::explore_options& o) {
+  explore_seeds(27'000, [](const simt::explore_options& o) {
     small_heap h(2);
     const device_heap d = h.device_with_one_slot();
     run_schedule(o, {simt::explored(1, 2, take_tiny, d, h.owners(), 2u),
@@ -92,7 +92,7 @@ __global__ void take_tiny_and_free_others(device_heap heap, ownership* owners, s
 }
 
 TEST(Explore, WrongFreesInOpenTinyBlocksAreTold) {
-  explore_seeds(15'000, [](const simt::explore_options& o) {
+  explore_seeds(10'000, [](const simt::explore_options& o) {
     small_heap h(2);
     const device_heap d = h.device_with_one_slot();
     run_schedule(o, {simt::explored(1, 1, take_tiny_and_free_others, d, h.owners(), 5u, 3u),
@@ -120,7 +120,7 @@ __global__ void take_bytes(device_heap heap, ownership* owners, unsigned n) {
 }
 
 TEST(Explore, TheLastByteOfATinyBlockIsAnObjectOrNot) {
-  explore_seeds(15'000, [](const simt::explore_options& o) {
+  explore_seeds(10'000, [](const simt::explore_options& o) {
     small_heap h(2);
     const device_heap d = h.device_with_one_slot();
     void* first = nullptr;
@@ -153,7 +153,7 @@ page_index page_in_a_reply(small_heap& h, std::initializer_list<unsigned> freed)
 }
 
 TEST(Explore, AMarkThatComesLateDoesNotTakeTinyObjects) {
-  explore_seeds(10'000, [](const simt::explore_options& o) {
+  explore_seeds(7'000, [](const simt::explore_options& o) {
     small_heap h(1);
     const heap_view& v = h.view();
     const page_index p = page_in_a_reply(h, {});
@@ -232,7 +232,7 @@ TEST(Bounded, AStaleMarkAndAnotherFreeDoNotTakeATinyBlock) {
 }
 
 TEST(Explore, RunsOfPagesAreTakenWholeOrNotAtAll) {
-  explore_seeds(15'000, [](const simt::explore_options& o) {
+  explore_seeds(10'000, [](const simt::explore_options& o) {
     small_heap h(70);  // more than a word of the stock's bitmap
     run_schedule(o, {churning(h, 2, 200'000, 2, 1), churning(h, 2, 50'000, 2, 2),
                      churning(h, 1, 300'000, 2, 1)});
@@ -241,7 +241,7 @@ TEST(Explore, RunsOfPagesAreTakenWholeOrNotAtAll) {
 }
 
 TEST(Explore, OfTwoFreesOneIsReported) {
-  explore_seeds(15'000, [](const simt::explore_options& o) {
+  explore_seeds(10'000, [](const simt::explore_options& o) {
     for (const std::size_t size : {std::size_t{3}, std::size_t{128}, std::size_t{40000}}) {
       small_heap h(6);
       void* p = nullptr;

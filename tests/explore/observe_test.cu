@@ -91,7 +91,7 @@ class event_ring {
 };
 
 TEST(Explore, ObservedEventsCouldHaveComeOneByOne) {
-  explore_seeds(10'000, [](const simt::explore_options& o) {
+  explore_seeds(7'000, [](const simt::explore_options& o) {
     for (const std::size_t size : {std::size_t{4096}, std::size_t{4}, std::size_t{40000}}) {
       small_heap h(9);
       h.press();

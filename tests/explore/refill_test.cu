@@ -7,7 +7,7 @@ namespace warpheap {
 namespace {
 
 TEST(Explore, TheServiceGrantsPagesToWarpsThatGiveUp) {
-  explore_seeds(10'000, [](const simt::explore_options& o) {
+  explore_seeds(7'000, [](const simt::explore_options& o) {
     // The limit is a few steps: requests are answered before, at and after it.
     small_heap h(1, 200 + o.seed % 16 * 150);
     h.serve();
@@ -23,7 +23,7 @@ TEST(Explore, TheServiceGrantsPagesToWarpsThatGiveUp) {
 }
 
 TEST(Explore, TheServiceClosesAMailboxBeforeItsNextRound) {
-  explore_seeds(8'000, [](const simt::explore_options& o) {
+  explore_seeds(6'000, [](const simt::explore_options& o) {
     small_heap h(0, 100 + o.seed % 16 * 40);
     h.serve();
     // One mailbox for both warps: rounds that were given up are at once in the way of the next.
@@ -65,7 +65,7 @@ TEST(Explore, NumbersOfRoundsWrapAround) {
 }
 
 TEST(Explore, TheServiceDiesAtAnyMoment) {
-  explore_seeds(8'000, [](const simt::explore_options& o) {
+  explore_seeds(6'000, [](const simt::explore_options& o) {
     small_heap h(1, 3'000);
     h.serve();
     unsigned polls = 1 + static_cast<unsigned>(o.seed % 7);
@@ -85,7 +85,7 @@ TEST(Explore, TheServiceDiesAtAnyMoment) {
 }
 
 TEST(Explore, SurplusPagesGoHomeOnce) {
-  explore_seeds(8'000, [](const simt::explore_options& o) {
+  explore_seeds(6'000, [](const simt::explore_options& o) {
     small_heap h(24, 3'000, 100);
     h.serve();
     h.keep_in_stock(1 + static_cast<std::uint32_t>(o.seed % 5));
@@ -174,7 +174,7 @@ TEST(Explore, ADenialIsAnAnswerThoughTheEpochHasMoved) {
 }
 
 TEST(Explore, ADenialEndsWhenADeclinedGrantComesBack) {
-  explore_seeds(10'000, [](simt::explore_options o) {
+  explore_seeds(7'000, [](simt::explore_options o) {
     o.how = simt::strategy::random;
     small_heap h(0, 3'000);
     h.serve();

@@ -12,7 +12,7 @@ namespace warpheap {
 namespace {
 
 TEST(Explore, LanesShareTheSlotsOfOneWord) {
-  explore_seeds(20'000, [](const simt::explore_options& o) {
+  explore_seeds(14'000, [](const simt::explore_options& o) {
     small_heap h(1, 20'000, 100);
     run_schedule(o, {churning(h, 4, 128, 2, 1), churning(h, 4, 128, 2, 1)});
     exhaust(h, 128, 2);
@@ -20,7 +20,7 @@ TEST(Explore, LanesShareTheSlotsOfOneWord) {
 }
 
 TEST(Explore, WordsOfOneSpanEmptyAndFill) {
-  explore_seeds(25'000, [](const simt::explore_options& o) {
+  explore_seeds(17'000, [](const simt::explore_options& o) {
     small_heap h(1);  // class 32: four words of two slots
     run_schedule(o, {churning(h, 3, 32, 2, 2), churning(h, 2, 32, 2, 3), churning(h, 1, 32, 4, 1)});
     exhaust(h, 32, 8);
@@ -28,7 +28,7 @@ TEST(Explore, WordsOfOneSpanEmptyAndFill) {
 }
 
 TEST(Explore, FreesOfASpanThatStaysInUseAreFound) {
-  explore_seeds(40'000, [](const simt::explore_options& o) {
+  explore_seeds(27'000, [](const simt::explore_options& o) {
     small_heap h(1, 20'000, o.seed % 3 * 50);
     keep_one(h, 64);  // two words of two slots, one taken: no retirement hides a lost mark
     run_schedule(o, {churning(h, 2, 64, 2, 1), churning(h, 1, 64, 2, 2), churning(h, 1, 64, 2, 3)});
@@ -56,7 +56,7 @@ __global__ void free_one_of_all(device_heap heap, std::vector<void*>* kept, std:
 TEST(Explore, LateMarksGoToTheSpanThatTheyHit) {
   // One of two frees that empty a span is late with its mark: the span has become another class's
   // by then, and is full.
-  explore_seeds(75'000, [](simt::explore_options o) {
+  explore_seeds(50'000, [](simt::explore_options o) {
     o.expected_steps = 40;
     small_heap h(1);
     h.press();
@@ -74,7 +74,7 @@ TEST(Explore, LateMarksGoToTheSpanThatTheyHit) {
 }
 
 TEST(Explore, SlotsClaimedByAStaleHintComeBack) {
-  explore_seeds(50'000, [](simt::explore_options o) {
+  explore_seeds(35'000, [](simt::explore_options o) {
     o.expected_steps = 60;
     small_heap h(1);
     const device_heap d = h.device_with_one_slot();
@@ -94,7 +94,7 @@ TEST(Explore, SlotsClaimedByAStaleHintComeBack) {
 }
 
 TEST(Explore, SpansMoveBetweenClassesUnderStaleHints) {
-  explore_seeds(60'000, [](const simt::explore_options& o) {
+  explore_seeds(40'000, [](const simt::explore_options& o) {
     small_heap h(2);
     h.press();
     const device_heap d = h.device_with_one_slot();
@@ -109,7 +109,7 @@ __global__ void retire_pages(device_heap heap, unsigned rounds, page_index pages
 }
 
 TEST(Explore, AnybodyRetiresAnythingAtAnyTime) {
-  explore_seeds(75'000, [](const simt::explore_options& o) {
+  explore_seeds(50'000, [](const simt::explore_options& o) {
     small_heap h(3);
     const device_heap d = h.device();
     run_schedule(o, {churning(h, d, 2, 64, 2, 2), churning(h, d, 2, 128, 2, 1),

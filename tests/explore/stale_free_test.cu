@@ -76,7 +76,7 @@ unsigned freed_in_use(const small_heap& h, void* const* objects, unsigned n) {
 
 TEST(Explore, ALateSecondFreeIsToldOrFreesOneSlotOfTheSpanThatTookOver) {
   std::uint64_t harmed = 0;
-  explore_seeds(30'000, [&](simt::explore_options o) {
+  explore_seeds(20'000, [&](simt::explore_options o) {
     o.expected_steps = 40;
     small_heap h(2);
     h.press();
@@ -110,7 +110,7 @@ TEST(Explore, ALateSecondFreeIsToldOrFreesOneSlotOfTheSpanThatTookOver) {
 }
 
 TEST(Explore, ALateSecondFreeOfATinyObjectNeverHarmsAnotherKindOfSpan) {
-  explore_seeds(15'000, [](simt::explore_options o) {
+  explore_seeds(10'000, [](simt::explore_options o) {
     o.expected_steps = 40;
     small_heap h(1);
     h.press();
@@ -132,7 +132,7 @@ TEST(Explore, ALateSecondFreeOfATinyObjectNeverHarmsAnotherKindOfSpan) {
 
 TEST(Explore, ALateSecondFreeInAnOpenTinyBlockIsToldWhenItCloses) {
   std::uint64_t reopened = 0;
-  explore_seeds(15'000, [&](simt::explore_options o) {
+  explore_seeds(10'000, [&](simt::explore_options o) {
     o.expected_steps = 40;
     small_heap h(1);
     h.press();
