@@ -83,6 +83,13 @@ bool refill_service::serve(unsigned box) {
     unsigned box;
     page_run take(std::uint32_t least, std::uint32_t want) {
       if (service.answered_first_ == 0) service.answered_first_ = box;
+      const page_run run = search(least, want);
+      // Nothing is denied while pages are on their way home that were sent before the request (who
+      // has acquired that sees the message): a kernel that looks at the denial when they have come
+      // takes it for an answer.
+      return run.count == 0 && service.take_pages_home() ? search(least, want) : run;
+    }
+    page_run search(std::uint32_t least, std::uint32_t want) {
       // First this: a free that comes too late for the search sees it and moves the epoch.
       service.denied_.store(true);
       return service.pages_.take_device_pages(least, want);

@@ -235,6 +235,35 @@ TEST(Service, TheStockComesBeforeEachLargeRequest) {
   for (const page_run run : {first, stock, second}) h.host().give_back_device_pages(run);
 }
 
+TEST(Service, PagesOnTheirWayHomeComeBeforeADenial) {
+  small_heap h(0);
+  const page_run lent = h.host().take_device_pages(900, 900);
+  ASSERT_EQ(lent.count, 900u);
+  ask_for(h, 7, 10);
+  ask_for(h, 9, 600);
+  // While the first of them is served, and after this pass has looked for messages, a kernel sends
+  // its pages home.
+  bool sent = false;
+  const std::function<bool()> meanwhile = [&] {
+    if (!std::exchange(sent, true)) {
+      home_message& home = h.view().queue->home;
+      home.runs[0] = lent;
+      home.count = 1;
+      ++home.seq;
+    }
+    return false;
+  };
+  h.refuse_memory_when(meanwhile);
+  EXPECT_TRUE(h.service().poll_once());
+  ASSERT_TRUE(sent);
+  const page_run first = take_answer(h, 7), second = take_answer(h, 9);
+  EXPECT_EQ(first.count, 10u);
+  EXPECT_EQ(second.count, 600u);
+  h.service().poll_once();
+  for (const page_run run : {first, second})
+    if (run.count != 0) h.host().give_back_device_pages(run);
+}
+
 TEST(Service, LargeRequestsTakeTurns) {
   small_heap h(0);
   const unsigned boxes[] = {1, 2, 3};

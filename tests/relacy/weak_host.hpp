@@ -39,6 +39,11 @@ class weak_host {
   }
 
   page_run take(std::uint32_t least, std::uint32_t want) {
+    const page_run run = search(least, want);
+    return run.count == 0 && read_home_message(*heap_.view().queue, *this) ? search(least, want)
+                                                                           : run;
+  }
+  page_run search(std::uint32_t least, std::uint32_t want) {
     want = std::max(least, std::min(want, most_));
     for (std::uint32_t n = want; n >= least; --n)
       for (std::uint32_t i = 0; i + n <= heap_.host_pages(); ++i)
