@@ -120,6 +120,34 @@ TEST(Home, NobodyFailsWhilePagesAreOnTheirWay) {
                    [&] { p.host.begin_execution(3, 4); }});
 }
 
+TEST(Home, ADenialOfAnEarlierEpochIsNoAnswer) {
+  // A warp reads that the host has no page. Before it tells the others, one of them sends pages
+  // home and then needs one.
+  pages_out p(6);
+  const_cast<heap_view*>(p.heap.view().self)->refill_timeout_ns = 1'000'000;
+  const auto reader = [&p] {
+    core::post_stock_request(p.heap.view(), 1, core::gives_so_far(p.heap.view()));
+    for (unsigned look = 0; look < 3; ++look) {
+      core::poll_stock_reply(p.heap.view());
+      yield();
+    }
+    p.host.device_is_done();
+  };
+  const auto sender = [&p] {
+    core::send_home(p.heap.view(), core::stock_to_keep(p.heap.view()));
+    const page_index first = core::get_pages(p.heap.view(), 1);
+    if (first == 0) fail("no page though all went home before");
+    core::keep_in_hand(p.heap.view());
+    p.host.use({first, 1});
+    core::give_pages(p.heap.view(), {first, 1});
+    p.host.device_is_done();
+  };
+  explore(30'000, {p.heap,
+                   {reader, sender, [&] { p.host.serve(); }},
+                   [&] { p.check_at_rest(); },
+                   [&] { p.host.begin_execution(2, 6); }});
+}
+
 TEST(Home, WhoGoesByTheScanOfAnotherSeesWhatItSaw) {
   // The same with two looks at the stock and nothing around them: when pages have gone from it, the
   // host's denial is none.

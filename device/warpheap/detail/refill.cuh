@@ -102,13 +102,16 @@ WARPHEAP_OUTLINED bool denied(const heap_view& h, std::uint32_t n) {
 __device__ inline void note_denied(const heap_view& h, std::uint64_t n, std::uint32_t epoch) {
   atomic::store<order::relaxed>(&h.state->denied.value, std::uint64_t{epoch} << 32 | n);
 }
-/// True when a run of n pages was denied after `before` was read. To whoever waits that is an
-/// answer, whatever the epoch is by now: a host that is slow to answer, and moves it meanwhile,
-/// would have him ask until his time is up.
-WARPHEAP_OUTLINED bool denied_since(const heap_view& h, std::uint32_t n, std::uint64_t before) {
+/// True when the host, in `epoch` or later, has denied a run of n pages. To who waits since that
+/// epoch it is an answer, whatever the epoch is by now: a host that is slow to answer, and moves it
+/// meanwhile, would have him ask until his time is up. A denial of an earlier epoch, however late
+/// it is noted, may have missed pages that were there before he began.
+WARPHEAP_OUTLINED bool denied_since(const heap_view& h, std::uint32_t n, std::uint32_t epoch) {
   const std::uint64_t denial = atomic::load<order::relaxed>(&h.state->denied.value);
   const auto pages = static_cast<std::uint32_t>(denial);
-  return denial != before && pages != 0 && n >= pages && !pages_on_their_way(h);
+  return pages != 0 && n >= pages
+         && static_cast<std::int32_t>(static_cast<std::uint32_t>(denial >> 32) - epoch) >= 0
+         && !pages_on_their_way(h);
 }
 __device__ inline void note_unanswered(const heap_view& h) {
   atomic::store<order::relaxed>(&h.state->denied_until_ns.value, now_ns() + unanswered_pause_ns);
@@ -201,37 +204,48 @@ __device__ inline void back_off(unsigned& pause) {
 
 /// What a wait for pages remembers.
 struct page_wait {
-  std::uint64_t start;   ///< now_ns() at its begin
-  std::uint64_t sent;    ///< pages_sent, and
-  std::uint64_t before;  ///< the last denial, when what the host says next counts as an answer
-  std::uint64_t gives;   ///< the count of gives before the last look at the stock
-  page_index found = 0;  ///< what the last look has found
-  unsigned pause = 64;   ///< nanoseconds until the next look
+  std::uint64_t start;      ///< now_ns() at its begin
+  std::uint64_t gives;      ///< the count of gives before the last look at the stock
+  std::uint64_t sent = 0;   ///< pages_sent, and
+  std::uint32_t epoch = 0;  ///< the host's epoch, since when what the host says is an answer
+  page_index found = 0;     ///< what the last look has found
+  unsigned pause = 64;      ///< nanoseconds until the next look
 };
+
+/// No state of a message home.
+inline constexpr std::uint64_t still_on_their_way = ~std::uint64_t{0};
+
+/// From here on what the host says counts as an answer.
+WARPHEAP_OUTLINED void listen(const heap_view& h, page_wait& w) {
+  const std::uint64_t sent = pages_sent(h);
+  // Of pages that have not arrived the epoch says nothing yet: then no answer counts until it was
+  // read anew. The epoch last: see pages_on_their_way.
+  w.sent = pages_on_their_way(h) ? still_on_their_way : sent;
+  w.epoch = atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch);
+}
 
 WARPHEAP_OUTLINED void ask_for_pages(const heap_view& h, std::uint32_t n, const page_wait& w) {
   // Shorter runs than are needed may lie beside pages of the stock: a run fails only when the host
   // has no page left.
   if (!denied(h, 1))
-    post_stock_request(h, denied(h, n) || denied_since(h, n, w.before) ? 1 : n, w.gives);
+    post_stock_request(h, denied(h, n) || denied_since(h, n, w.epoch) ? 1 : n, w.gives);
 }
 
 /// True when the wait is over, as the host has no page, and the last look is done.
 WARPHEAP_OUTLINED bool host_has_none(const heap_view& h, std::uint32_t n, page_wait& w) {
-  if (!denied(h, 1) && !denied_since(h, 1, w.before)) return false;
+  if (!denied(h, 1) && !denied_since(h, 1, w.epoch)) return false;
   w.found = scan_stock(h, n);
   // Pages that went home meanwhile may have been in the stock when the host was asked, and with
   // the host when the stock was looked at: then that was no answer.
-  const std::uint64_t sent_by_now = pages_sent(h);
-  if (w.found != 0 || (sent_by_now == w.sent && !pages_on_their_way(h))) return true;
-  w.sent = sent_by_now;
-  w.before = atomic::load<order::relaxed>(&h.state->denied.value);
+  if (w.found != 0 || (pages_sent(h) == w.sent && !pages_on_their_way(h))) return true;
+  listen(h, w);
   return false;
 }
 
 /// Waits for n pages, within the time limit; 0 when there are none.
 WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, std::uint64_t gives) {
-  page_wait w{now_ns(), pages_sent(h), atomic::load<order::relaxed>(&h.state->denied.value), gives};
+  page_wait w{now_ns(), gives};
+  listen(h, w);
   count(h.state->host_waits);
   for (;;) {
     ask_for_pages(h, n, w);
