@@ -7,6 +7,7 @@
 #pragma once
 
 #include "relacy_library.hpp"
+#include "weakening.hpp"
 
 namespace warpheap::weak {
 
@@ -105,6 +106,7 @@ class memory {
   std::uint64_t tick() { return time_ += 10; }
 
   std::uint64_t load(const void* p, unsigned size, rl::memory_order order, const site& at) {
+    order = weakening_.of(order, at.file, at.line);
     if (is_handed_over(p, false) || !modelled(p)) return read_plain(p, size);
     rl::context& c = rl::ctx();
     let_others_run(c);
@@ -123,6 +125,7 @@ class memory {
   }
 
   void store(void* p, unsigned size, std::uint64_t value, rl::memory_order order, const site& at) {
+    order = weakening_.of(order, at.file, at.line);
     if (is_handed_over(p, true) || !modelled(p)) return write_quiet(p, size, value);
     rl::context& c = rl::ctx();
     let_others_run(c);
@@ -141,6 +144,7 @@ class memory {
   template <class Change>
   std::uint64_t change(void* p, unsigned size, rl::memory_order order, const site& at,
                        const Change& new_value) {
+    order = weakening_.of(order, at.file, at.line);
     if (!modelled(p)) {
       const std::uint64_t old = read_plain(p, size);
       write_quiet(p, size, new_value(old));
@@ -157,6 +161,7 @@ class memory {
 
   bool compare_exchange(void* p, unsigned size, std::uint64_t& expected, std::uint64_t desired,
                         rl::memory_order order, const site& at) {
+    order = weakening_.of(order, at.file, at.line);
     if (!modelled(p)) {
       const std::uint64_t old = read_plain(p, size);
       if (old == expected) write_quiet(p, size, desired);
@@ -318,6 +323,7 @@ class memory {
                                      old_value, new_value, order, stale});
   }
 
+  const weakening weakening_;
   std::unique_ptr<std::byte, free_block> block_;
   const std::byte* elsewhere_ = nullptr;
   std::size_t first_elsewhere_ = 0;
