@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -83,17 +82,13 @@ inline void explore_seeds(std::uint64_t seeds,
 
 /// Runs a scenario under all schedules with no more than 0, 1, ... `bound` preemptions or
 /// deviations, the first sequence that fails being one of the shortest; stops early when there are
-/// no others at all. The sanitizers get one less, that of threads 3 at most; WARPHEAP_TEST_SCALE=4
-/// and more one more.
+/// no others at all. A sanitizer gets one less; WARPHEAP_TEST_SCALE=4 and more one more.
 /// WARPHEAP_EXPLORE_SCHEDULE runs one schedule again.
 inline void explore_all(simt::bounded_by what, unsigned bound,
                         const std::function<void(simt::explore_options)>& scenario) {
   const char* replay = std::getenv("WARPHEAP_EXPLORE_SCHEDULE");
   // Each preemption more takes several times as long.
   if (testing::sanitized) --bound;
-#ifdef __SANITIZE_THREAD__
-  bound = std::min(bound, 3u);
-#endif
   if (testing::test_scale() >= 4) ++bound;
   for (unsigned least = replay != nullptr ? bound : 0; least <= bound; ++least) {
     simt::schedule_space space(what, least);
