@@ -23,6 +23,8 @@ constexpr std::size_t min_kept_pages = 16;
 constexpr std::size_t min_large_part = 4;
 // Classes whose current spans it looks at then.
 constexpr unsigned idle_looks = 16;
+// A span is given for one of another thread if one slot in so many is free.
+constexpr unsigned given_free_part = 2;
 // Pages of spans with free slots that it has in one class.
 constexpr std::size_t max_other_pages = 1024;
 
@@ -165,6 +167,7 @@ bool mcache::let_go_full(mspan* s) {
     if (s->has_free()) return false;
   }
   s->leave();
+  s->note_owner(this);
   (*central_)[s->span_class()].add_full(s);
   s->set_phase(heap_->sweepgen(), sweep_phase::swept);
   const span_status full = span_status::in(span_place::full, s->span_class());
@@ -185,7 +188,24 @@ bool mcache::adopt(mspan* s, span_status seen) {
   s->set_phase(heap_->sweepgen(), sweep_phase::cached);
   if (seen.is_pending()) collect(s);
   add_other(s);
+  if (s->last_owner() != this) give_for(s);
   return true;
+}
+
+/// After a span of another thread became this cache's: gives the span that would be current next to
+/// mcentral, if as much of it is free, for a thread that has none left.
+///
+/// Without that, the thread that has more free slots gets more and more of them. Its spans last
+/// longer, so that fewer of them run full, and only a full span is another's for the taking; the
+/// one that has few lets go of a span again and again, and makes a new one when it has lost one too
+/// many. Half: where the slots of both are used, spans come up with fewer free ones than that, and
+/// stay where their objects are freed without an atomic.
+void mcache::give_for(const mspan* s) {
+  span_list& list = others(s->span_class());
+  mspan* const next = list.first();
+  if (next == s || next->count_free() * given_free_part < next->nelems()) return;
+  list.remove(next);
+  hand_over(next);
 }
 
 void mcache::take_left(mspan* s) {

@@ -246,6 +246,7 @@ class alignas(64) mcache {
   void give_idle_current();
   void add_other(mspan* s);
   void hand_over(mspan* s);
+  void give_for(const mspan* s);
   void close_tiny();
 
   std::array<std::uint8_t, 128> fine_class_;  // a copy, which a malloc finds without a further load
