@@ -261,8 +261,6 @@ class host_heap {
   [[gnu::noinline]] void* malloc_any(std::size_t n, contents kind) noexcept;
   void* alloc(mcache& c, std::size_t n, contents kind);
   void* alloc_class(mcache& c, unsigned size_class, contents kind, bool* is_zero = nullptr);
-  void* take_kept_large(mcache& c, std::size_t n, contents kind);
-  void note_large(mcache& c, mspan& s);
   mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind);
   template <class F>
   auto or_reclaim(mcache& c, F&& attempt);
