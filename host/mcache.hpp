@@ -27,7 +27,7 @@ namespace warpheap {
 /// For each span class it has the current span, from which it takes slots, and others with free
 /// slots. A current span without any is nobody's; who first frees an object in it becomes its owner
 /// (adopt): this thread again as a rule, else the one that takes over the objects, which gives one
-/// that is half free for it. So the frees of one thread are in its own spans, but for those in
+/// that is a quarter free for it. So the frees of one thread are in its own spans, but for those in
 /// spans that another still takes slots from.
 class alignas(64) mcache {
  public:

@@ -185,7 +185,7 @@ struct two_caches : mcentral_test {
 };
 
 TEST_F(two_caches, one_with_many_free_slots_gives_a_span_for_each_that_it_takes_over) {
-  make_others(a, 4, slots / 2);
+  make_others(a, 4, slots / 4);
   const std::vector<void*> of_b = alloc(b, 3 * slots);
   EXPECT_NE(b.alloc(sc), nullptr);
   expect_sets(sc, 0, 0);
@@ -196,7 +196,7 @@ TEST_F(two_caches, one_with_many_free_slots_gives_a_span_for_each_that_it_takes_
   expect_sets(sc, 2, 0);
   // The other has these slots before it makes a span.
   const std::size_t spans = heap.stats().spans;
-  alloc(b, slots - 1 + slots);
+  alloc(b, slots - 1 + slots / 4 + slots / 4);
   EXPECT_EQ(heap.stats().spans, spans);
   expect_sets(sc, 0, 0);
   EXPECT_NE(b.alloc(sc), nullptr);
@@ -204,7 +204,7 @@ TEST_F(two_caches, one_with_many_free_slots_gives_a_span_for_each_that_it_takes_
 }
 
 TEST_F(two_caches, one_with_few_free_slots_gives_none) {
-  make_others(a, 4, slots / 2 - 1);
+  make_others(a, 4, slots / 4 - 1);
   const std::vector<void*> of_b = alloc(b, 2 * slots + 1);
   free(a, of_b[0]);
   free(a, of_b[slots]);
@@ -218,8 +218,8 @@ TEST_F(two_caches, one_that_has_no_other_span_keeps_what_it_takes_over) {
 }
 
 TEST_F(two_caches, none_is_given_for_a_span_that_was_its_own) {
-  make_others(a, 4, slots / 2);
-  make_others(a, 4, slots / 2);
+  make_others(a, 4, slots / 4);
+  make_others(a, 4, slots / 4);
   expect_sets(sc, 0, 0);
 }
 
