@@ -261,14 +261,16 @@ class host_heap {
   [[gnu::noinline]] void* malloc_any(std::size_t n, contents kind) noexcept;
   void* alloc(mcache& c, std::size_t n, contents kind);
   void* alloc_class(mcache& c, unsigned size_class, contents kind, bool* is_zero = nullptr);
-  void* take_kept_large(mcache& c, std::size_t n, contents kind);
-  void note_large(mcache& c, mspan& s);
   mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind);
   template <class F>
   auto or_reclaim(mcache& c, F&& attempt);
 
   // host_heap_free.cpp
+  [[gnu::noinline]] free_status free_of_ended_thread(void* p);
+  free_status free_by(void* p, mcache& c);
   free_status free_object(void* p, mcache* c, alloc_counters& counters);
+  free_status free_on_page(void* p, std::size_t page, page_owner owner, mcache* c,
+                           alloc_counters& counters);
   free_status free_large(mspan* s, std::size_t in_span, mcache* c, alloc_counters& counters);
   free_status free_tiny_object(mspan* s, void* p, bool own, mcache* c, alloc_counters& counters);
   void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c);

@@ -80,15 +80,8 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
     if (s == nullptr) return nullptr;
     central_[span_class].add_full(s);
   }
-  note_large(c, *s);
+  c.note_large(*s);
   return s;
-}
-
-void host_heap::note_large(mcache& c, mspan& s) {
-  if (central_.marks.is_on()) [[unlikely]]
-    central_.marks.note_large_birth(s);
-  c.counters.mallocs[0].add(1);
-  c.counters.large_bytes_taken.add(s.elemsize());
 }
 
 void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
@@ -98,16 +91,6 @@ void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
   if (n <= max_small_size) return alloc_class(c, size_to_class(n), kind);
   mspan* s = alloc_large(c, n, 1, kind);
   return s == nullptr ? nullptr : s->base();
-}
-
-/// A large object whose span the cache has kept; nullptr when there is none.
-void* host_heap::take_kept_large(mcache& c, std::size_t n, contents kind) {
-  const mcache::call guard(c);
-  mspan* const s = c.take_large(n / page_size + (n % page_size != 0),
-                                make_span_class(0, kind == contents::no_pointers));
-  if (s == nullptr) return nullptr;
-  note_large(c, *s);
-  return s->base();
 }
 
 void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
@@ -120,7 +103,7 @@ void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
         p = c->take(size_class, kind);
         if (p == nullptr) p = c->take_more(size_class, kind);
       } else {
-        p = take_kept_large(*c, n, kind);
+        p = c->take_kept_large(n, kind);
       }
     } else {
       p = c->take_tiny(static_cast<unsigned>(n));

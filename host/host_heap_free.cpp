@@ -7,11 +7,15 @@ namespace warpheap {
 free_status host_heap::free_slow(void* p) noexcept {
   if (mcache* c = cache(); c != nullptr) [[likely]] {
     const mcache::call guard(*c);
-    const free_status status = free_object(p, c, c->counters);
+    const free_status status = free_by(p, *c);
     if (status != free_status::ok) c->counters.wrong_frees[static_cast<unsigned>(status)].add(1);
     return status;
   }
-  // The thread has ended: counted where ended threads are.
+  return free_of_ended_thread(p);
+}
+
+/// Counted where ended threads are.
+free_status host_heap::free_of_ended_thread(void* p) {
   alloc_counters counters;
   const free_status status = free_object(p, nullptr, counters);
   if (status != free_status::ok) counters.wrong_frees[static_cast<unsigned>(status)].add(1);
@@ -20,13 +24,31 @@ free_status host_heap::free_slow(void* p) noexcept {
   return status;
 }
 
+/// free_object for a thread with a cache, which frees a large object without further calls.
+inline free_status host_heap::free_by(void* p, mcache& c) {
+  const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(p) - base());
+  if (offset >= reserve_bytes()) return free_object(p, &c, c.counters);
+  const std::size_t page = offset >> page_shift;
+  const page_owner owner = pages_.owner(page);
+  if (!owner.is_span()) return free_object(p, &c, c.counters);
+  mspan* const s = owner.span();
+  if (s->base() == p && s->is_swept(pages_.sweepgen()) && s->size_class() == 0)
+    return free_large(s, 0, &c, c.counters);
+  return free_on_page(p, page, owner, &c, c.counters);
+}
+
 free_status host_heap::free_object(void* p, mcache* c, alloc_counters& counters) {
   if (p == nullptr) return free_status::null;
   const std::size_t page = pages_.page_number(p);
   if (page == mheap::no_page) return free_status::foreign;
   if (p == base()) return free_status::zero_size;
-  for (;;) {
-    const page_owner owner = pages_.owner(page);
+  return free_on_page(p, page, pages_.owner(page), c, counters);
+}
+
+/// p on a page of the heap that belonged to `owner` a moment ago.
+free_status host_heap::free_on_page(void* p, std::size_t page, page_owner owner, mcache* c,
+                                    alloc_counters& counters) {
+  for (;; owner = pages_.owner(page)) {
     if (!owner.is_span())
       return classify_without_span(owner, reinterpret_cast<std::uintptr_t>(p) % page_size);
     mspan* s = owner.span();
@@ -80,8 +102,8 @@ void host_heap::after_remote_free(mspan* s, unsigned nelems, remote_free done, m
   }
 }
 
-free_status host_heap::free_large(mspan* s, std::size_t in_span, mcache* c,
-                                  alloc_counters& counters) {
+inline free_status host_heap::free_large(mspan* s, std::size_t in_span, mcache* c,
+                                         alloc_counters& counters) {
   if (in_span != 0) return s->is_free(0) ? free_status::not_allocated : free_status::interior;
   if (s->free_large()) return free_status::double_free;
   counters.frees[0].increment();

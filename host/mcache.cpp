@@ -23,12 +23,17 @@ constexpr std::size_t min_kept_pages = 16;
 constexpr std::size_t min_large_part = 4;
 // Classes whose current spans it looks at then.
 constexpr unsigned idle_looks = 16;
+// A span is given for one of another thread if one slot in so many is free.
+constexpr unsigned given_free_part = 4;
 // Pages of spans with free slots that it has in one class.
 constexpr std::size_t max_other_pages = 1024;
 
 }  // namespace
 
-mcache::mcache(mheap& heap, mcentral_set& central) : heap_(&heap), central_(&central) {
+mcache::mcache(mheap& heap, mcentral_set& central)
+    : most_large_pages_(std::min(max_large_pages, heap.reserve_pages() / kept_part)),
+      heap_(&heap),
+      central_(&central) {
   current_.fill(&no_span);
   for (std::size_t i = 0; i < fine_class_.size(); ++i) {
     fine_class_[i] = static_cast<std::uint8_t>(size_to_class(i * 8));
@@ -139,7 +144,7 @@ void mcache::give_kept(std::size_t npages) {
       release(s);
     }
   }
-  while (given < npages && large_pages_ > most_large_pages() / min_large_part)
+  while (given < npages && large_pages_ > most_large_pages_ / min_large_part)
     given += give_last_large();
   if (given < npages) give_idle_current();
 }
@@ -165,6 +170,7 @@ bool mcache::let_go_full(mspan* s) {
     if (s->has_free()) return false;
   }
   s->leave();
+  s->note_owner(this);
   (*central_)[s->span_class()].add_full(s);
   s->set_phase(heap_->sweepgen(), sweep_phase::swept);
   const span_status full = span_status::in(span_place::full, s->span_class());
@@ -185,7 +191,24 @@ bool mcache::adopt(mspan* s, span_status seen) {
   s->set_phase(heap_->sweepgen(), sweep_phase::cached);
   if (seen.is_pending()) collect(s);
   add_other(s);
+  if (s->last_owner() != this) give_for(s);
   return true;
+}
+
+/// After a span of another thread became this cache's: gives the span that would be current next to
+/// mcentral, if as much of it is free, for a thread that has none left.
+///
+/// Without that, the thread that has more free slots gets more and more of them. Its spans last
+/// longer, so that fewer of them run full, and only a full span is another's for the taking; the
+/// one that has few lets go of a span again and again, and makes a new one when it has lost one too
+/// many. A quarter: spans that are given with less than that make refills more frequent, and those
+/// that are kept with more take memory.
+void mcache::give_for(const mspan* s) {
+  span_list& list = others(s->span_class());
+  mspan* const next = list.first();
+  if (next == s || next->count_free() * given_free_part < next->nelems()) return;
+  list.remove(next);
+  hand_over(next);
 }
 
 void mcache::take_left(mspan* s) {
@@ -301,7 +324,7 @@ void mcache::free_tiny_block(mspan* s, const void* p) {
 // --- large objects
 // ----------------------------------------------------------------------------------
 
-mspan* mcache::take_large(std::size_t npages, unsigned span_class) {
+inline mspan* mcache::take_from_large(std::size_t npages, unsigned span_class) {
   for (mspan* s = large_.first(); s != nullptr; s = span_list::next(s)) {
     if (s->npages() != npages || s->span_class() != span_class) continue;
     large_.remove(s);
@@ -313,18 +336,35 @@ mspan* mcache::take_large(std::size_t npages, unsigned span_class) {
   return nullptr;
 }
 
-std::size_t mcache::most_large_pages() const {
-  return std::min(max_large_pages, heap_->reserve_pages() / kept_part);
+mspan* mcache::take_large(std::size_t npages, unsigned span_class) {
+  return take_from_large(npages, span_class);
+}
+
+void* mcache::take_kept_large(std::size_t n, contents kind) {
+  const call guard(*this);
+  mspan* const s = take_from_large(n / page_size + (n % page_size != 0),
+                                   make_span_class(0, kind == contents::no_pointers));
+  if (s == nullptr) return nullptr;
+  note_large(*s);
+  return s->base();
+}
+
+void mcache::note_large(mspan& s) {
+  if (central_->marks.is_on()) [[unlikely]]
+    central_->marks.note_large_birth(s);
+  counters.mallocs[0].increment();
+  counters.large_bytes_taken.add(s.elemsize());
 }
 
 void mcache::keep_large(mspan* s) {
-  const std::size_t most = most_large_pages();
-  if (s->npages() > most) return central_->free_span(s);
+  if (s->npages() > most_large_pages_) [[unlikely]]
+    return central_->free_span(s);
   s->needzero = true;
   s->set_phase(heap_->sweepgen(), sweep_phase::cached);
   large_.insert_front(s);
   large_pages_ += s->npages();
-  while (large_pages_ > most || large_.size() > max_large_spans) (void)give_last_large();
+  while (large_pages_ > most_large_pages_ || large_.size() > max_large_spans)
+    (void)give_last_large();
 }
 
 /// Gives the kept large span back that was freed first; returns its pages.

@@ -26,8 +26,9 @@ namespace warpheap {
 ///
 /// For each span class it has the current span, from which it takes slots, and others with free
 /// slots. A current span without any is nobody's; who first frees an object in it becomes its owner
-/// (adopt): this thread again as a rule, else the one that takes over the objects. So the frees of
-/// one thread are in its own spans, but for those in spans that another still takes slots from.
+/// (adopt): this thread again as a rule, else the one that takes over the objects, which gives one
+/// that is a quarter free for it. So the frees of one thread are in its own spans, but for those in
+/// spans that another still takes slots from.
 class alignas(64) mcache {
  public:
   mcache(mheap& heap, mcentral_set& central);
@@ -123,8 +124,12 @@ class alignas(64) mcache {
 
   // --- large objects ----------------------------------------------------------------------------
 
-  /// A kept span of so many pages, its object taken; nullptr when there is none.
+  /// A large object whose span is kept; nullptr when there is none.
+  void* take_kept_large(std::size_t n, contents kind);
+  /// The same without the counts, by pages; in a call.
   mspan* take_large(std::size_t npages, unsigned span_class);
+  /// Counts a large object that this thread has taken.
+  void note_large(mspan& s);
   /// Keeps a large object's span, all free, or gives it back to the heap.
   void keep_large(mspan* s);
   /// Before so many pages are taken from the heap: gives as many that are kept back, so that the
@@ -240,12 +245,13 @@ class alignas(64) mcache {
   bool keep(mspan* s);
   void release(mspan* s);
   [[gnu::cold]] void wait_for_fork();
+  mspan* take_from_large(std::size_t npages, unsigned span_class);
   mspan* take_kept(unsigned span_class, std::size_t npages);
-  std::size_t most_large_pages() const;
   std::size_t give_last_large();
   void give_idle_current();
   void add_other(mspan* s);
   void hand_over(mspan* s);
+  void give_for(const mspan* s);
   void close_tiny();
 
   std::array<std::uint8_t, 128> fine_class_;  // a copy, which a malloc finds without a further load
@@ -259,7 +265,6 @@ class alignas(64) mcache {
   mspan* tiny_span_ = nullptr;
 
   span_list large_;  // kept
-  std::size_t large_pages_ = 0;
   // Spans without objects, by their pages, for any class but that of tiny blocks, whose own are
   // first. As many pages are kept as this cache took for itself, so that a thread which only frees
   // what others allocate keeps none.
@@ -267,6 +272,8 @@ class alignas(64) mcache {
   std::size_t kept_pages_ = 0;
   std::size_t keepable_pages_ = 0;
   unsigned next_idle_ = 0;
+  std::size_t large_pages_ = 0;  // of large_
+  const std::size_t most_large_pages_;
   mheap* heap_;
   mcentral_set* central_;
   page_stock stock_;

@@ -402,6 +402,10 @@ class alignas(64) mspan {
   /// Release: who finds the marks finds them cleared.
   void set_marks(span_marks* m) { marks_.store(m, std::memory_order_release); }
 
+  /// The cache that let the span go when it ran full, by its address: a hint, as that may be gone.
+  const void* last_owner() const { return last_owner_; }
+  void note_owner(const void* cache) { last_owner_ = cache; }
+
   /// mcentral's set that the span is in; null: none. For who has the span, or mcentral's lock.
   const span_set* set() const { return set_; }
 
@@ -461,6 +465,7 @@ class alignas(64) mspan {
   word ready_[max_words]{};
 
   span_atomic<span_marks*> marks_{nullptr};
+  const void* last_owner_ = nullptr;
 
  public:
   /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of

@@ -20,19 +20,19 @@ enum class sweep_phase : std::uint8_t { unswept, sweeping, swept, stale_cached, 
 class span_sweepgen {
  public:
   sweep_phase phase(std::uint32_t h) const {
-    switch (static_cast<std::int32_t>(value_.load(std::memory_order_acquire) - h)) {
-      case -2: return sweep_phase::unswept;
-      case -1: return sweep_phase::sweeping;
-      case 0: return sweep_phase::swept;
-      case 1: return sweep_phase::stale_cached;
-      case 3: return sweep_phase::cached;
+    switch (value_.load(std::memory_order_acquire) - h) {
+      case unswept: return sweep_phase::unswept;
+      case sweeping: return sweep_phase::sweeping;
+      case swept: return sweep_phase::swept;
+      case stale_cached: return sweep_phase::stale_cached;
+      case cached: return sweep_phase::cached;
       default: fatal("span's sweepgen out of step with the heap's");
     }
   }
   /// The span's bits are those of this cycle. A record that is dead may answer anything.
   bool is_swept(std::uint32_t h) const {
     const std::uint32_t ahead = value_.load(std::memory_order_acquire) - h;
-    return ahead == 0 || ahead == 3;
+    return ahead == swept || ahead == cached;
   }
   /// From `from`, unswept or stale_cached, to sweeping: the caller sweeps the span. False when it
   /// is in another phase by now.
@@ -40,25 +40,27 @@ class span_sweepgen {
     if (from != sweep_phase::unswept && from != sweep_phase::stale_cached) {
       fatal("bad sweepgen change");
     }
-    std::uint32_t expected = from == sweep_phase::unswept ? h - 2 : h + 1;
+    std::uint32_t expected = h + (from == sweep_phase::unswept ? unswept : stale_cached);
     // Acquire: what was done to the span in the cycle before.
-    return value_.compare_exchange_strong(expected, h - 1, std::memory_order_acq_rel);
+    return value_.compare_exchange_strong(expected, h + sweeping, std::memory_order_acq_rel);
   }
   /// Along a legal edge: unswept or stale_cached -> sweeping -> swept <-> cached. Aborts otherwise.
   /// For whoever has the span to itself.
   void set_phase(std::uint32_t h, sweep_phase to) {
-    const sweep_phase from = phase(h);
-    const bool legal = to == sweep_phase::sweeping
-                           ? from == sweep_phase::unswept || from == sweep_phase::stale_cached
-                       : to == sweep_phase::swept
-                           ? from == sweep_phase::sweeping || from == sweep_phase::cached
-                       : to == sweep_phase::cached ? from == sweep_phase::swept
+    // In numbers, of which a constant `to` leaves few.
+    const std::uint32_t from = value_.load(std::memory_order_acquire) - h;
+    const bool legal = to == sweep_phase::sweeping ? from == unswept || from == stale_cached
+                       : to == sweep_phase::swept  ? from == sweeping || from == cached
+                       : to == sweep_phase::cached ? from == swept
                                                    : false;
-    if (!legal) fatal("bad sweepgen change");
+    if (!legal) [[unlikely]] {
+      (void)phase(h);
+      fatal("bad sweepgen change");
+    }
     value_.store(h
-                     + (to == sweep_phase::sweeping ? ~0u
-                        : to == sweep_phase::swept  ? 0u
-                                                    : 3u),
+                     + (to == sweep_phase::sweeping ? sweeping
+                        : to == sweep_phase::swept  ? swept
+                                                    : cached),
                  std::memory_order_release);
   }
   /// A new span is swept.
@@ -66,6 +68,9 @@ class span_sweepgen {
   std::uint32_t get() const { return value_.load(std::memory_order_relaxed); }
 
  private:
+  // How far the span is ahead of h.
+  static constexpr std::uint32_t unswept = ~0u - 1, sweeping = ~0u, swept = 0, stale_cached = 1,
+                                 cached = 3;
   span_atomic<std::uint32_t> value_{0};
 };
 

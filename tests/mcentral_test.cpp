@@ -148,6 +148,81 @@ TEST_F(mcentral_test, refills_a_cache_as_often_as_spans_are_needed) {
   EXPECT_EQ(heap.stats().spans, 3u);  // full
 }
 
+/// Two caches, one of which frees what the other has allocated.
+struct two_caches : mcentral_test {
+  static constexpr unsigned size_class = size_to_class(8192);
+  static constexpr unsigned slots = host_span_objects(size_class);
+  const unsigned sc = make_span_class(size_class, true);
+  mcache a{heap, central}, b{heap, central};
+
+  std::vector<void*> alloc(mcache& c, unsigned n) {
+    std::vector<void*> made;
+    while (made.size() < n) made.push_back(c.alloc(sc));
+    return made;
+  }
+  /// By the cache that owns the span then, if it was full.
+  void free(mcache& c, void* p) {
+    mspan* const s = heap.owner_at(p).span();
+    const span_status seen = s->status();
+    if (seen.place() == span_place::full) {
+      ASSERT_TRUE(c.adopt(s, seen));
+    }
+    ASSERT_TRUE(s->status().is_owned_by(&c));
+    ASSERT_TRUE(c.free_own_slot(
+        s, s->slot_of(static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base()))));
+  }
+  /// Fills spans, and frees so many objects in each but the current one.
+  void make_others(mcache& c, unsigned spans, unsigned freed) {
+    const std::vector<void*> all = alloc(c, spans * slots + 1);
+    for (unsigned k = 0; k < spans; ++k) {
+      for (unsigned i = 0; i < freed; ++i) free(c, all[k * slots + i]);
+    }
+  }
+  void TearDown() override {
+    a.flush();
+    b.flush();
+  }
+};
+
+TEST_F(two_caches, one_with_many_free_slots_gives_a_span_for_each_that_it_takes_over) {
+  make_others(a, 4, slots / 4);
+  const std::vector<void*> of_b = alloc(b, 3 * slots);
+  EXPECT_NE(b.alloc(sc), nullptr);
+  expect_sets(sc, 0, 0);
+  free(a, of_b[0]);
+  free(a, of_b[slots]);
+  expect_sets(sc, 2, 0);
+  free(a, of_b[1]);  // in a span that is its own by now
+  expect_sets(sc, 2, 0);
+  // The other has these slots before it makes a span.
+  const std::size_t spans = heap.stats().spans;
+  alloc(b, slots - 1 + slots / 4 + slots / 4);
+  EXPECT_EQ(heap.stats().spans, spans);
+  expect_sets(sc, 0, 0);
+  EXPECT_NE(b.alloc(sc), nullptr);
+  EXPECT_EQ(heap.stats().spans, spans + 1);
+}
+
+TEST_F(two_caches, one_with_few_free_slots_gives_none) {
+  make_others(a, 4, slots / 4 - 1);
+  const std::vector<void*> of_b = alloc(b, 2 * slots + 1);
+  free(a, of_b[0]);
+  free(a, of_b[slots]);
+  expect_sets(sc, 0, 0);
+}
+
+TEST_F(two_caches, one_that_has_no_other_span_keeps_what_it_takes_over) {
+  const std::vector<void*> of_b = alloc(b, slots + 1);
+  for (unsigned i = 0; i < slots - 1; ++i) free(a, of_b[i]);
+  expect_sets(sc, 0, 0);
+}
+
+TEST_F(two_caches, none_is_given_for_a_span_that_was_its_own) {
+  make_others(a, 4, slots / 4);
+  make_others(a, 4, slots / 4);
+  expect_sets(sc, 0, 0);
+}
+
 TEST(mheap, every_page_of_a_span_leads_to_it) {
   test::host_region region(std::size_t{512} << 20);
   mheap heap(region.base(), region.bytes(), region.source());

@@ -83,6 +83,11 @@ void* or_no_memory(void* p) {
   return or_no_memory(process_malloc(n));
 }
 
+[[gnu::noinline]] void* malloc_large(std::size_t n) {
+  if (void* p = process_malloc_large(n); p != nullptr) return p;
+  return or_no_memory(process_malloc(n));
+}
+
 /// The object in an alignment for which there is none without EINVAL.
 void* aligned(std::size_t align, std::size_t n) {
   if (!bits::is_power_of_two(align)) {
@@ -124,7 +129,7 @@ extern "C" {
 
 WARPHEAP_EXPORT void* malloc(std::size_t n) {
   const entry_check check;
-  return process_malloc_fast(n, malloc_slow);
+  return process_malloc_fast(n, malloc_slow, malloc_large);
 }
 
 WARPHEAP_EXPORT void* calloc(std::size_t count, std::size_t size) {

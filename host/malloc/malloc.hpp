@@ -10,10 +10,11 @@
 
 namespace warpheap {
 
-/// As malloc, without errno, of a slot that is ready in this thread's cache; else otherwise(n).
-/// Calls nothing but as its last act, or else it would save registers for all callers.
-template <class F>
-void* process_malloc_fast(std::size_t n, F&& otherwise) {
+/// As malloc, without errno, of a slot that is ready in this thread's cache; else otherwise(n), or
+/// large(n) of an object larger than slots. Calls nothing but as its last act, or else it would
+/// save registers for all callers.
+template <class F, class G>
+void* process_malloc_fast(std::size_t n, F&& otherwise, G&& large) {
   const auto take = [](unsigned size_class) -> void* {
     mcache* const c = last_used.direct;
     return c != nullptr ? c->take(size_class, contents::no_pointers) : nullptr;
@@ -23,6 +24,8 @@ void* process_malloc_fast(std::size_t n, F&& otherwise) {
     p = take(slot_classes[(n + 7) >> 3]);
   else if (n <= max_small_size)
     p = take(size_to_class(n));
+  else
+    return large(n);
   return p != nullptr ? p : otherwise(n);
 }
 /// What the above leaves over and the same span has nevertheless; else nullptr.
@@ -32,6 +35,11 @@ inline void* process_malloc_more(std::size_t n) {
   const unsigned size_class =
       n <= detail::fine_limit ? slot_classes[(n + 7) >> 3] : size_to_class(n);
   return c->take_more(size_class, contents::no_pointers);
+}
+/// A large object whose span this thread's cache has kept; else nullptr.
+inline void* process_malloc_large(std::size_t n) {
+  mcache* const c = last_used.direct;
+  return c != nullptr ? c->take_kept_large(n, contents::no_pointers) : nullptr;
 }
 /// As malloc, without errno.
 [[gnu::noinline]] void* process_malloc(std::size_t n);

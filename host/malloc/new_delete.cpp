@@ -33,7 +33,17 @@ void* try_new(std::size_t n, std::size_t align) {
   return new_or_throw(n, 1);
 }
 
-void* new_object(std::size_t n) { return process_malloc_fast(n, new_object_slow); }
+[[gnu::noinline]] void* new_object_large(std::size_t n) {
+  {
+    const entry_check check;
+    if (void* p = process_malloc_large(n); p != nullptr) return p;
+  }
+  return new_or_throw(n, 1);
+}
+
+void* new_object(std::size_t n) {
+  return process_malloc_fast(n, new_object_slow, new_object_large);
+}
 
 void* new_or_null(std::size_t n, std::size_t align) noexcept {
   try {
