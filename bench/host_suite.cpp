@@ -1,4 +1,5 @@
-// The suite "host": the same program with each allocator's malloc, in turn, in one run.
+// The suite "host": the same program with each allocator's malloc, in turn, in one run; for Go's
+// runtime one in Go.
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -11,23 +12,39 @@
 #include "bench/measure.hpp"
 #include "bench/registry.hpp"
 
+#ifndef WARPHEAP_BENCH_HOST_GO
+#define WARPHEAP_BENCH_HOST_GO ""
+#endif
+
 namespace warpheap::bench {
 namespace {
 
-/// Whose malloc: a library to preload, found by the loader.
+/// Whose malloc: a library to preload, found by the loader, or a program of its own.
 struct allocator {
   std::string name;
-  std::string preload;  // empty: the C library's own
+  std::string preload;  // empty: the program's own
+  std::string program = WARPHEAP_BENCH_HOST_PROGRAM;
+
+  /// Whether it is known to be here; of others the program says so when it is started.
+  bool must_run() const {
+    return name == "warpheap" || (preload.empty() && std::filesystem::exists(program));
+  }
 };
 
 const std::vector<allocator>& allocators() {
   static const std::vector<allocator> all = {
       {"warpheap", WARPHEAP_BENCH_MALLOC},      {"glibc", ""},
       {"mimalloc", "libmimalloc.so.2"},         {"jemalloc", "libjemalloc.so.2"},
-      {"tcmalloc", "libtcmalloc_minimal.so.4"},
+      {"tcmalloc", "libtcmalloc_minimal.so.4"}, {"go", "", WARPHEAP_BENCH_HOST_GO},
   };
   return all;
 }
+
+/// What a program in Go says of its runtime.
+struct go_runtime {
+  std::string version;  // empty: the program is not in Go
+  std::uint64_t threads = 0, collections = 0;
+};
 
 /// What one run of the program printed.
 struct child_result {
@@ -35,22 +52,25 @@ struct child_result {
   std::vector<host::measurement> measurements;
   std::size_t start_kib = 0, peak_kib = 0, end_kib = 0;
   call_counts calls;
+  go_runtime go;
 };
 
 child_result run_child(const std::string& workload, const host::setting& how,
                        const allocator& whose) {
-  std::vector<std::string> command = {"env"};
+  child_result out;
+  if (whose.program.empty()) return out;
+  // Settings of Go's runtime that the user may have.
+  std::vector<std::string> command = {"env", "-u",      "GOGC", "-u",        "GOMEMLIMIT",
+                                      "-u",  "GODEBUG", "-u",   "GOMAXPROCS"};
   if (!whose.preload.empty()) command.push_back("LD_PRELOAD=" + whose.preload);
-  for (const std::string& word :
-       {std::string(WARPHEAP_BENCH_HOST_PROGRAM), workload, std::to_string(how.threads),
-        std::string(how.touch ? "1" : "0"), std::to_string(how.scale)}) {
+  for (const std::string& word : {whose.program, workload, std::to_string(how.threads),
+                                  std::string(how.touch ? "1" : "0"), std::to_string(how.scale)}) {
     command.push_back(word);
   }
   if (!whose.preload.empty()) {
     command.push_back(std::filesystem::path(whose.preload).filename().string());
   }
   std::string text;
-  child_result out;
   out.ran = read_command(command, [&](std::string_view piece) {
     text += piece;
     return true;
@@ -65,6 +85,8 @@ child_result run_child(const std::string& workload, const host::setting& how,
       lines >> out.calls.mallocs >> out.calls.nulls;
     } else if (kind == "rss") {
       lines >> out.start_kib >> out.peak_kib >> out.end_kib;
+    } else if (kind == "go") {
+      lines >> out.go.version >> out.go.threads >> out.go.collections;
     }
   }
   return out;
@@ -106,6 +128,7 @@ result run_workload(const run_context& run, const std::string& workload, unsigne
   std::map<std::string, record> by_name;
   std::vector<host::measurement> sizes;
   std::string missing;
+  go_runtime go;
   result out;
   // Each process is a fresh one: none of them is the cold one that does not count.
   for (unsigned i = 0; i + 1 < std::max(run.repetitions(), 2u); ++i) {
@@ -114,7 +137,7 @@ result run_workload(const run_context& run, const std::string& workload, unsigne
     for (const allocator& whose : allocators()) {
       const child_result got = run_child(workload, how, whose);
       if (!got.ran) {
-        if (whose.name == "warpheap" || whose.preload.empty())
+        if (whose.must_run())
           throw integrity_error(workload + " failed with the malloc of " + whose.name);
         if (i == 0) missing += (missing.empty() ? "" : ", ") + whose.name;
         continue;
@@ -135,6 +158,7 @@ result run_workload(const run_context& run, const std::string& workload, unsigne
       }
       r.peak_kib = std::max(r.peak_kib, got.peak_kib);
       r.end_kib = std::max(r.end_kib, got.end_kib);
+      if (!got.go.version.empty()) go = got.go;
     }
   }
   out.params = {{"threads", std::uint64_t{threads}}, {"touched", touch}};
@@ -148,6 +172,11 @@ result run_workload(const run_context& run, const std::string& workload, unsigne
   for (const auto& [name, r] : by_name) {
     out.metrics.emplace_back(name + "_peak_rss_kib", std::uint64_t{r.peak_kib});
     out.metrics.emplace_back(name + "_end_rss_kib", std::uint64_t{r.end_kib});
+  }
+  if (!go.version.empty()) {
+    out.metrics.emplace_back("go_version", go.version);
+    out.metrics.emplace_back("go_max_threads", go.threads);
+    out.metrics.emplace_back("go_collections", go.collections);
   }
   if (!missing.empty()) out.metrics.emplace_back("not_on_this_machine", missing);
   return out;
