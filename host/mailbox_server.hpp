@@ -9,6 +9,22 @@
 
 namespace warpheap {
 
+/// Ends the round of a mailbox whose holder has said what became of the pages; true then. What
+/// serve_mailbox does last.
+template <class Pages>
+bool close_round(refill_queue& queue, unsigned box, page_run& granted, Pages& pages) {
+  constexpr scope all = scope::system;
+  const auto closed = atomic::load<order::relaxed, all>(&queue.closed[box]);
+  const auto answered = atomic::load<order::relaxed, all>(&queue.reply[box].seq);
+  const std::uint64_t ack = atomic::load<order::relaxed, all>(&queue.ack[box].bits);
+  if (closed == answered || refill_ack::seq_of(ack) != answered) return false;
+  if (!refill_ack::took(ack) && granted.count != 0) pages.take_back(granted);
+  granted = {};
+  // Release: who writes the next request does so after the host has read this one.
+  atomic::store<order::release, all>(&queue.closed[box], answered);
+  return true;
+}
+
 /// Looks at a mailbox once, carries its round on; true when something was done. One thread at a
 /// time; `granted` is the box's, {0, 0} at first. `pages` has take(least, want), which answers
 /// {0, 0} when there is no run of `least`, has_room(n, first, end), whether n pages in a row in
@@ -46,16 +62,7 @@ bool serve_mailbox(refill_queue& queue, unsigned box, page_run& granted, Pages& 
     answered = asked;
     served = true;
   }
-  // Only the ack says whose the pages are; see mailbox.hpp.
-  const std::uint64_t ack = atomic::load<order::relaxed, all>(&queue.ack[box].bits);
-  if (closed != answered && refill_ack::seq_of(ack) == answered) {
-    if (!refill_ack::took(ack) && granted.count != 0) pages.take_back(granted);
-    granted = {};
-    // Release: who writes the next request does so after the host has read this one.
-    atomic::store<order::release, all>(&queue.closed[box], answered);
-    served = true;
-  }
-  return served;
+  return close_round(queue, box, granted, pages) || served;
 }
 
 /// Takes the pages of a message home, if there is one; true then. `pages` has take_home(run), for

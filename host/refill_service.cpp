@@ -83,11 +83,13 @@ bool refill_service::serve(unsigned box) {
     unsigned box;
     page_run take(std::uint32_t least, std::uint32_t want) {
       if (service.answered_first_ == 0) service.answered_first_ = box;
+      // Nothing is denied while pages are on their way back that left before the request (who has
+      // acquired that sees the message home, and the ack of who declined): a kernel that looks at
+      // the denial when they have come takes it for an answer.
       const page_run run = search(least, want);
-      // Nothing is denied while pages are on their way home that were sent before the request (who
-      // has acquired that sees the message): a kernel that looks at the denial when they have come
-      // takes it for an answer.
-      return run.count == 0 && service.take_pages_home() ? search(least, want) : run;
+      if (run.count != 0) return run;
+      const bool came_home = service.take_pages_home();
+      return service.take_back_declined() || came_home ? search(least, want) : run;
     }
     page_run search(std::uint32_t least, std::uint32_t want) {
       // First this: a free that comes too late for the search sees it and moves the epoch.
@@ -97,12 +99,28 @@ bool refill_service::serve(unsigned box) {
     bool has_room(std::uint32_t n, page_index first, page_index end) {
       return service.pages_.has_room(n, first, end);
     }
-    void take_back(page_run run) {
-      service.pages_.give_back_device_pages(run);
-      service.move_epoch();
-    }
+    void take_back(page_run run) { service.take_back(run); }
   } pages{*this, box};
   return serve_mailbox(queue_, box, granted_[box], pages);
+}
+
+/// Pages that were granted and nobody took. serving_ is held.
+void refill_service::take_back(page_run run) {
+  pages_.give_back_device_pages(run);
+  move_epoch();
+}
+
+/// Ends the rounds in which pages were granted and the holder has answered; true if there were any.
+/// serving_ is held.
+bool refill_service::take_back_declined() {
+  struct {
+    refill_service& service;
+    void take_back(page_run run) { service.take_back(run); }
+  } pages{*this};
+  bool closed = false;
+  for (unsigned box = 0; box < mailboxes; ++box)
+    closed = (granted_[box].count != 0 && close_round(queue_, box, granted_[box], pages)) || closed;
+  return closed;
 }
 
 /// serving_ is held.

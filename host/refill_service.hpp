@@ -68,6 +68,8 @@ class refill_service {
   bool sweep_a_little();
   bool prepare_a_little();
   bool take_pages_home();
+  bool take_back_declined();
+  void take_back(page_run run);
   void move_epoch();
 
   static inline thread_local const refill_service* served_here = nullptr;

@@ -173,6 +173,46 @@ TEST(Explore, ADenialIsAnAnswerThoughTheEpochHasMoved) {
   });
 }
 
+TEST(Explore, ADenialOfHalfTheEpochsAgoIsNoAnswer) {
+  explore_seeds(1'000, [](const simt::explore_options& o) {
+    constexpr std::uint32_t ago[] = {1, 1000, 0x7fffffff, 0x80000001, 0x80001000, 0xf0000000};
+    small_heap h(0, 1'000'000);
+    h.serve();
+    const std::uint32_t then = 5;
+    h.view().state->denied.value = std::uint64_t{then} << 32 | 1;
+    h.view().queue->host_epoch = then + ago[o.seed % 6];
+    void* a = nullptr;
+    const simt::actor service{[&] { return h.service().poll_once(); }, false};
+    run_schedule(o, {simt::explored(1, 1, malloc_one, h.device(), std::size_t{128}, &a)},
+                 {service});
+    if (a == nullptr)
+      throw std::runtime_error("all pages free, denied " + std::to_string(ago[o.seed % 6])
+                               + " epochs ago");
+  });
+}
+
+TEST(Explore, WhatNobodyTookIsNotDenied) {
+  explore_seeds(2'000, [](const simt::explore_options& o) {
+    small_heap h(0, 1'000'000);
+    h.serve();
+    // A warp asked for all pages and gave up just before they were granted. It has said so.
+    const std::uint32_t all = h.view().pages - 1;
+    refill_queue& q = *h.view().queue;
+    device_state& s = *h.view().state;
+    s.mailbox_seq[7] = 1;
+    core::write_request(q.request[7], all, all, 1);
+    h.service().poll_once();
+    require(q.reply[7].seq == 1 && q.reply[7].count == all, "not granted");
+    q.ack[7].bits = refill_ack::make(1, false);
+    // Nobody has a page. One is asked for.
+    void* a = nullptr;
+    const simt::actor service{[&] { return h.service().poll_once(); }, false};
+    run_schedule(o, {simt::explored(1, 1, malloc_one, h.device(), std::size_t{128}, &a)},
+                 {service});
+    if (a == nullptr) throw std::runtime_error("nullptr with all pages free");
+  });
+}
+
 TEST(Explore, ADenialEndsWhenADeclinedGrantComesBack) {
   explore_seeds(7'000, [](simt::explore_options o) {
     o.how = simt::strategy::random;

@@ -40,8 +40,12 @@ class weak_host {
 
   page_run take(std::uint32_t least, std::uint32_t want) {
     const page_run run = search(least, want);
-    return run.count == 0 && read_home_message(*heap_.view().queue, *this) ? search(least, want)
-                                                                           : run;
+    if (run.count != 0) return run;
+    bool came = read_home_message(*heap_.view().queue, *this);
+    for (unsigned box = 0; box < boxes; ++box)
+      if (granted_[box].count != 0)
+        came = close_round(*heap_.view().queue, box, granted_[box], *this) || came;
+    return came ? search(least, want) : run;
   }
   page_run search(std::uint32_t least, std::uint32_t want) {
     want = std::max(least, std::min(want, most_));

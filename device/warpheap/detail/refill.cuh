@@ -109,9 +109,10 @@ __device__ inline void note_denied(const heap_view& h, std::uint64_t n, std::uin
 WARPHEAP_OUTLINED bool denied_since(const heap_view& h, std::uint32_t n, std::uint32_t epoch) {
   const std::uint64_t denial = atomic::load<order::relaxed>(&h.state->denied.value);
   const auto pages = static_cast<std::uint32_t>(denial);
-  return pages != 0 && n >= pages
-         && static_cast<std::int32_t>(static_cast<std::uint32_t>(denial >> 32) - epoch) >= 0
-         && !pages_on_their_way(h);
+  if (pages == 0 || n < pages || pages_on_their_way(h)) return false;
+  // Epochs wrap: a denial is of some epoch from the wait's to the present one, or of long ago.
+  const auto now = atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch);
+  return static_cast<std::uint32_t>(denial >> 32) - epoch <= now - epoch;
 }
 __device__ inline void note_unanswered(const heap_view& h) {
   atomic::store<order::relaxed>(&h.state->denied_until_ns.value, now_ns() + unanswered_pause_ns);
@@ -212,7 +213,7 @@ struct page_wait {
   unsigned pause = 64;      ///< nanoseconds until the next look
 };
 
-/// No state of a message home.
+/// A value that pages_sent never has.
 inline constexpr std::uint64_t still_on_their_way = ~std::uint64_t{0};
 
 /// From here on what the host says counts as an answer.
