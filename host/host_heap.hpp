@@ -267,11 +267,11 @@ class host_heap {
 
   // host_heap_free.cpp
   [[gnu::noinline]] free_status free_of_ended_thread(void* p);
-  free_status free_by(void* p, mcache& c);
+  inline free_status free_by(void* p, mcache& c);
   free_status free_object(void* p, mcache* c, alloc_counters& counters);
   free_status free_on_page(void* p, std::size_t page, page_owner owner, mcache* c,
                            alloc_counters& counters);
-  free_status free_large(mspan* s, std::size_t in_span, mcache* c, alloc_counters& counters);
+  inline free_status free_large(mspan* s, std::size_t in_span, mcache* c, alloc_counters& counters);
   free_status free_tiny_object(mspan* s, void* p, bool own, mcache* c, alloc_counters& counters);
   void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c);
   static free_status classify_without_span(page_owner owner, std::size_t offset);

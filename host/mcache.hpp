@@ -245,7 +245,7 @@ class alignas(64) mcache {
   bool keep(mspan* s);
   void release(mspan* s);
   [[gnu::cold]] void wait_for_fork();
-  mspan* take_from_large(std::size_t npages, unsigned span_class);
+  inline mspan* take_from_large(std::size_t npages, unsigned span_class);
   mspan* take_kept(unsigned span_class, std::size_t npages);
   std::size_t give_last_large();
   void give_idle_current();

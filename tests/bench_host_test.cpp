@@ -36,7 +36,9 @@ TEST(bench_host, every_workload_measures_and_keeps_its_objects) {
 #ifdef WARPHEAP_TEST_HOST_GO
 /// What the program in Go prints; ends with "failed" where its exit status is not 0.
 std::string of_go(std::vector<std::string> words) {
-  words.insert(words.begin(), WARPHEAP_TEST_HOST_GO);
+  // Not with settings of the runtime that the user may have.
+  words.insert(words.begin(),
+               {"env", "-u", "GOGC", "-u", "GOMEMLIMIT", "-u", "GODEBUG", WARPHEAP_TEST_HOST_GO});
   std::string text;
   const bool ran = warpheap::bench::read_command(words, [&](std::string_view piece) {
     text += piece;

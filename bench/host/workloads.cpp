@@ -270,7 +270,7 @@ std::vector<measurement> run_glibc_simple(const setting& how) {
   return one(took, rounds * operations);
 }
 
-/// A table of 4096 objects of 2^k sizes up to 1000 bytes, replaced at random.
+/// A table of 16384 objects of 2^k sizes up to 1000 bytes, replaced at random.
 std::vector<measurement> run_alloc_test(const setting& how) {
   constexpr std::size_t places = 1 << 14;
   const std::size_t steps = scaled(600'000, how);

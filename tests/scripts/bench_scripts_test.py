@@ -260,6 +260,15 @@ class Compare(Files):
             got = self.compare(run(10, name), run(20, name), "--fail-on-regression")
             self.assertEqual((got.returncode, "1 SLOWER" in got.stdout), (1, True), name)
 
+    def test_rows_of_go_are_left_out(self):
+        def run(ns):
+            out = results(operation("warpheap", [ns, ns * 1.01, ns]), operation("go", [ns, 9 * ns, ns]))
+            out["results"][0]["name"] = "host/pairs/1/touched"
+            return out
+        got = self.compare(run(10), run(20), "--fail-on-regression")
+        self.assertIn("1 rows of Go's runtime are not compared", got.stdout)
+        self.assertEqual((got.returncode, "1 SLOWER, 0 faster" in got.stdout), (1, True), got.stdout)
+
     def test_a_real_file_is_like_itself(self):
         got = self.script("compare", RESULTS, RESULTS, "--fail-on-regression")
         self.assertEqual(got.returncode, 0, got.stderr)
