@@ -21,10 +21,10 @@
 //            has denied any; home_closed = home.seq (release)
 // From busy to closed the pages are on their way, and no denial counts: who finds them gone from
 // the stock sees busy (release of the taking), who sees closed sees the epoch (acquire). The pages
-// are the host's with the store of home.seq. The host looks for a message once more before it
-// denies a request: one that was sent before the request is acquired with it. Giving up is not
-// possible and not needed: the holder never waits. A service that dies leaves the message for the
-// next one.
+// are the host's with the store of home.seq. The host looks for a message, and for acks of
+// grants, once more before it denies a request: one that was sent, and an ack that declined, before
+// the request are acquired with it. Giving up is not possible and not needed: the holder never
+// waits. A service that dies leaves the message for the next one.
 #pragma once
 
 #include <cstdint>

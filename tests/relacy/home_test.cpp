@@ -38,6 +38,14 @@ struct pages_out {
     yield();
   }
 
+  /// Uses a page that is in hand, gives it back, and is done.
+  void use_and_end(page_index page) {
+    core::keep_in_hand(heap.view());
+    host.use({page, 1});
+    core::give_pages(heap.view(), {page, 1});
+    host.device_is_done();
+  }
+
   void check_at_rest() {
     host.check_at_rest();
     heap.check_at_rest();
@@ -102,10 +110,7 @@ TEST(Home, NobodyFailsWhilePagesAreOnTheirWay) {
   const auto taker = [&p] {
     const page_index first = core::get_pages(p.heap.view(), 1);
     if (first == 0) fail("no page while pages are on their way home");
-    core::keep_in_hand(p.heap.view());
-    p.host.use({first, 1});
-    core::give_pages(p.heap.view(), {first, 1});
-    p.host.device_is_done();
+    p.use_and_end(first);
   };
   const auto looker = [&p] {
     if (const page_index first = core::scan_stock(p.heap.view(), 1)) {
@@ -137,10 +142,7 @@ TEST(Home, ADenialOfAnEarlierEpochIsNoAnswer) {
     core::send_home(p.heap.view(), core::stock_to_keep(p.heap.view()));
     const page_index first = core::get_pages(p.heap.view(), 1);
     if (first == 0) fail("no page though all went home before");
-    core::keep_in_hand(p.heap.view());
-    p.host.use({first, 1});
-    core::give_pages(p.heap.view(), {first, 1});
-    p.host.device_is_done();
+    p.use_and_end(first);
   };
   explore(30'000, {p.heap,
                    {reader, sender, [&] { p.host.serve(); }},

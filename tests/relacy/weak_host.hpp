@@ -22,6 +22,7 @@ class weak_host {
     std::fill(std::begin(lent_), std::end(lent_), false);
     std::fill_n(lent_, lent, true);
     std::fill(std::begin(granted_), std::end(granted_), page_run{});
+    denied_ = true;  // some scenarios begin after a denial
     devices_ = devices;
   }
   void device_is_done() { --devices_; }
@@ -48,6 +49,7 @@ class weak_host {
     return came ? search(least, want) : run;
   }
   page_run search(std::uint32_t least, std::uint32_t want) {
+    denied_ = true;
     want = std::max(least, std::min(want, most_));
     for (std::uint32_t n = want; n >= least; --n)
       for (std::uint32_t i = 0; i + n <= heap_.host_pages(); ++i)
@@ -63,7 +65,7 @@ class weak_host {
   bool has_room(std::uint32_t, page_index, page_index) const { return true; }
   void take_back(page_run run) {
     take_home(run);
-    came_home();
+    move_epoch();
   }
   void take_home(page_run run) {
     use(run);
@@ -73,6 +75,9 @@ class weak_host {
         fail("a page came home twice");
   }
   void came_home() {
+    if (std::exchange(denied_, false)) move_epoch();
+  }
+  void move_epoch() {
     std::uint32_t* epoch = &heap_.view().queue->host_epoch;
     atomic::store<order::relaxed>(epoch, atomic::load<order::relaxed>(epoch) + 1);
   }
@@ -130,6 +135,7 @@ class weak_host {
   std::uint32_t most_;
   bool lent_[most_pages] = {};
   page_run granted_[boxes];
+  bool denied_ = true;
   unsigned devices_ = 0;
 };
 
