@@ -84,6 +84,62 @@ TEST(Explore, TheServiceDiesAtAnyMoment) {
   });
 }
 
+TEST(Bounded, WarpsThatWaitTogetherAskOnce) {
+  explore_all(simt::bounded_by::preemptions, 1, [](const simt::explore_options& o) {
+    small_heap h(0, 50'000'000);
+    h.serve();
+    // A short grant: each of its pages is a step.
+    const std::uint32_t all = h.view().pages - 1;
+    static_cast<void>(h.host().take_device_pages(all - 4, all - 4));
+    const std::uint64_t before = core::stock_request_seen(h.view());
+    unsigned served = 0;
+    const auto wait = [&] {
+      if (core::await_pages(h.view(), 1, before) == 0) return;
+      core::keep_in_hand(h.view());
+      ++served;
+    };
+    run_schedule(o, {{{1, 1, 0}, wait, "one"}, {{1, 1, 0}, wait, "the other"}},
+                 {{[&] { return h.service().poll_once(); }}});
+    require(served == 2, "no page though the host had four");
+    require(h.view().state->host_requests.value == 1, "asked more than once");
+  });
+}
+
+/// Takes the one page of the stock and gives it back, until the other has what he asks for.
+__global__ void take_and_give_a_page(device_heap heap, const std::uint32_t* done,
+                                     std::uint32_t* rounds) {
+  const heap_view& h = *heap.view.self;
+  while (*rounds < 5'000 && atomic::load<order::relaxed>(done) == 0) {
+    if (const page_index p = core::take_pages(h, 1)) {
+      core::keep_in_hand(h);
+      core::give_pages(h, {p, 1});
+    }
+    ++*rounds;
+    __nanosleep(32);
+  }
+}
+
+TEST(Explore, ARunIsAskedForWhileSinglePagesComeAndGo) {
+  explore_seeds(200, [](const simt::explore_options& o) {
+    small_heap h(1, 50'000'000);
+    h.serve();
+    page_index two = 0;
+    std::uint32_t done = 0, rounds = 0;
+    const auto wait = [&] {
+      // Somebody had asked when he came, and has had his answer.
+      two = core::await_pages(h.view(), 2, core::request_state(stock_phase::posted, 0));
+      if (two != 0) core::keep_in_hand(h.view());
+      atomic::store<order::relaxed>(&done, 1u);
+    };
+    run_schedule(o,
+                 {{{1, 1, 0}, wait, "wait"},
+                  simt::explored(1, 1, take_and_give_a_page, h.device(), &done, &rounds)},
+                 {{[&] { return h.service().poll_once(); }}});
+    require(two != 0, "no two pages with a heap of them on the host");
+    require(rounds < 5'000, "two pages came only after all was quiet");
+  });
+}
+
 TEST(Explore, SurplusPagesGoHomeOnce) {
   explore_seeds(6'000, [](const simt::explore_options& o) {
     small_heap h(24, 3'000, 100);

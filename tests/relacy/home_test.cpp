@@ -27,8 +27,7 @@ struct pages_out {
   /// Asks for pages when there are none, uses one, and gives it back.
   void use_a_page() {
     const heap_view& h = heap.view();
-    const std::uint64_t gives = atomic::load<order::relaxed>(&h.state->gives.value);
-    core::post_stock_request(h, 1, gives);
+    core::post_stock_request(h, 1, core::stock_request_seen(h));
     core::poll_stock_reply(h);
     if (const page_index p = core::take_pages(h, 1)) {
       core::keep_in_hand(h);
@@ -131,7 +130,7 @@ TEST(Home, ADenialOfAnEarlierEpochIsNoAnswer) {
   pages_out p(6);
   const_cast<heap_view*>(p.heap.view().self)->refill_timeout_ns = 1'000'000;
   const auto reader = [&p] {
-    core::post_stock_request(p.heap.view(), 1, core::gives_so_far(p.heap.view()));
+    core::post_stock_request(p.heap.view(), 1, core::stock_request_seen(p.heap.view()));
     for (unsigned look = 0; look < 3; ++look) {
       core::poll_stock_reply(p.heap.view());
       yield();

@@ -91,8 +91,7 @@ TEST(Queue, PagesGoStraightFromAReplyIntoTheStock) {
   const auto holder = [&](std::uint32_t least) {
     return [&h, &host, least] {
       for (unsigned i = 0; i < 3; ++i) {
-        const std::uint64_t gives = atomic::load<order::relaxed>(&h.view().state->gives.value);
-        core::post_stock_request(h.view(), least, gives);
+        core::post_stock_request(h.view(), least, core::stock_request_seen(h.view()));
         core::poll_stock_reply(h.view());
         if (const page_index p = core::take_pages(h.view(), 1)) {
           core::keep_in_hand(h.view());

@@ -121,23 +121,27 @@ __device__ inline bool service_alive(const heap_view& h) {
   return atomic::load<order::relaxed, scope::system>(&h.queue->service_alive) != 0;
 }
 
-/// Asks the host for pages for the stock unless a request is on its way, or pages have come since
-/// the caller looked (`gives` is what it read before). Never waits.
+/// The state of the stock's mailbox, to be read before a look at the stock. Relaxed: a look that
+/// misses what the answer to that request has brought asks for more than is needed, and no worse.
+__device__ __forceinline__ std::uint64_t stock_request_seen(const heap_view& h) {
+  return atomic::load<order::relaxed>(&h.state->stock_request.value);
+}
+
+/// Asks the host for pages for the stock unless somebody has asked since the caller's last look at
+/// it (`seen` is the state that he read before). Of many warps that run dry together one asks, and
+/// those that come after the answer look at what it brought first. Pages that come from elsewhere
+/// keep nobody from asking: they come and go all the time. Never waits.
 WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min_pages,
-                                           std::uint64_t gives) {
+                                           std::uint64_t seen) {
   std::uint64_t* state = &h.state->stock_request.value;
-  std::uint64_t now = atomic::load<order::relaxed>(state);
-  const auto seq = static_cast<std::uint32_t>(now);
-  if (now != request_state(stock_phase::idle, seq)) return;
+  const auto seq = static_cast<std::uint32_t>(seen);
+  if (seen != request_state(stock_phase::idle, seq)) return;
   // Acquire: what the last holder did with the mailbox.
-  if (!atomic::compare_exchange<order::acquire>(state, now, request_state(stock_phase::busy, seq)))
+  if (!atomic::compare_exchange<order::acquire>(state, seen, request_state(stock_phase::busy, seq)))
     return;
   // The box may be written again only after the host has closed the last round. Relaxed: the host
-  // read that request before it answered, and its reply was acquired before the ack. And of many
-  // warps that ran dry together, those that come after the answer find it in the stock (its taker
-  // gave the pages before he made the phase idle).
-  if (atomic::load<order::relaxed, scope::system>(&h.queue->closed[stock_mailbox]) != seq
-      || atomic::load<order::relaxed>(&h.state->gives.value) != gives) {
+  // read that request before it answered, and its reply was acquired before the ack.
+  if (atomic::load<order::relaxed, scope::system>(&h.queue->closed[stock_mailbox]) != seq) {
     atomic::store<order::release>(state, request_state(stock_phase::idle, seq));
     return;
   }
@@ -206,7 +210,7 @@ __device__ inline void back_off(unsigned& pause) {
 /// What a wait for pages remembers.
 struct page_wait {
   std::uint64_t start;      ///< now_ns() at its begin
-  std::uint64_t gives;      ///< the count of gives before the last look at the stock
+  std::uint64_t request;    ///< stock_request_seen before the last look at the stock
   std::uint64_t sent = 0;   ///< pages_sent, and
   std::uint32_t epoch = 0;  ///< the host's epoch, since when what the host says is an answer
   page_index found = 0;     ///< what the last look has found
@@ -229,7 +233,7 @@ WARPHEAP_OUTLINED void ask_for_pages(const heap_view& h, std::uint32_t n, const 
   // Shorter runs than are needed may lie beside pages of the stock: a run fails only when the host
   // has no page left.
   if (!denied(h, 1))
-    post_stock_request(h, denied(h, n) || denied_since(h, n, w.epoch) ? 1 : n, w.gives);
+    post_stock_request(h, denied(h, n) || denied_since(h, n, w.epoch) ? 1 : n, w.request);
 }
 
 /// True when the wait is over, as the host has no page, and the last look is done.
@@ -243,15 +247,16 @@ WARPHEAP_OUTLINED bool host_has_none(const heap_view& h, std::uint32_t n, page_w
   return false;
 }
 
-/// Waits for n pages, within the time limit; 0 when there are none.
-WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, std::uint64_t gives) {
-  page_wait w{now_ns(), gives};
+/// Waits for n pages, within the time limit; 0 when there are none. `seen`: stock_request_seen
+/// before the caller's look at the stock.
+WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, std::uint64_t seen) {
+  page_wait w{now_ns(), seen};
   listen(h, w);
   count(h.state->host_waits);
   for (;;) {
     ask_for_pages(h, n, w);
     poll_stock_reply(h);
-    w.gives = atomic::load<order::relaxed>(&h.state->gives.value);
+    w.request = stock_request_seen(h);
     w.found = take_pages(h, n);
     const bool late = note_wait(h, now_ns() - w.start);
     if (w.found != 0 || host_has_none(h, n, w)) return w.found;
@@ -267,19 +272,18 @@ WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, st
 /// there are none. Asks ahead when the stock runs low, so that in the steady state nobody waits.
 WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   poll_stock_reply(h);
-  // Relaxed: a look that misses pages of this count asks for more than is needed, and no worse.
-  const std::uint64_t gives = atomic::load<order::relaxed>(&h.state->gives.value);
+  const std::uint64_t seen = stock_request_seen(h);
   const page_index p = take_pages(h, n);
   if (p != 0) {
     // Below a quarter of the next request it is time to ask.
     if (atomic::load<order::relaxed>(&h.state->stock_pages.value) < next_demand(h) / 4
         && !denied(h, 1))
-      post_stock_request(h, 1, gives);
+      post_stock_request(h, 1, seen);
     return p;
   }
   if (atomic::load<order::relaxed>(&h.state->pressure.value) == 0)
     atomic::store<order::relaxed>(&h.state->pressure.value, std::uint64_t{1});
-  return service_alive(h) ? await_pages(h, n, gives) : scan_stock(h, n);
+  return service_alive(h) ? await_pages(h, n, seen) : scan_stock(h, n);
 }
 
 /// A mailbox for the caller alone, `mailboxes` when none can be had within the time limit: all are
