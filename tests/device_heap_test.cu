@@ -243,7 +243,7 @@ void exhaust_each_class(heap& h, double share, bool trim) {
 // A small heap under the sanitizers, where a million objects take half a minute; spans of the
 // larger classes divide it less evenly.
 TEST_F(DeviceHeap, ExhaustedInEveryClass) {
-  heap h(options(testing::sanitized ? 16_MiB : 64_MiB));
+  heap h(options(testing::sanitized ? 8_MiB : 64_MiB));
   exhaust_each_class(h, testing::sanitized ? 0.9 : 0.98, true);
   expect_empty(h);
 }
@@ -251,7 +251,7 @@ TEST_F(DeviceHeap, ExhaustedInEveryClass) {
 TEST_F(DeviceHeap, ExhaustedInEveryClassFromThePagesOfTheLast) {
   // The next class gets its pages from the last one's empty spans, while it retires them: runs of
   // pages that it cannot use are left between those that it took early.
-  heap h(options(testing::sanitized ? 16_MiB : 32_MiB));
+  heap h(options(testing::sanitized ? 8_MiB : 32_MiB));
   exhaust_each_class(h, testing::sanitized ? 0.85 : 0.95, false);
   expect_empty(h);
 }

@@ -7,7 +7,7 @@ namespace warpheap {
 namespace {
 
 TEST(Explore, TheServiceGrantsPagesToWarpsThatGiveUp) {
-  explore_seeds(7'000, [](const simt::explore_options& o) {
+  explore_seeds(5'000, [](const simt::explore_options& o) {
     // The limit is a few steps: requests are answered before, at and after it.
     small_heap h(1, 200 + o.seed % 16 * 150);
     h.serve();
@@ -23,7 +23,7 @@ TEST(Explore, TheServiceGrantsPagesToWarpsThatGiveUp) {
 }
 
 TEST(Explore, TheServiceClosesAMailboxBeforeItsNextRound) {
-  explore_seeds(6'000, [](const simt::explore_options& o) {
+  explore_seeds(4'500, [](const simt::explore_options& o) {
     small_heap h(0, 100 + o.seed % 16 * 40);
     h.serve();
     // One mailbox for both warps: rounds that were given up are at once in the way of the next.
@@ -40,7 +40,7 @@ TEST(Explore, TheServiceClosesAMailboxBeforeItsNextRound) {
 }
 
 TEST(Explore, NumbersOfRoundsWrapAround) {
-  explore_seeds(4'000, [](const simt::explore_options& o) {
+  explore_seeds(3'000, [](const simt::explore_options& o) {
     small_heap h(24, 1'000, 100);
     h.serve();
     h.keep_in_stock(2);
@@ -65,7 +65,7 @@ TEST(Explore, NumbersOfRoundsWrapAround) {
 }
 
 TEST(Explore, TheServiceDiesAtAnyMoment) {
-  explore_seeds(6'000, [](const simt::explore_options& o) {
+  explore_seeds(4'500, [](const simt::explore_options& o) {
     small_heap h(1, 3'000);
     h.serve();
     unsigned polls = 1 + static_cast<unsigned>(o.seed % 7);

@@ -317,6 +317,9 @@ class Report(Files):
         with open(RESULTS, encoding="utf-8") as file:
             data = json.load(file)
         hostile = copy.deepcopy(data)
+        # Enough for one chart: all of them take a quarter of a minute.
+        hostile["results"] = [one for one in data["results"]
+                              if one["name"].startswith("survey/scaling/")]
         hostile["device"] = "<script>alert(1)</script>"
         hostile["results"][0]["detail"] = "<img src=http://x>"
         got = self.script("report", "--out", self.folder.name, self.path("h.json", hostile))
