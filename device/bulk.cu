@@ -130,6 +130,7 @@ struct repair {
       s.free_mailboxes.value = ~std::uint64_t{1};
       s.reclaiming.value = 0;
       s.in_hand.value = 0;
+      s.waiting.value = 0;
       for (unsigned cls = 0; cls < span_classes; ++cls) s.growers[cls] = 0;
       return;
     }

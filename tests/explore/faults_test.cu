@@ -132,6 +132,7 @@ void check_nothing_in_hand(const small_heap& h) {
   const device_state& s = *h.view().state;
   require(!core::any_hand(s.in_hand.value), "something is in hand");
   require(s.reclaiming.value == 0, "somebody reclaims");
+  require(s.waiting.value == 0, "somebody waits");
   require(!is_busy(s.stock_request) && !is_busy(s.home_request), "a mailbox is being written");
   require(s.free_mailboxes.value == ~std::uint64_t{1}, "a mailbox is lost");
   for (const std::uint32_t growers : s.growers) require(growers == 0, "somebody makes a span");
@@ -186,6 +187,7 @@ TEST(Faults, TheMachineIsGoneAtItsNthStep) {
     // As trim() does at rest. Then there is memory again: most of the heap is the host's.
     auto held = h.service().hold();
     operations->repair_refill();
+    require(h.view().state->waiting.value == 0, "waits of the machine that is gone are counted");
     h.service().settle(held);
     held.unlock();
     h.service().pages_came_free();

@@ -140,6 +140,88 @@ TEST(Explore, ARunIsAskedForWhileSinglePagesComeAndGo) {
   });
 }
 
+/// Takes five pages and gives them back, until the other has what he asks for.
+__global__ void take_and_give_five_pages(device_heap heap, const std::uint32_t* done,
+                                         std::uint32_t* rounds) {
+  while (*rounds < 5'000 && atomic::load<order::relaxed>(done) == 0) {
+    heap.free(heap.malloc(5 * page_size));
+    ++*rounds;
+    __nanosleep(32);
+  }
+}
+
+TEST(Explore, WhatAWarpWaitsForDoesNotGoHome) {
+  explore_seeds(100, [](const simt::explore_options& o) {
+    // The last page is in use: what comes from the host makes no run with what is in the stock, and
+    // is the highest of more than that keeps.
+    small_heap h(420, 1'000'000);
+    h.serve();
+    h.keep_in_stock(512);
+    alone([&] {
+      if (!core::take_run(h.view(), 420, 1)) return;
+      core::make_large(h.view(), 420, 1);
+      core::keep_in_hand(h.view());
+    });
+    void* run = nullptr;
+    std::uint32_t done = 0, rounds[2] = {};
+    const auto wait = [&] {
+      run = core::malloc_pages(h.view(), 500 * page_size);
+      atomic::store<order::relaxed>(&done, 1u);
+    };
+    run_schedule(o,
+                 {{{1, 1, 0}, wait, "wait"},
+                  simt::explored(1, 1, take_and_give_five_pages, h.device(), &done, rounds),
+                  simt::explored(1, 1, take_and_give_five_pages, h.device(), &done, rounds + 1)},
+                 {{[&] { return h.service().poll_once(); }}});
+    require(run != nullptr, "nullptr for a run that the host has");
+    require(h.view().state->host_requests.value == 1, "asked again for what had come");
+    require(h.view().state->home_pages.value == 0, "what came went home");
+    alone([&] {
+      h.device().free(run);
+      h.device().free(h.view().base + 420 * page_size);
+    });
+    require(h.view().state->home_pages.value != 0, "the surplus stays when nobody waits");
+    settle(h);
+    h.check_at_rest();
+  });
+}
+
+TEST(Explore, AWaitIsUnansweredIfNoAnswerCame) {
+  explore_seeds(200, [](const simt::explore_options& o) {
+    constexpr std::uint64_t limit_ns = 300'000;
+    small_heap h(0, limit_ns);
+    h.serve();
+    const heap_view& v = h.view();
+    // Somebody has asked for a page, and the service may answer him while a warp waits for more;
+    // not what that asks for, before its time is up.
+    const bool answers = o.seed / 2 % 2 == 0;
+    core::write_request(v.queue->request[stock_mailbox], 1, 1, 1);
+    v.state->stock_request.value = core::request_state(stock_phase::posted, 1);
+    bool late = false;
+    const auto serves = [&] {
+      return late
+             || (answers && v.state->waiting.value != 0
+                 && v.queue->request[stock_mailbox].seq == 1);
+    };
+    page_index one = 0, other = 0;
+    std::uint64_t took = 0;
+    const auto ask_twice = [&] {
+      one = core::get_pages(v, 500);
+      late = answers;
+      const std::uint64_t begin = core::now_ns();
+      other = core::get_pages(v, 500);
+      took = core::now_ns() - begin;
+    };
+    run_schedule(o, {{{1, 1, 0}, ask_twice, "ask twice"}},
+                 {{[&] { return serves() && h.service().poll_once(); }}});
+    require(one == 0, "who was not answered has a run");
+    if (answers)
+      require(other != 0, "nullptr though the service answers");
+    else
+      require(other == 0 && took < limit_ns / 2, "waits again for a service that does not answer");
+  });
+}
+
 TEST(Explore, SurplusPagesGoHomeOnce) {
   explore_seeds(6'000, [](const simt::explore_options& o) {
     small_heap h(24, 3'000, 100);

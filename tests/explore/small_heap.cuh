@@ -296,6 +296,7 @@ inline void small_heap::check_at_rest() const {
     throw std::runtime_error("the counts of spans are wrong");
   if (core::any_hand(h.state->in_hand.value))
     throw std::runtime_error("something is in hand that nobody has");
+  if (h.state->waiting.value != 0) throw std::runtime_error("a wait is counted that is over");
   if (h.state->large_objects.value != 0 || h.state->large_pages.value != 0)
     throw std::runtime_error("large objects are counted that nobody has");
   if (h.state->free_mailboxes.value != ~std::uint64_t{1})

@@ -266,6 +266,7 @@ class weak_heap {
     }
     if (in_stock != latest(h.state->stock_pages.value)) fail("the count of stock pages is wrong");
     if (core::any_hand(latest(h.state->in_hand.value))) fail("something is in a hand");
+    if (latest(h.state->waiting.value) != 0) fail("a wait is counted that is over");
     for (unsigned kind = 0; kind < wrong_frees; ++kind)
       if (latest(h.state->errors[kind]) != 0) fail("an error was reported without cause");
   }

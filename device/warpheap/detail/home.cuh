@@ -1,10 +1,14 @@
 // Giving back while kernels run: pages that the stock has too many of go home to the host.
 //
-// The stock keeps as many pages as half of those in use (at least stock_floor). Above half more it
-// sends the surplus home, the highest pages first, in one message to the service (mailbox.hpp). A
-// request for pages brings the stock to 5/8 of those in use at most (next_demand), below the mark,
-// so pages do not go to and fro. Nobody waits: a message on its way, or no service, and the pages
-// stay until another surplus or the next trim.
+// The stock keeps as many pages as half of those in use (at least stock_floor, a chunk or more).
+// Above half more, the mark, it sends the surplus home, the highest pages first, in one message to
+// the service (mailbox.hpp). Nobody waits: a message on its way, or no service, and the pages stay
+// until another surplus or the next trim.
+//
+// Pages are not to go to and fro. A stock that runs low asks for what brings it to 5/7 of the pages
+// in use at most, or to 5/4 of a chunk (next_demand): below the mark. A run that a stock of shorter
+// ones has not may bring it above: it would go home, being the highest, before the warp that waits
+// for it looks, and that would ask again until its time is up. So none go while a warp waits.
 #pragma once
 
 #include <warpheap/detail/refill.cuh>
@@ -135,15 +139,19 @@ WARPHEAP_SLOW_PATH bool send_home(const heap_view& h, std::uint64_t keep) {
   return runs.pages != 0;
 }
 
-/// Gives pages that became free to the stock, and home what is too much there; not while a warp
-/// collects pages because there were too few.
+/// Gives pages that became free to the stock, and home what is too much there: not while a stock
+/// that ran dry fills up again, nor while a warp collects pages for it or waits for the host's.
+/// That one waits is read last, as the pages that bring the stock above the mark may be those that
+/// came for it. Relaxed: who misses it sends them home, and it asks once more.
 WARPHEAP_SLOW_PATH void release_pages(const heap_view& h, page_run run) {
   const bool wanted = atomic::load<order::relaxed>(&h.state->pressure.value) != 0
                       || atomic::load<order::relaxed>(&h.state->reclaiming.value) != 0;
   give_pages(h, run);
   if (wanted) return;
   const std::uint64_t keep = stock_to_keep(h);
-  if (atomic::load<order::relaxed>(&h.state->stock_pages.value) > keep * 3 / 2) send_home(h, keep);
+  if (atomic::load<order::relaxed>(&h.state->stock_pages.value) > keep * 3 / 2
+      && atomic::load<order::relaxed>(&h.state->waiting.value) == 0)
+    send_home(h, keep);
 }
 
 }  // namespace core

@@ -22,7 +22,7 @@ __device__ __forceinline__ std::uint64_t request_state(stock_phase phase, std::u
   return std::uint64_t{static_cast<std::uint32_t>(phase)} << 32 | seq;
 }
 
-/// After the host did not answer in time, nobody asks again for this long.
+/// After a wait to which the host gave no answer, nobody asks again for this long.
 inline constexpr std::uint64_t unanswered_pause_ns = 1'000'000;
 
 /// A request for the stock asks for half of what the device has already, at least a chunk and at
@@ -42,9 +42,10 @@ __device__ inline void write_request(refill_request& box, std::uint32_t min_page
   atomic::store<order::release, scope::system>(&box.seq, seq);
 }
 
-/// A busy phase says when it began, above the phase in 2^30 units of about a microsecond. A holder
-/// is done within microseconds. One that is not after this many times the limit of a wait has been
-/// aborted with its kernel, and nobody waits for it; trim() and reset() make the phase idle.
+/// The busy phase of a message home says when it began, above the phase in 2^30 units of about a
+/// microsecond; the stock's has no time, as nobody waits for its end. A holder is done within
+/// microseconds. One that is not after this many times the limit of a wait has been aborted with
+/// its kernel, and nobody waits for it; trim() and reset() make the phase idle.
 inline constexpr unsigned aborted_after = 4;
 inline constexpr unsigned busy_time_shift = 34;
 
@@ -121,16 +122,22 @@ __device__ inline bool service_alive(const heap_view& h) {
   return atomic::load<order::relaxed, scope::system>(&h.queue->service_alive) != 0;
 }
 
+/// The last request for the stock that the host has answered. Relaxed: a number to compare.
+__device__ inline std::uint32_t stock_answered(const heap_view& h) {
+  return atomic::load<order::relaxed, scope::system>(&h.queue->reply[stock_mailbox].seq);
+}
+
 /// The state of the stock's mailbox, to be read before a look at the stock. Relaxed: a look that
 /// misses what the answer to that request has brought asks for more than is needed, and no worse.
 __device__ __forceinline__ std::uint64_t stock_request_seen(const heap_view& h) {
   return atomic::load<order::relaxed>(&h.state->stock_request.value);
 }
 
-/// Asks the host for pages for the stock unless somebody has asked since the caller's last look at
-/// it (`seen` is the state that he read before). Of many warps that run dry together one asks, and
-/// those that come after the answer look at what it brought first. Pages that come from elsewhere
-/// keep nobody from asking: they come and go all the time. Never waits.
+/// Asks the host for pages for the stock if nobody else does: the mailbox is idle, and was after
+/// the same request before the caller's last look at the stock (`seen`). Of many warps that run dry
+/// together one asks. The others meet the mailbox busy, or that request on its way, or its answer
+/// that has come since they looked: they look at what it brought first. Pages that come from
+/// elsewhere keep nobody from asking: they come and go all the time. Never waits.
 WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min_pages,
                                            std::uint64_t seen) {
   std::uint64_t* state = &h.state->stock_request.value;
@@ -213,6 +220,7 @@ struct page_wait {
   std::uint64_t request;    ///< stock_request_seen before the last look at the stock
   std::uint64_t sent = 0;   ///< pages_sent, and
   std::uint32_t epoch = 0;  ///< the host's epoch, since when what the host says is an answer
+  std::uint32_t answered;   ///< stock_answered at its begin
   page_index found = 0;     ///< what the last look has found
   unsigned pause = 64;      ///< nanoseconds until the next look
 };
@@ -247,25 +255,40 @@ WARPHEAP_OUTLINED bool host_has_none(const heap_view& h, std::uint32_t n, page_w
   return false;
 }
 
+/// Others need not wait as long for a host that gave no answer all the time. Who is late though it
+/// answers, as others took what came, or it is busy, keeps nobody from asking.
+__device__ inline void note_late(const heap_view& h, const page_wait& w) {
+  if (stock_answered(h) == w.answered) note_unanswered(h);
+}
+
 /// Waits for n pages, within the time limit; 0 when there are none. `seen`: stock_request_seen
 /// before the caller's look at the stock.
+///
+/// It is counted meanwhile, for release_pages. Lanes that fail end their waits (`unbroken`), so the
+/// count is exact. What a machine that is gone leaves of it holds nobody up: no page goes home
+/// until trim() or reset(), which take all of the stock home and forget the count. A time limit for
+/// it, as a message home has, would keep pages here after each wait to no purpose.
 WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, std::uint64_t seen) {
-  page_wait w{now_ns(), seen};
+  page_wait w{.start = now_ns(), .request = seen, .answered = stock_answered(h)};
   listen(h, w);
   count(h.state->host_waits);
+  count(h.state->waiting);
   for (;;) {
     ask_for_pages(h, n, w);
     poll_stock_reply(h);
     w.request = stock_request_seen(h);
     w.found = take_pages(h, n);
     const bool late = note_wait(h, now_ns() - w.start);
-    if (w.found != 0 || host_has_none(h, n, w)) return w.found;
+    if (w.found != 0 || host_has_none(h, n, w)) break;
     if (late) {
-      note_unanswered(h);
-      return scan_stock(h, n);
+      note_late(h, w);
+      w.found = scan_stock(h, n);
+      break;
     }
     back_off(w.pause);
   }
+  count(h.state->waiting, ~std::uint64_t{0});
+  return w.found;
 }
 
 /// n pages from the stock, else from the host by way of the stock, within the time limit; 0 when
