@@ -23,8 +23,8 @@ function(warpheap_build_options target)
       -fno-omit-frame-pointer>)
     target_link_options(${target} PUBLIC -fsanitize=${WARPHEAP_SANITIZE})
     if(WARPHEAP_SANITIZE MATCHES "undefined")
-      # What is behind a null pointer or an object's end the address sanitizer tells, at an eighth of
-      # the time to compile; and Thrust binds references that it never looks at to null.
+      # Uses of null and of what lies behind an object the address sanitizer tells. These checks take
+      # an eighth of the time to compile, and Thrust binds references to null that it never looks at.
       target_compile_options(${target} PRIVATE
         $<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize=null,object-size>)
     endif()
