@@ -151,7 +151,8 @@ int run(const options& wanted) {
     // Pass after pass over all cases: the repetitions of a case lie as far apart as the run allows,
     // so that what the machine does in the meantime shows as noise.
     const unsigned passes = wanted.pass_count();
-    std::vector<bool> done(cases.size());  // failed or skipped: it would be again
+    // Failed or skipped, as it would be again, or run once for all.
+    std::vector<bool> done(cases.size());
     std::vector<double> took;
     for (unsigned pass = 0; pass < passes; ++pass)
       for (std::size_t i = 0; i < cases.size() && !interrupted_run; ++i) {
@@ -164,9 +165,10 @@ int run(const options& wanted) {
         const stopwatch clock;
         result one = run_case(cases[i], {wanted, line, backend.kind, reserve, threads});
         line.clear();
-        done[i] = one.check != check_state::ok;
+        done[i] = cases[i].once || one.check != check_state::ok;
         results.add(std::move(one), pass + 1 == passes || done[i]);
-        took.push_back(clock.read().ns / 1e9);
+        // What does not come again says nothing of the time that is left.
+        took.push_back(cases[i].once ? 0 : clock.read().ns / 1e9);
         interrupted_run = interrupt_requested();
       }
   } catch (const interrupted&) {

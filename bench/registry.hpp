@@ -64,6 +64,7 @@ struct bench_case {
   int order;  // of the cases in a run, then by time of registration
   std::function<result(const run_context&)> run;
   std::string suite = "main";
+  bool once = false;  // one pass says it all: counts, and medians of its own
 };
 
 /// Adds a case when it is constructed; for static objects.

@@ -41,7 +41,7 @@ func checkObjects(count, bytes int) {
 
 // medians of several times that f, which does so many operations, takes in all threads.
 func medians(bytes int, how setting, operations int, f func(me int)) measurement {
-	const times = 7
+	const times = 5
 	var ns, cpuNs []float64
 	for i := 0; i < times; i++ {
 		took := inThreads(how.threads, f)
