@@ -44,17 +44,15 @@ class alignas(64) mcache {
     counters.mallocs[size_class].increment();
     return p;
   }
-  /// The same after that found none: makes more slots of the span ready. Null when it has none.
+  /// The same after that found none: makes more slots of the span ready, or goes on in another one.
+  /// Null when there is no room.
   void* take_more(unsigned size_class, contents kind) {
-    mspan* s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
     const call guard(*this);
-    const std::uint64_t ready = s->advance();
-    if (ready == 0) [[unlikely]]
+    mspan* const s = refill(make_span_class(size_class, kind == contents::no_pointers));
+    if (s == nullptr) [[unlikely]]
       return nullptr;
-    note_births(s);
-    void* p = s->take_of(ready);
     counters.mallocs[size_class].increment();
-    return p;
+    return s->take();
   }
   /// Class for 1 <= n <= fine_limit.
   unsigned fine_class(std::size_t n) const { return fine_class_[(n + 7) >> 3]; }
@@ -237,7 +235,15 @@ class alignas(64) mcache {
     std::atomic_ref(current(span_class)).store(s, std::memory_order_release);
   }
   void set_tiny_span(mspan* s) { std::atomic_ref(tiny_span_).store(s, std::memory_order_release); }
-  mspan* refill(unsigned span_class);
+  /// The current span with slots ready, or another one that is current now; null when there is
+  /// none.
+  mspan* refill(unsigned span_class) {
+    mspan* const s = current(span_class);
+    if (s->advance() == 0) return change_current(span_class);
+    note_births(s);
+    return s;
+  }
+  [[gnu::noinline]] mspan* change_current(unsigned span_class);
   mspan* next_span(unsigned span_class);
   bool let_go_full(mspan* s);
   void make_current(mspan* s);
@@ -248,7 +254,7 @@ class alignas(64) mcache {
   inline mspan* take_from_large(std::size_t npages, unsigned span_class);
   mspan* take_kept(unsigned span_class, std::size_t npages);
   std::size_t give_last_large();
-  void give_idle_current();
+  void give_idle();
   void add_other(mspan* s);
   void hand_over(mspan* s);
   void give_for(const mspan* s);

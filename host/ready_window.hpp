@@ -29,21 +29,24 @@ class ready_window {
   /// ready at once; all, when those before them were taken and none was freed.
   std::uint64_t choose(unsigned w, std::uint64_t free) {
     const unsigned lowest = bits::lowest_bit(free);
-    unsigned size = word_bits;
+    std::uint64_t chosen = free;
     if (size_ != word_bits) {
+      unsigned size = word_bits;
       if (lowest < end_) {
         size = size_;
-        free &= ~std::uint64_t{0} >> (word_bits - size) << lowest;
+        chosen &= ~std::uint64_t{0} >> (word_bits - size) << lowest;
       }
       end_ = static_cast<std::uint8_t>(lowest + size);
     }
-    const unsigned end = w * word_bits + (lowest + size < word_bits ? lowest + size : word_bits);
     is_fresh_ = false;
-    if (end > fresh_from_) [[unlikely]] {
+    if ((w + 1) * word_bits > fresh_from_) [[unlikely]] {
       is_fresh_ = w * word_bits + lowest >= fresh_from_;
-      fresh_from_ = static_cast<std::uint16_t>(end);
+      // What is not free was chosen before: that may be all that is left of the word.
+      const unsigned end = chosen == free ? word_bits : end_;
+      if (w * word_bits + end > fresh_from_)
+        fresh_from_ = static_cast<std::uint16_t>(w * word_bits + end);
     }
-    return free;
+    return chosen;
   }
 
   /// None of those that were chosen last had been chosen before.
