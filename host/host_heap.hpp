@@ -196,11 +196,12 @@ class host_heap {
   /// so many objects one by one. No other call may be in flight. Throws std::bad_alloc when there
   /// is no memory for the report; the sweep is done then. O(spans + objects).
   sweep_report sweep(std::size_t listed = 1000);
-  /// While it lives, a bulk free is under way, and a slow path that another call comes to aborts.
+  /// While it lives, a bulk free is under way, and a malloc that comes to the heap or needs another
+  /// span aborts.
   /// (Go: mallocgc called with gcphase == _GCmarktermination.)
   class bulk_call {
    public:
-    explicit bulk_call(host_heap& heap) : flag_(heap.in_bulk_) {
+    explicit bulk_call(host_heap& heap) : flag_(heap.central_.in_bulk) {
       flag_.store(true, std::memory_order_relaxed);
     }
     ~bulk_call() { flag_.store(false, std::memory_order_relaxed); }
@@ -329,7 +330,6 @@ class host_heap {
   bool is_forked_ = false;
   alloc_counters retired_;  // of caches that are gone
   epoch_history epochs_;
-  std::atomic<bool> in_bulk_{false};  // relaxed: it is about calls that nothing orders
 
   // Of the marks for the next sweep.
   std::uint64_t dangling_marks_ = 0;

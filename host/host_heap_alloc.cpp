@@ -27,8 +27,7 @@ void* host_heap::call(mcache& c, F&& f) {
 /// f(cache of this thread); a thread that has ended already has one for this call only.
 template <class F>
 void* host_heap::with_cache(F&& f) {
-  if (in_bulk_.load(std::memory_order_relaxed)) [[unlikely]]
-    fatal("malloc during a reset or sweep: no other call may be in flight");
+  central_.check_no_bulk();
   if (mcache* c = cache(); c != nullptr) [[likely]]
     return call(*c, f);
   mcache* c = add_cache(nullptr);

@@ -22,8 +22,9 @@ constexpr std::size_t kept_part = 128;
 constexpr std::size_t min_kept_pages = 16;
 constexpr std::size_t min_large_part = 4;
 // Classes in which it looks for spans without objects then, and at how many of one class besides
-// the current one. With fewer, of spans or classes, threads that free each other's objects keep
-// more: at most 24 MiB for 19 in the benchmark's sh8; 22 with six spans of 16 classes, 34 without.
+// the current one. Two threads that free each other's objects (the benchmark's sh8) took 19 MiB at
+// most with these, 22 with six spans of 16 classes, 24 with two of 16, 34 with the current ones
+// only; no row took more time.
 constexpr unsigned idle_classes = 48;
 constexpr unsigned idle_looks = 2;
 // A span is given for one of another thread if one slot in so many is free.
@@ -49,6 +50,7 @@ mcache::mcache(mheap& heap, mcentral_set& central)
 /// The current span was found without free slots: makes another one current. Null when there is
 /// none.
 mspan* mcache::change_current(unsigned span_class) {
+  central_->check_no_bulk();
   mspan* s = current(span_class);
   if (s != &no_span) {
     if (!let_go_full(s)) {
@@ -93,6 +95,7 @@ mspan* mcache::next_span(unsigned span_class) {
     }
     if (s->has_free() || !let_go_full(s)) return s;
   }
+  idle_[index_of(span_class)].missed(idle_turn_);
   const std::size_t npages = host_span_pages(host_span_size_class(span_class));
   mspan* s = take_kept(span_class, npages);
   if (s == nullptr) {
@@ -150,8 +153,9 @@ void mcache::give_kept(std::size_t npages) {
 }
 
 /// Gives spans without objects back, in a few classes each time, in turn: what a thread allocates
-/// has other sizes by now, and what others have freed since it was here nobody has collected.
+/// may have other sizes by now, and what others have freed since it was here nobody has collected.
 void mcache::give_idle() {
+  ++idle_turn_;
   for (unsigned k = 0; k < idle_classes; ++k) {
     next_idle_ = next_idle_ + 1 < current_.size() ? next_idle_ + 1 : 0;
     span_list& list = others_[next_idle_];
@@ -163,16 +167,23 @@ void mcache::give_idle() {
       collect(s);
       if (!s->has_all_free()) continue;
       list.remove(s);
-      release(s);
+      release_unkept(s);
     }
     mspan* const s = current_[next_idle_];
-    if (s == &no_span || s->is_tiny()) continue;
+    if (s == &no_span || s->is_tiny() || !idle_[next_idle_].may_go()) continue;
     if (s->status().is_pending()) collect(s);
     if (!s->has_all_free()) continue;
+    idle_[next_idle_].gone(idle_turn_);
     std::atomic_ref(current_[next_idle_]).store(&no_span, std::memory_order_release);
     s->leave();
-    release(s);
+    release_unkept(s);
   }
+}
+
+/// release of a span that could be kept: as many pages less are kept of others.
+void mcache::release_unkept(mspan* s) {
+  keepable_pages_ -= std::min(keepable_pages_, s->npages());
+  release(s);
 }
 
 /// s has no free slot, as far as is known, and is in no list: makes it nobody's, unless others have

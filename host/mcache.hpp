@@ -255,6 +255,7 @@ class alignas(64) mcache {
   mspan* take_kept(unsigned span_class, std::size_t npages);
   std::size_t give_last_large();
   void give_idle();
+  void release_unkept(mspan* s);
   void add_other(mspan* s);
   void hand_over(mspan* s);
   void give_for(const mspan* s);
@@ -278,6 +279,35 @@ class alignas(64) mcache {
   std::size_t kept_pages_ = 0;
   std::size_t keepable_pages_ = 0;
   unsigned next_idle_ = 0;
+  std::uint32_t idle_turn_ = 0;
+  /// When the current span of a class may be given back for being empty. One that is missed soon is
+  /// spared for ever more looks: else a thread that allocates and frees an object of each of many
+  /// classes in turn would give each span back before it allocates in it again.
+  class idle_class {
+   public:
+    bool may_go() {
+      if (spared_ == 0) return true;
+      --spared_;
+      return false;
+    }
+    void gone(std::uint32_t turn) {
+      gone_at_ = turn;
+      is_gone_ = true;
+    }
+    void missed(std::uint32_t turn) {
+      if (!is_gone_) return;
+      is_gone_ = false;
+      spare_ = turn - gone_at_ < soon ? static_cast<std::uint8_t>(2 * spare_ + 1) : std::uint8_t{0};
+      spared_ = spare_;
+    }
+
+   private:
+    static constexpr std::uint32_t soon = 64;
+    std::uint32_t gone_at_ = 0;
+    std::uint8_t spare_ = 0, spared_ = 0;  // looks: 1, 3, 7, ... 255; those that are left
+    bool is_gone_ = false;
+  };
+  std::array<idle_class, host_span_classes> idle_;
   std::size_t large_pages_ = 0;  // of large_
   const std::size_t most_large_pages_;
   mheap* heap_;

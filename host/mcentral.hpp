@@ -164,6 +164,14 @@ class mcentral_set {
   /// Marks for a sweep on request.
   mark_phase marks;
 
+  /// A bulk free is under way. Relaxed: it is about calls that nothing orders.
+  std::atomic<bool> in_bulk{false};
+  /// For a malloc: aborts when one is.
+  void check_no_bulk() const {
+    if (in_bulk.load(std::memory_order_relaxed)) [[unlikely]]
+      fatal("malloc during a reset or sweep: no other call may be in flight");
+  }
+
   // --- sweeping, see sweep.cpp ------------------------------------------------------------------
 
   /// Takes over what a cache that goes with its cycle had kept, of any class.

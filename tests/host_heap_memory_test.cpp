@@ -191,6 +191,17 @@ TEST_F(host_heap_memory_test, current_spans_without_objects_go_before_the_heap_g
     EXPECT_EQ(heap.free(heap.malloc(class_to_size(k))), free_status::ok);
 }
 
+TEST_F(host_heap_memory_test, spans_in_use_stay_though_they_are_empty_between_two_uses) {
+  const auto each_class_once = [&] {
+    for (unsigned c = 2; c < num_classes; ++c)
+      EXPECT_EQ(heap.free(heap.malloc(class_to_size(c))), free_status::ok);
+  };
+  for (unsigned i = 0; i < 10; ++i) each_class_once();
+  const std::uint64_t refills = heap.stats().cache_refills;
+  for (unsigned i = 0; i < 100; ++i) each_class_once();
+  EXPECT_LE(heap.stats().cache_refills - refills, num_classes);
+}
+
 TEST_F(host_heap_memory_test, spans_that_others_have_emptied_go_before_the_heap_grows) {
   // Two spans of each class with an object freed, so that they are this thread's; then another
   // thread frees the rest. This one allocates nothing of these classes any more.

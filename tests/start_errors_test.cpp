@@ -246,6 +246,14 @@ TEST_F(reentry, a_malloc_beside_a_bulk_free_aborts) {
         (void)h.malloc(100);
       },
       "malloc during a reset or sweep");
+  EXPECT_DEATH(
+      {
+        // By a thread that has a span of the class, when that is used up.
+        (void)h.malloc(100);
+        const host_heap::bulk_call bulk(h);
+        for (unsigned i = 0; i < 1000; ++i) (void)h.malloc(100);
+      },
+      "malloc during a reset or sweep");
   h.reset();
   EXPECT_NE(h.malloc(100), nullptr);
 }

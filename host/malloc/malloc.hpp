@@ -28,7 +28,7 @@ void* process_malloc_fast(std::size_t n, F&& otherwise, G&& large) {
     return large(n);
   return p != nullptr ? p : otherwise(n);
 }
-/// What the above leaves over and the same span has nevertheless; else nullptr.
+/// What the above leaves over and this thread's cache has, or takes from the heap; else nullptr.
 inline void* process_malloc_more(std::size_t n) {
   mcache* const c = last_used.direct;
   if (n > max_small_size || c == nullptr) return nullptr;
