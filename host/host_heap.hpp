@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include <warpheap/free_view.hpp>
@@ -274,6 +275,9 @@ class host_heap {
                            alloc_counters& counters);
   inline free_status free_large(mspan* s, std::size_t in_span, mcache* c, alloc_counters& counters);
   free_status free_tiny_object(mspan* s, void* p, bool own, mcache* c, alloc_counters& counters);
+  inline std::optional<free_status> free_in_others(mspan* s, unsigned i, void* p, std::size_t page,
+                                                   page_owner owner, mcache* c,
+                                                   alloc_counters& counters);
   void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c);
   static free_status classify_without_span(page_owner owner, std::size_t offset);
   static free_status classify_dead(unsigned span_class, std::size_t in_span);

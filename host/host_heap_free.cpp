@@ -1,5 +1,7 @@
 // What a pointer is, for free and usable_size: an object of this thread's spans, of another's, or
 // none. host_heap::free_fast has the objects in spans of this thread's cache.
+#include <optional>
+
 #include "host/host_heap.hpp"
 
 namespace warpheap {
@@ -24,7 +26,9 @@ free_status host_heap::free_of_ended_thread(void* p) {
   return status;
 }
 
-/// free_object for a thread with a cache, which frees a large object without further calls.
+/// free_object for a thread with a cache, with one look at each thing for what a thread often frees
+/// besides the objects of its own spans: the first one in a span that ran full, one in a span of
+/// another thread, and a large one.
 inline free_status host_heap::free_by(void* p, mcache& c) {
   const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(p) - base());
   if (offset >= reserve_bytes()) return free_object(p, &c, c.counters);
@@ -32,9 +36,25 @@ inline free_status host_heap::free_by(void* p, mcache& c) {
   const page_owner owner = pages_.owner(page);
   if (!owner.is_span()) return free_object(p, &c, c.counters);
   mspan* const s = owner.span();
-  if (s->base() == p && s->is_swept(pages_.sweepgen()) && s->size_class() == 0)
-    return free_large(s, 0, &c, c.counters);
-  return free_on_page(p, page, owner, &c, c.counters);
+  // Before all else that the span says: see "In another cycle" in mspan.hpp.
+  if (!s->is_swept(pages_.sweepgen())) return free_on_page(p, page, owner, &c, c.counters);
+  const span_status seen = s->status();
+  if (seen.place() == span_place::full && seen.span_class() != tiny_span_class) {
+    // The page again: the record may have become another span's before it became this thread's.
+    if (c.adopt(s, seen) && pages_.owner(page).bits() == owner.bits() && c.free_own(s, p))
+      return free_status::ok;
+    return free_on_page(p, page, pages_.owner(page), &c, c.counters);
+  }
+  if (s->size_class() == 0) {
+    if (s->base() == p) return free_large(s, 0, &c, c.counters);
+  } else if (!s->is_tiny() && !seen.is_owned_by(&c)) {
+    const unsigned slot = s->slot_at(p);
+    if (slot < s->nelems()) {
+      const auto status = free_in_others(s, slot, p, page, owner, &c, c.counters);
+      if (status) return *status;
+    }
+  }
+  return free_on_page(p, page, pages_.owner(page), &c, c.counters);
 }
 
 free_status host_heap::free_object(void* p, mcache* c, alloc_counters& counters) {
@@ -76,18 +96,26 @@ free_status host_heap::free_on_page(void* p, std::size_t page, page_owner owner,
     if (own && seen.is_pending()) c->collect(s);
     if (s->is_tiny()) return free_tiny_object(s, p, own, c, counters);
     if (own) return c->free_own_slot(s, slot) ? free_status::ok : free_status::double_free;
-    const unsigned nelems = s->nelems();
-    const unsigned size_class = s->size_class();
-    // An object that lives pins all that was read. If the pointer is stale, the span may have ended
-    // meanwhile, or have been cut into other slots, and the slot be another object's. What is left
-    // of that is the time from here to the bit, a few instructions.
-    if (!s->is_slot(slot, p) || pages_.owner(page).bits() != owner.bits()) continue;
-    const remote_free done = s->free_remote(slot);
-    if (done == remote_free::was_free) return free_status::double_free;
-    counters.frees[size_class].increment();
-    after_remote_free(s, nelems, done, c);
-    return free_status::ok;
+    if (const auto status = free_in_others(s, slot, p, page, owner, c, counters)) return *status;
   }
+}
+
+/// Frees the object at p, slot i of a span that belonged to others a moment ago, as the page did to
+/// `owner`. Nothing, when that has changed.
+inline std::optional<free_status> host_heap::free_in_others(mspan* s, unsigned i, void* p,
+                                                            std::size_t page, page_owner owner,
+                                                            mcache* c, alloc_counters& counters) {
+  const unsigned nelems = s->nelems();
+  const unsigned size_class = s->size_class();
+  // An object that lives pins all that was read. If the pointer is stale, the span may have ended
+  // meanwhile, or have been cut into other slots, and the slot be another object's. What is left
+  // of that is the time from here to the bit, a few instructions.
+  if (!s->is_slot(i, p) || pages_.owner(page).bits() != owner.bits()) return std::nullopt;
+  const remote_free done = s->free_remote(i);
+  if (done == remote_free::was_free) return free_status::double_free;
+  counters.frees[size_class].increment();
+  after_remote_free(s, nelems, done, c);
+  return free_status::ok;
 }
 
 /// A slot of a span of others was freed. The slot pinned the span until then; now the record may be

@@ -207,13 +207,17 @@ class alignas(64) mcache {
     std::byte* address = nullptr;
   };
 
-  // Spans by class, those without pointers first: so that the class alone is their index.
-  static constexpr unsigned index_of(unsigned span_class) {
-    return span_class == tiny_span_class ? tiny_span_class
-                                         : (span_class & 1 ? 0 : num_classes) + (span_class >> 1);
-  }
-  mspan*& current(unsigned span_class) { return current_[index_of(span_class)]; }
-  span_list& others(unsigned span_class) { return others_[index_of(span_class)]; }
+  // Spans by class, those without pointers first: so that the class alone is their index. By a
+  // table, which is one load.
+  static constexpr auto index_of = [] {
+    std::array<std::uint8_t, host_span_classes> index{};
+    for (unsigned sc = 0; sc < index.size(); ++sc)
+      index[sc] = static_cast<std::uint8_t>(
+          sc == tiny_span_class ? sc : (sc & 1 ? 0 : num_classes) + (sc >> 1));
+    return index;
+  }();
+  mspan*& current(unsigned span_class) { return current_[index_of[span_class]]; }
+  span_list& others(unsigned span_class) { return others_[index_of[span_class]]; }
 
   slot_ref take_slot(unsigned span_class) {
     mspan* s = current(span_class);
@@ -231,8 +235,8 @@ class alignas(64) mcache {
       central_->marks.note_births(*s);
   }
   // Who begins a phase of marks reads these while this thread goes on.
-  void set_current(unsigned span_class, mspan* s) {
-    std::atomic_ref(current(span_class)).store(s, std::memory_order_release);
+  void set_current(unsigned i, mspan* s) {
+    std::atomic_ref(current_[i]).store(s, std::memory_order_release);
   }
   void set_tiny_span(mspan* s) { std::atomic_ref(tiny_span_).store(s, std::memory_order_release); }
   /// The current span with slots ready, or another one that is current now; null when there is
@@ -244,9 +248,10 @@ class alignas(64) mcache {
     return s;
   }
   [[gnu::noinline]] mspan* change_current(unsigned span_class);
-  mspan* next_span(unsigned span_class);
+  [[gnu::noinline]] mspan* next_span(unsigned span_class);
   bool let_go_full(mspan* s);
-  void make_current(mspan* s);
+  [[gnu::noinline]] mspan* make_current(unsigned i, mspan* s);
+  mspan* set_entered(unsigned i, mspan* s);
   void note_free(mspan* s);
   bool keep(mspan* s);
   void release(mspan* s);
@@ -254,6 +259,7 @@ class alignas(64) mcache {
   inline mspan* take_from_large(std::size_t npages, unsigned span_class);
   mspan* take_kept(unsigned span_class, std::size_t npages);
   std::size_t give_last_large();
+  void give_emptied();
   void give_idle();
   void release_unkept(mspan* s);
   void add_other(mspan* s);
@@ -278,8 +284,9 @@ class alignas(64) mcache {
   std::array<span_list, max_host_span_pages + 1> kept_;
   std::size_t kept_pages_ = 0;
   std::size_t keepable_pages_ = 0;
-  unsigned next_idle_ = 0;
+  unsigned next_emptied_ = 0, next_idle_ = 0;
   std::uint32_t idle_turn_ = 0;
+  std::size_t looked_at_ = 0;  // the heap's pages of spans then, or the fewest since
   /// When the current span of a class may be given back for being empty. One that is missed soon is
   /// spared for ever more looks: else a thread that allocates and frees an object of each of many
   /// classes in turn would give each span back before it allocates in it again.

@@ -105,7 +105,10 @@ class alignas(64) mspan {
     npages_ = static_cast<std::uint32_t>(npages);
     elemsize_ = elemsize;
     nelems_ = static_cast<std::uint16_t>(nelems);
+    words_ = static_cast<std::uint8_t>((nelems + 63) / 64);
+    past_last_ = ~bits::low_mask(nelems - (words_ - 1) * 64u);
     window_.init(elemsize);
+    enter(0);
     leave();
   }
 
@@ -117,10 +120,17 @@ class alignas(64) mspan {
   unsigned size_class() const { return size_class_; }
   unsigned span_class() const { return span_class_; }
   bool is_tiny() const { return span_class_ == tiny_span_class; }
-  unsigned words() const { return (nelems_ + 63u) / 64; }
+  unsigned words() const { return words_; }
 
   /// Slot that holds a byte of a small-object span; may be nelems, in the tail.
   unsigned slot_of(std::size_t offset) const { return division_.slot_of(offset); }
+  /// Slot that begins at p, which lies in the pages of a small-object span; nelems or more if none
+  /// does.
+  unsigned slot_at(const void* p) const {
+    const slot_division::place at =
+        division_.place_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - base_));
+    return at.is_slot() ? static_cast<unsigned>(at.word * 64 + at.bit % 64) : ~0u;
+  }
   std::byte* slot_address(unsigned i) const { return base_ + std::size_t{i} * elemsize_; }
   /// Slot i begins at p: what a free of a stale pointer asks again before it frees, as the span may
   /// have been cut into other slots since it asked which one it is.
@@ -150,23 +160,23 @@ class alignas(64) mspan {
   /// Goes on to a word with free slots, this one again if it can be, and makes some of them ready.
   /// The word; 0 when no slot is free.
   std::uint64_t advance() {
-    const unsigned n = words();
-    unsigned w = current_word_;
-    for (unsigned k = 0; k < n; ++k) {
+    const unsigned begin = current_word_, last = words_ - 1u;
+    unsigned w = begin;
+    do {
       const std::uint64_t ready = ready_at(w).load(std::memory_order_relaxed);
       const std::uint64_t free = free_at(w).load(std::memory_order_relaxed);
       std::uint64_t all = ready | free;
-      if (w + 1 == n) all &= ~past_end(w);
+      if (w == last) all &= ~past_last_;
       if (all != 0) {
-        if (k != 0) enter(w);
+        if (w != begin) enter(w);
         const std::uint64_t some = window_.choose(w, all);
         ready_at(w).store(ready | some, std::memory_order_relaxed);
         // Release: who finds the bits gone from here finds them there.
         free_at(w).store(free & ~some, std::memory_order_release);
         return ready | some;
       }
-      w = w + 1 < n ? w + 1 : 0;
-    }
+      w = w != last ? w + 1 : 0;
+    } while (w != begin);
     return 0;
   }
 
@@ -182,10 +192,7 @@ class alignas(64) mspan {
     return advance() != 0;
   }
   /// The contrary of enter.
-  void leave() {
-    empty_word_ = ~std::uint64_t{0};
-    enter(0);
-  }
+  void leave() { empty_word_ = ~std::uint64_t{0}; }
 
   /// Frees the object at p, which lies in the pages of this small-object span. False, and nothing
   /// done, when no object starts there, when it is free, or when a word of a span that is not
@@ -259,7 +266,7 @@ class alignas(64) mspan {
   /// Frees slot i. After `done`, the span may be gone and the record another's.
   remote_free free_remote(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
-    if ((free_word(i / 64) & bit) != 0) return remote_free::was_free;
+    if ((slots_free(i / 64) & bit) != 0) return remote_free::was_free;
     if ((remote_at(i / 64).fetch_or(bit, std::memory_order_seq_cst) & bit) != 0) {
       return remote_free::was_free;
     }
@@ -281,12 +288,7 @@ class alignas(64) mspan {
 
   bool is_free(unsigned i) const { return (free_word(i / 64) >> (i % 64) & 1) != 0; }
   /// Bits of the slots that are free, whoever freed them; those past nelems are set.
-  std::uint64_t free_word(unsigned w) const {
-    // In this order, see "what tells a double free".
-    std::uint64_t free = is_tiny() ? 0 : remote_at(w).load(std::memory_order_seq_cst);
-    free |= free_at(w).load(std::memory_order_seq_cst);
-    return free | ready_at(w).load(std::memory_order_seq_cst);
-  }
+  std::uint64_t free_word(unsigned w) const { return is_tiny() ? owner_free(w) : slots_free(w); }
   /// For tests: any pattern, also of bits past nelems.
   void set_free_word(unsigned w, std::uint64_t x) {
     free_at(w).store(x, std::memory_order_relaxed);
@@ -420,7 +422,17 @@ class alignas(64) mspan {
   const word& free_at(unsigned w) const { return free_[w]; }
   const word& remote_at(unsigned w) const { return remote_[w]; }
 
-  std::uint64_t past_end(unsigned w) const { return ~bits::low_mask(nelems_ - w * 64u); }
+  // The same, whatever the span is: with what others have freed, and without. In this order, see
+  // "what tells a double free".
+  std::uint64_t slots_free(unsigned w) const {
+    const std::uint64_t freed = remote_at(w).load(std::memory_order_seq_cst);
+    return freed | owner_free(w);
+  }
+  std::uint64_t owner_free(unsigned w) const {
+    const std::uint64_t free = free_at(w).load(std::memory_order_seq_cst);
+    return free | ready_at(w).load(std::memory_order_seq_cst);
+  }
+  std::uint64_t past_end(unsigned w) const { return w + 1 == words_ ? past_last_ : 0; }
   void enter(unsigned w) {
     current_ = &ready_at(w);
     current_word_ = static_cast<std::uint8_t>(w);
@@ -459,7 +471,9 @@ class alignas(64) mspan {
   std::byte* current_base_ = nullptr;
   std::uint32_t current_size_ = 0;
   std::uint8_t current_word_ = 0;
+  std::uint8_t words_ = 1;
   ready_window window_;
+  std::uint64_t past_last_ = 0;  // bits of the last word past nelems
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
   word ready_[max_words]{};

@@ -3,29 +3,7 @@
 #include <cinttypes>
 #include <cstdio>
 
-#include <warpheap/bits.hpp>
-
 namespace warpheap {
-
-const char* span_error(const mspan& s) {
-  const unsigned n = s.nelems();
-  if (n == 0 || n > mspan::max_words * 64 || n * s.elemsize() > s.npages() * page_size)
-    return "s.nelems does not fit the span";
-  if (s.current_word() >= s.words()) return "s.freeindex > s.nelems";
-  // Each refill comes here: no branch for each word.
-  std::uint64_t both = 0;
-  for (unsigned w = 0; w < s.words(); ++w) {
-    const mspan::word_sets sets = s.sets(w);
-    both |= sets.ready & sets.free;
-  }
-  // Slots past the end are never ready, and always free.
-  const mspan::word_sets last = s.sets(s.words() - 1);
-  const std::uint64_t past_end = ~bits::low_mask(n - (s.words() - 1) * 64);
-  if (((last.ready | ~last.free) & past_end) != 0) return "freeIndex is not valid";
-  // A slot that is free twice makes fewer than none allocated.
-  if (both != 0) return "s.allocCount > s.nelems";
-  return nullptr;
-}
 
 void fatal_span(const mspan& s, const char* what) {
   std::fprintf(stderr,

@@ -2,13 +2,36 @@
 
 // What a span's record must say, whenever its owner looks: else something has overwritten it.
 
+#include <cstdint>
+
+#include <warpheap/bits.hpp>
+
 #include "host/mspan.hpp"
 
 namespace warpheap {
 
 /// What is wrong with the record of a span with slots, in the words that Go has for it; nullptr if
 /// nothing is. For the span's owner.
-const char* span_error(const mspan& s);
+inline const char* span_error(const mspan& s) {
+  const unsigned n = s.nelems();
+  if (n == 0 || n > mspan::max_words * 64 || s.words() != (n + 63) / 64
+      || n * s.elemsize() > s.npages() * page_size)
+    return "s.nelems does not fit the span";
+  if (s.current_word() >= s.words()) return "s.freeindex > s.nelems";
+  // Each refill comes here: no branch for each word.
+  std::uint64_t both = 0;
+  for (unsigned w = 0; w < s.words(); ++w) {
+    const mspan::word_sets sets = s.sets(w);
+    both |= sets.ready & sets.free;
+  }
+  // Slots past the end are never ready, and always free.
+  const mspan::word_sets last = s.sets(s.words() - 1);
+  const std::uint64_t past_end = ~bits::low_mask(n - (s.words() - 1) * 64);
+  if (((last.ready | ~last.free) & past_end) != 0) return "freeIndex is not valid";
+  // A slot that is free twice makes fewer than none allocated.
+  if (both != 0) return "s.allocCount > s.nelems";
+  return nullptr;
+}
 
 /// Reports a broken span with all that its record says, on standard error, and aborts.
 [[noreturn]] void fatal_span(const mspan& s, const char* what);

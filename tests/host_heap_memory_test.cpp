@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <algorithm>
+#include <barrier>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -230,6 +231,55 @@ TEST_F(host_heap_memory_test, spans_that_others_have_emptied_go_before_the_heap_
   EXPECT_GT(idle, 150u);
   EXPECT_LE(heap.stats().pages_in_use, spans * host_span_pages(c) + 16);
   for (void* p : all) EXPECT_EQ(heap.free(p), free_status::ok);
+}
+
+TEST_F(host_heap_memory_test, spans_that_others_have_emptied_go_while_others_let_the_heap_grow) {
+  // As above, but it is the other thread that takes pages then; the owner of the emptied spans has
+  // free slots of the size that it goes on with.
+  std::barrier turn(2);
+  constexpr unsigned rounds = 10;
+  constexpr unsigned c = size_to_class(1024);
+  std::vector<void*> rest;
+  std::size_t idle = 0, current = 0;  // that it takes slots from: they stay
+  std::thread owner([&] {
+    std::vector<void*> in_turn(2 * rounds * host_span_objects(c));
+    for (void*& p : in_turn) p = heap.malloc(1024);
+    for (unsigned i = 0; i < in_turn.size(); i += 2)
+      EXPECT_EQ(heap.free(in_turn[i]), free_status::ok);
+    for (unsigned k = 20; k < 50; ++k) {
+      if (k == c) continue;
+      current += host_span_pages(k);
+      std::vector<void*> of_class(3 * host_span_objects(k));
+      for (void*& p : of_class) p = heap.malloc(class_to_size(k));
+      for (unsigned i = 0; i < of_class.size(); ++i) {
+        if (i % host_span_objects(k) == 0)
+          EXPECT_EQ(heap.free(of_class[i]), free_status::ok);
+        else
+          rest.push_back(of_class[i]);
+      }
+    }
+    turn.arrive_and_wait();
+    turn.arrive_and_wait();  // the rest has been freed
+    for (unsigned i = 0; i < rounds; ++i) {
+      turn.arrive_and_wait();  // the heap has grown
+      for (unsigned k = 0; k < host_span_objects(c); ++k) EXPECT_NE(heap.malloc(1024), nullptr);
+      turn.arrive_and_wait();
+    }
+  });
+  turn.arrive_and_wait();
+  for (void* p : rest) EXPECT_EQ(heap.free(p), free_status::ok);
+  idle = heap.stats().pages_in_use - 2 * rounds * host_span_pages(c);
+  turn.arrive_and_wait();
+  constexpr std::size_t pages = 40;
+  for (unsigned i = 0; i < rounds; ++i) {
+    EXPECT_NE(heap.malloc(pages * page_size), nullptr);
+    turn.arrive_and_wait();
+    turn.arrive_and_wait();
+  }
+  const std::size_t used = rounds * pages + 2 * rounds * host_span_pages(c) + current;
+  EXPECT_EQ(idle, 3 * current);
+  EXPECT_LE(heap.stats().pages_in_use, used + 16);
+  owner.join();
 }
 
 TEST_F(host_heap_memory_test, metadata_lies_outside_the_pages) {

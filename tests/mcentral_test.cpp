@@ -44,7 +44,8 @@ struct mcentral_test : ::testing::Test {
   }
 };
 
-const unsigned sc64 = make_span_class(6, true);  // 128 slots of 64 bytes in a page
+const unsigned sc64 = make_span_class(6, true);  // 256 slots of 64 bytes in two pages
+constexpr unsigned pages64 = host_span_pages(6);
 
 TEST_F(mcentral_test, has_nothing_at_first_and_shares_no_cache_line) {
   static_assert(alignof(mcentral) == 64 && sizeof(mcentral) % 64 == 0);
@@ -88,7 +89,7 @@ TEST_F(mcentral_test, full_span_is_nobodys_then_partial_then_empty_then_goes) {
   central[sc64].became_empty(s);
   expect_sets(sc64, 0, 1);
   EXPECT_EQ(heap.stats().spans, 1u);
-  EXPECT_EQ(central[sc64].release_empty(), 1u);
+  EXPECT_EQ(central[sc64].release_empty(), pages64);
   EXPECT_EQ(heap.stats().spans, 0u);
   EXPECT_EQ(heap.stats().pages_in_use, 0u);
   EXPECT_EQ(s->state(), span_state::dead);
@@ -112,9 +113,10 @@ TEST_F(mcentral_test, keeps_few_empty_spans) {
   std::vector<mspan*> spans;
   for (int i = 0; i < 40; ++i) spans.push_back(new_span(sc64));
   for (mspan* s : spans) central[sc64].uncache_span(s);
-  expect_sets(sc64, 0, mcentral::max_empty_pages);
-  EXPECT_EQ(heap.stats().spans, mcentral::max_empty_pages);
-  for (std::size_t i = 0; i < mcentral::max_empty_pages; ++i) {
+  constexpr std::size_t most = mcentral::max_empty_pages / pages64;
+  expect_sets(sc64, 0, most);
+  EXPECT_EQ(heap.stats().spans, most);
+  for (std::size_t i = 0; i < most; ++i) {
     EXPECT_NE(central[sc64].cache_span(owner), nullptr);
   }
   EXPECT_EQ(central[sc64].cache_span(owner), nullptr);

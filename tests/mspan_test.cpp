@@ -228,31 +228,31 @@ TEST(mspan, few_slots_at_a_time_are_those_freed_last) {
 
 TEST(mspan, frees_of_others_are_collected) {
   mspan s;
-  s.init(some_base, 1, make_span_class(5, true));  // 170 slots
+  s.init(some_base, 2, make_span_class(5, true));  // 341 slots
   int owner[64];
   s.set_status(span_status::of(owner, s.span_class()));
   ASSERT_TRUE(s.enter());
   while (next_slot(s) != s.nelems()) {
   }
   EXPECT_EQ(s.free_remote(3), remote_free::done);
-  EXPECT_EQ(s.free_remote(169), remote_free::done);
+  EXPECT_EQ(s.free_remote(340), remote_free::done);
   EXPECT_EQ(s.free_remote(3), remote_free::was_free);
   EXPECT_TRUE(s.status().is_pending());
   EXPECT_TRUE(s.status().is_owned_by(owner));
   EXPECT_EQ(s.count_free(), 2u);
   EXPECT_FALSE(s.advance());
   // The owner's free of the same object at the same time.
-  EXPECT_TRUE(s.free_own_slot(169));
+  EXPECT_TRUE(s.free_own_slot(340));
   std::vector<unsigned> twice;
   s.collect([&](unsigned i) { twice.push_back(i); },
             [](unsigned) {
               ADD_FAILURE();
               return true;
             });
-  EXPECT_EQ(twice, std::vector<unsigned>{169});
+  EXPECT_EQ(twice, std::vector<unsigned>{340});
   EXPECT_EQ(s.seen_status(), reinterpret_cast<std::uintptr_t>(owner));
   EXPECT_EQ(s.free_remote(3), remote_free::was_free);
-  EXPECT_EQ(next_slot(s), 169u);  // it was in the last word
+  EXPECT_EQ(next_slot(s), 340u);  // it was in the last word
   EXPECT_EQ(next_slot(s), 3u);
   EXPECT_EQ(next_slot(s), s.nelems());
   s.set_place(span_place::full);

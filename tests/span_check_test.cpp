@@ -52,13 +52,13 @@ TEST(span_check, broken_records_are_told) {
   fresh();
   s.set_ready_word(3, 1);
   EXPECT_STREQ(span_error(s), "s.allocCount > s.nelems");
-  s.init(memory, 1, make_span_class(5, true));  // 48 bytes: 170 slots, 42 in the last word
-  ASSERT_EQ(s.words(), 3u);
-  s.set_free_word(2, bits::low_mask(42));
+  s.init(memory, 2, make_span_class(5, true));  // 48 bytes: 341 slots, 21 in the last word
+  ASSERT_EQ(s.words(), 6u);
+  s.set_free_word(5, bits::low_mask(21));
   EXPECT_STREQ(span_error(s), "freeIndex is not valid");
-  s.set_free_word(2, ~bits::low_mask(42));
+  s.set_free_word(5, ~bits::low_mask(21));
   EXPECT_EQ(span_error(s), nullptr);
-  s.set_ready_word(2, std::uint64_t{1} << 42);
+  s.set_ready_word(5, std::uint64_t{1} << 21);
   EXPECT_STREQ(span_error(s), "freeIndex is not valid");
   fresh();
   s.set_current_word(16);

@@ -180,7 +180,7 @@ class weak_spans {
     if (!free(thread, &cache(thread), p)) ++told_;
   }
 
-  /// As host_heap::free_fast and free_object do it. False when p is free already.
+  /// As host_heap::free_fast and free_by do it. False when p is free already.
   bool free(unsigned thread, mcache* c, void* p) {
     mspan* s = span_of(p);
     const std::uintptr_t status = s->seen_status();
@@ -192,10 +192,12 @@ class weak_spans {
     for (;;) {
       const span_status seen = s->status();
       if (seen.place() == span_place::full) {
-        if (c != nullptr)
-          c->adopt(s, seen);
-        else
+        if (c == nullptr) {
           central()[seen.span_class()].take_full(s);
+        } else if (c->adopt(s, seen)) {
+          own(s);
+          if (c->free_own(s, p)) return true;
+        }
         continue;
       }
       const bool mine = c != nullptr && seen.is_owned_by(c);
