@@ -23,6 +23,8 @@ std::vector<measurement> one(const elapsed& took, std::size_t operations) {
   return {{0, took.ns / count, *took.cpu_ns / count}};
 }
 
+constexpr std::size_t group_objects = 100;
+
 /// A server: each thread replaces objects of 8 to 1000 bytes at random among a thousand, then ends
 /// and leaves them to a new thread.
 std::vector<measurement> run_larson(const setting& how) {
@@ -174,11 +176,11 @@ std::vector<measurement> run_rptest(const setting& how) {
   return one(took, steps);
 }
 
-/// Groups of 100 objects of one size, sizes in turn from 1 to 1000 bytes; half of a group is freed
-/// at once, forwards, the rest much later, backwards.
-std::vector<measurement> sh(const setting& how, bool to_the_next_thread) {
-  constexpr std::size_t group = 100, window = 100;
-  const std::size_t groups = scaled(4'000, how);
+/// Groups of 100 objects of one size, size_of(group); half of a group is freed at once, forwards,
+/// the rest a hundred groups later, backwards.
+template <class F>
+elapsed in_groups(const setting& how, std::size_t groups, bool to_the_next_thread, F&& size_of) {
+  constexpr std::size_t window = 100;
   struct place {
     std::mutex mutex;
     std::vector<object> objects;
@@ -186,12 +188,12 @@ std::vector<measurement> sh(const setting& how, bool to_the_next_thread) {
   std::vector<std::unique_ptr<place>> handed;
   for (unsigned i = 0; i < how.threads; ++i) handed.push_back(std::make_unique<place>());
   const elapsed took = in_threads(how.threads, [&](unsigned me) {
-    std::vector<std::vector<object>> old(window, std::vector<object>(group));
+    std::vector<std::vector<object>> old(window, std::vector<object>(group_objects));
     for (std::size_t g = 0; g < groups; ++g) {
       std::vector<object>& now = old[g % window];
-      for (std::size_t i = group; i-- > 0;) now[i].drop();
-      for (object& o : now) o.make(g % 1000 + 1);
-      for (std::size_t i = 0; i < group; i += 2) now[i].drop();
+      for (std::size_t i = now.size(); i-- > 0;) now[i].drop();
+      for (object& o : now) o.make(size_of(g));
+      for (std::size_t i = 0; i < now.size(); i += 2) now[i].drop();
       if (!to_the_next_thread || g % 8 != 0) continue;
       // What this thread has left of a group goes to the next one, which frees it.
       std::vector<object> got;
@@ -200,7 +202,7 @@ std::vector<measurement> sh(const setting& how, bool to_the_next_thread) {
         const std::scoped_lock lock(next.mutex);
         if (next.objects.empty()) next.objects.swap(now);
       }
-      now.resize(group);
+      now.resize(group_objects);
       {
         const std::scoped_lock lock(handed[me]->mutex);
         got.swap(handed[me]->objects);
@@ -214,10 +216,30 @@ std::vector<measurement> sh(const setting& how, bool to_the_next_thread) {
   for (auto& p : handed) {
     for (object& o : p->objects) o.drop();
   }
-  return one(took, groups * group);
+  return took;
+}
+
+/// Sizes in turn from 1 to 1000 bytes.
+std::vector<measurement> sh(const setting& how, bool to_the_next_thread) {
+  const std::size_t groups = scaled(4'000, how);
+  return one(in_groups(how, groups, to_the_next_thread, [](std::size_t g) { return g % 1000 + 1; }),
+             groups * group_objects);
 }
 std::vector<measurement> run_sh6(const setting& how) { return sh(how, false); }
 std::vector<measurement> run_sh8(const setting& how) { return sh(how, true); }
+
+/// The same with groups of one size only: each slot that is free soon lies between live objects.
+std::vector<measurement> run_groups(const setting& how) {
+  const std::size_t groups = scaled(2'000, how);
+  std::vector<measurement> all;
+  for (const std::size_t bytes : {40, 100, 500, 2000}) {
+    all.push_back(one(in_groups(how, groups, false, [&](std::size_t) { return bytes; }),
+                      groups * group_objects)
+                      .front());
+    all.back().bytes = bytes;
+  }
+  return all;
+}
 
 /// Writes to an object of 8 bytes over and over: slow when objects of two threads share a line. The
 /// first objects come from one thread and are freed by all (scratch), or from each (thrash).
@@ -312,6 +334,7 @@ const std::vector<workload>& workloads() {
       {"rptest", "16 bytes to 16 KB, falling, some freed by others", run_rptest},
       {"sh6", "groups of a size, half freed at once, half much later", run_sh6},
       {"sh8", "the same, some freed by the next thread", run_sh8},
+      {"groups", "as sh6, with groups of one size only", run_groups},
       {"cache-scratch", "writes to an object whose first one came from another thread",
        run_scratch},
       {"cache-thrash", "writes to an object of 8 bytes", run_thrash},

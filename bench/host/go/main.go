@@ -42,6 +42,7 @@ var workloads = []workload{
 	{"rptest", runRptest},
 	{"sh6", runSh6},
 	{"sh8", runSh8},
+	{"groups", runGroups},
 	{"cache-scratch", runScratch},
 	{"cache-thrash", runThrash},
 	{"glibc-simple", runGlibcSimple},

@@ -3,11 +3,12 @@ package main
 
 import "sync"
 
-// sh has groups of 100 objects of one size, sizes in turn from 1 to 1000 bytes; half of a group is
-// freed at once, forwards, the rest much later, backwards.
-func sh(how setting, toTheNextThread bool) []measurement {
-	const group, window = 100, 100
-	groups := scaled(4_000, how)
+const groupObjects = 100
+
+// inGroups has groups of 100 objects of one size, sizeOf(group); half of a group is freed at once,
+// forwards, the rest a hundred groups later, backwards.
+func inGroups(how setting, groups int, toTheNextThread bool, sizeOf func(g int) int) []measurement {
+	const window = 100
 	type place struct {
 		mutex   sync.Mutex
 		objects []object
@@ -20,17 +21,17 @@ func sh(how setting, toTheNextThread bool) []measurement {
 		var own calls
 		old := make([][]object, window)
 		for i := range old {
-			old[i] = make([]object, group)
+			old[i] = make([]object, groupObjects)
 		}
 		for g := 0; g < groups; g++ {
 			now := old[g%window]
-			for i := group - 1; i >= 0; i-- {
+			for i := groupObjects - 1; i >= 0; i-- {
 				now[i].drop()
 			}
 			for i := range now {
-				now[i].make(g%1000+1, &own)
+				now[i].make(sizeOf(g), &own)
 			}
-			for i := 0; i < group; i += 2 {
+			for i := 0; i < groupObjects; i += 2 {
 				now[i].drop()
 			}
 			if !toTheNextThread || g%8 != 0 {
@@ -44,7 +45,7 @@ func sh(how setting, toTheNextThread bool) []measurement {
 			}
 			next.mutex.Unlock()
 			if old[g%window] == nil {
-				old[g%window] = make([]object, group)
+				old[g%window] = make([]object, groupObjects)
 			}
 			handed[me].mutex.Lock()
 			got := handed[me].objects
@@ -66,11 +67,27 @@ func sh(how setting, toTheNextThread bool) []measurement {
 			p.objects[i].drop()
 		}
 	}
-	return took.of(groups * group)
+	return took.of(groups * groupObjects)
+}
+
+// sh has sizes in turn from 1 to 1000 bytes.
+func sh(how setting, toTheNextThread bool) []measurement {
+	return inGroups(how, scaled(4_000, how), toTheNextThread, func(g int) int { return g%1000 + 1 })
 }
 
 func runSh6(how setting) []measurement { return sh(how, false) }
 func runSh8(how setting) []measurement { return sh(how, true) }
+
+// runGroups has groups of one size only.
+func runGroups(how setting) []measurement {
+	var all []measurement
+	for _, bytes := range []int{40, 100, 500, 2000} {
+		m := inGroups(how, scaled(2_000, how), false, func(int) int { return bytes })[0]
+		m.bytes = bytes
+		all = append(all, m)
+	}
+	return all
+}
 
 // cache writes to an object of 8 bytes over and over: slow when objects of two threads share a
 // line. The first objects come from one thread and are freed by all (scratch), or from each
