@@ -158,7 +158,7 @@ free_status host_heap::free_tiny_object(mspan* s, void* p, bool own, mcache* c,
   }
   if (own) return c->free_own_tiny(s, p) ? free_status::ok : free_status::double_free;
   const unsigned nelems = s->nelems();
-  // As in free_on_page.
+  // As in free_in_others.
   if (s->tiny_masks.load(std::memory_order_acquire) != masks
       || pages_.owner_at(p).bits() != page_owner::of(s).bits()) {
     return free_status::double_free;

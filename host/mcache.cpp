@@ -24,13 +24,16 @@ constexpr std::size_t min_large_part = 4;
 // Classes in which it looks for spans without objects then, and at how many of one class besides
 // the current one. Two threads that free each other's objects (the benchmark's sh8) took 19 MiB at
 // most with these, 22 with six spans of 16 classes, 24 with two of 16, 34 with the current ones
-// only; no row took more time.
+// only, when spans had 64 slots; no row took more time.
 constexpr unsigned idle_classes = 48;
 constexpr unsigned emptied_looks = 2;
 // It also looks for what others have emptied each time that the heap's spans have grown by so many
-// pages, whoever took them: a thread whose spans they empty may need none itself. sh8 took up to 38
-// MiB without, 28 with 256, 21 with 64 and 20 with 32.
-constexpr std::size_t emptied_growth = 32;
+// pages, whoever took them, in fewer classes: a thread whose spans others empty may need none
+// itself. The larger the heap, the more pages, so that many threads that take some do not make each
+// other look at every turn. Of 20 runs of sh8, one took 29 to 38 MiB without, 25 at most with
+// these.
+constexpr std::size_t emptied_growth = 32;  // and the 256th part of the heap's
+constexpr unsigned growth_classes = 32;
 // A span is given for one of another thread if one slot in so many is free.
 constexpr unsigned given_free_part = 4;
 // Pages of spans with free slots that it has in one class.
@@ -60,12 +63,6 @@ mspan* mcache::change_current(unsigned span_class) {
     if (!let_go_full(s)) return make_current(i, s);
     set_current(i, &no_span);
   }
-  if (const std::size_t pages = heap_->span_pages(); pages < looked_at_) {
-    looked_at_ = pages;
-  } else if (pages - looked_at_ >= emptied_growth) [[unlikely]] {
-    give_emptied();
-    looked_at_ = heap_->span_pages();
-  }
   // One that has had free slots. If none is left: what made it this thread's was a wrong free.
   while (mspan* const s = others_[i].pop_front()) {
     check_span(*s);
@@ -85,6 +82,12 @@ mspan* mcache::make_current(unsigned i, mspan* s) {
 inline mspan* mcache::set_entered(unsigned i, mspan* s) {
   set_current(i, s);
   note_births(s);
+  if (const std::size_t pages = heap_->span_pages(); pages < looked_at_) {
+    looked_at_ = pages;
+  } else if (pages - looked_at_ >= emptied_growth + pages / 256) [[unlikely]] {
+    give_emptied(growth_classes);
+    looked_at_ = heap_->span_pages();
+  }
   return s;
 }
 
@@ -108,17 +111,24 @@ mspan* mcache::next_span(unsigned span_class) {
     if (s->has_free() || !let_go_full(s)) return s;
   }
   idle_[index_of[span_class]].missed(idle_turn_);
-  const std::size_t npages = host_span_pages(host_span_size_class(span_class));
+  const unsigned size_class = host_span_size_class(span_class);
+  const std::size_t npages = host_span_pages(size_class);
   mspan* s = take_kept(span_class, npages);
   if (s == nullptr) {
     central_->pay_for(npages);
     give_kept(npages);
-    s = heap_->alloc_span(npages, span_class, span_status::of(this, span_class), stock_);
+    const auto alloc = [&](std::size_t n) {
+      return heap_->alloc_span(n, span_class, span_status::of(this, span_class), stock_);
+    };
+    s = alloc(npages);
+    // A heap that is almost full, or in pieces.
+    if (const std::size_t few = class_to_pages(size_class); s == nullptr && few < npages)
+      s = alloc(few);
     if (s == nullptr) return nullptr;
     s->set_phase(heap_->sweepgen(), sweep_phase::cached);
     counters.refills.add(1);
   }
-  keepable_pages_ += npages;
+  keepable_pages_ += s->npages();
   return s;
 }
 
@@ -162,14 +172,14 @@ void mcache::give_kept(std::size_t npages) {
   while (given < npages && large_pages_ > most_large_pages_ / min_large_part)
     given += give_last_large();
   if (given >= npages) return;
-  give_emptied();
+  give_emptied(idle_classes);
   give_idle();
 }
 
 /// Gives spans back that others have emptied, as far as they told, of some classes each time, in
 /// turn: nobody has collected what they freed since this thread was there.
-void mcache::give_emptied() {
-  for (unsigned k = 0; k < idle_classes; ++k) {
+void mcache::give_emptied(unsigned classes) {
+  for (unsigned k = 0; k < classes; ++k) {
     next_emptied_ = next_emptied_ + 1 < others_.size() ? next_emptied_ + 1 : 0;
     span_list& list = others_[next_emptied_];
     mspan* next = list.first();

@@ -259,7 +259,7 @@ class alignas(64) mcache {
   inline mspan* take_from_large(std::size_t npages, unsigned span_class);
   mspan* take_kept(unsigned span_class, std::size_t npages);
   std::size_t give_last_large();
-  void give_emptied();
+  void give_emptied(unsigned classes);
   void give_idle();
   void release_unkept(mspan* s);
   void add_other(mspan* s);

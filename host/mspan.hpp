@@ -44,6 +44,7 @@
 // of which one is the owner's, may both be answered "ok" (without a fence in the owner's, neither
 // can see the other); then the collector finds the slot free already and tells it.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -86,13 +87,14 @@ class alignas(64) mspan {
   word free_[max_words]{};  // at the beginning, which spares a free an addition
 
  public:
-  /// Takes over pages for span_class; class 0: one object. All slots are free (class 0: taken).
+  /// Takes over pages for span_class, as many as its spans have or fewer; class 0: one object. All
+  /// slots are free (class 0: taken).
   void init(std::byte* base, std::size_t npages, unsigned span_class) {
     const unsigned c = host_span_size_class(span_class);
     size_class_ = static_cast<std::uint8_t>(c);
     span_class_ = static_cast<std::uint8_t>(span_class);
     set_slots(base, npages, c == 0 ? npages * page_size : class_to_size(c),
-              c == 0 ? 1 : host_span_objects(c));
+              c == 0 ? 1 : host_span_objects(c, npages));
     division_ = c == 0 ? slot_division() : slot_division(class_to_size(c));
     set_marks(nullptr);
     free_all();
@@ -160,7 +162,7 @@ class alignas(64) mspan {
   /// Goes on to a word with free slots, this one again if it can be, and makes some of them ready.
   /// The word; 0 when no slot is free.
   std::uint64_t advance() {
-    const unsigned begin = current_word_, last = words_ - 1u;
+    const unsigned last = words_ - 1u, begin = std::min<unsigned>(current_word_, last);
     unsigned w = begin;
     do {
       const std::uint64_t ready = ready_at(w).load(std::memory_order_relaxed);
@@ -311,6 +313,9 @@ class alignas(64) mspan {
   }
   /// The word that `take` looks at.
   unsigned current_word() const { return current_word_; }
+  /// Bits of the last word that are no slot's.
+  std::uint64_t past_last() const { return past_last_; }
+  const void* ready_words() const { return ready_; }
   std::uint32_t sweepgen() const { return sweepgen_.get(); }
 
   /// Nothing lives in the span, or may live: what a look at nelems slots tells without the masks of
@@ -422,8 +427,8 @@ class alignas(64) mspan {
   const word& free_at(unsigned w) const { return free_[w]; }
   const word& remote_at(unsigned w) const { return remote_[w]; }
 
-  // The same, whatever the span is: with what others have freed, and without. In this order, see
-  // "what tells a double free".
+  // free_word of a span without tiny blocks; and without what others have freed, of any. In this
+  // order, see "what tells a double free".
   std::uint64_t slots_free(unsigned w) const {
     const std::uint64_t freed = remote_at(w).load(std::memory_order_seq_cst);
     return freed | owner_free(w);
@@ -466,17 +471,17 @@ class alignas(64) mspan {
   std::uint32_t set_index_ = 0;
   span_set* set_ = nullptr;
 
-  // The owner's. A malloc in a span of up to 128 slots needs no other line.
+  // The owner's. A malloc in one of the first 256 slots needs no other line.
   alignas(64) word* current_ = &ready_[0];
   std::byte* current_base_ = nullptr;
   std::uint32_t current_size_ = 0;
   std::uint8_t current_word_ = 0;
   std::uint8_t words_ = 1;
   ready_window window_;
+  word ready_[max_words]{};
   std::uint64_t past_last_ = 0;  // bits of the last word past nelems
   mspan* next_ = nullptr;
   mspan* prev_ = nullptr;
-  word ready_[max_words]{};
 
   span_atomic<span_marks*> marks_{nullptr};
   const void* last_owner_ = nullptr;

@@ -15,6 +15,7 @@ namespace warpheap {
 inline const char* span_error(const mspan& s) {
   const unsigned n = s.nelems();
   if (n == 0 || n > mspan::max_words * 64 || s.words() != (n + 63) / 64
+      || s.past_last() != ~bits::low_mask(n - (s.words() - 1) * 64)
       || n * s.elemsize() > s.npages() * page_size)
     return "s.nelems does not fit the span";
   if (s.current_word() >= s.words()) return "s.freeindex > s.nelems";
@@ -26,8 +27,7 @@ inline const char* span_error(const mspan& s) {
   }
   // Slots past the end are never ready, and always free.
   const mspan::word_sets last = s.sets(s.words() - 1);
-  const std::uint64_t past_end = ~bits::low_mask(n - (s.words() - 1) * 64);
-  if (((last.ready | ~last.free) & past_end) != 0) return "freeIndex is not valid";
+  if (((last.ready | ~last.free) & s.past_last()) != 0) return "freeIndex is not valid";
   // A slot that is free twice makes fewer than none allocated.
   if (both != 0) return "s.allocCount > s.nelems";
   return nullptr;

@@ -46,10 +46,11 @@ constexpr unsigned host_span_pages(unsigned size_class) {
   const unsigned wanted = for_bytes < for_slots ? for_bytes : for_slots;
   return pages * (wanted > least ? wanted : least);
 }
+constexpr unsigned host_span_objects(unsigned size_class, std::size_t pages) {
+  return size_class == 0 ? 0 : static_cast<unsigned>(pages * page_size / class_to_size(size_class));
+}
 constexpr unsigned host_span_objects(unsigned size_class) {
-  return size_class == 0 ? 0
-                         : static_cast<unsigned>(host_span_pages(size_class) * page_size
-                                                 / class_to_size(size_class));
+  return host_span_objects(size_class, host_span_pages(size_class));
 }
 
 inline constexpr unsigned max_host_span_pages = [] {

@@ -62,6 +62,34 @@ TEST_F(host_heap_memory_test, classes_give_their_pages_to_each_other) {
   }
 }
 
+// Every second page is free, and no run of two.
+TEST_F(host_heap_memory_test, a_heap_in_pieces_has_room_for_what_fits_a_page) {
+  for (unsigned c = 2; c < num_classes; ++c) {
+    if (class_to_pages(c) != 1) continue;
+    const std::size_t n = class_to_size(c);
+    test::host_region small(std::size_t{8} << 20);
+    host_heap h(small.base(), small.bytes(), small.source());
+    std::vector<void*> all;
+    while (void* p = h.malloc(32)) all.push_back(p);
+    std::size_t freed = 0;
+    for (void* p : all) {
+      if (static_cast<std::size_t>(static_cast<std::byte*>(p) - h.base()) / page_size % 2 == 0)
+        continue;
+      ASSERT_EQ(h.free(p), free_status::ok);
+      freed += 32;
+    }
+    std::vector<void*> got;
+    while (void* p = h.malloc(n)) got.push_back(p);
+    EXPECT_GE(static_cast<double>(got.size() * n), 0.86 * static_cast<double>(freed)) << n;
+    expect_recount(h);
+    unsigned wrong = 0;
+    for (void* p : got) wrong += h.free(p) != free_status::ok;
+    for (void* p : got) wrong += h.free(p) != free_status::double_free;
+    EXPECT_EQ(wrong, 0u) << n;
+    expect_recount(h);
+  }
+}
+
 TEST_F(host_heap_memory_test, lends_pages_to_the_device) {
   void* p = heap.malloc(100);
   const page_run a = heap.take_device_pages(1, 500);

@@ -1,6 +1,7 @@
 #include "host/span_check.hpp"
 
 #include <gtest/gtest.h>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -60,6 +61,16 @@ TEST(span_check, broken_records_are_told) {
   EXPECT_EQ(span_error(s), nullptr);
   s.set_ready_word(5, std::uint64_t{1} << 21);
   EXPECT_STREQ(span_error(s), "freeIndex is not valid");
+  s.set_ready_word(5, 0);
+  // What says where the slots end lies behind the words; with all of the last word, slots would be
+  // handed out that lie past the span.
+  auto* const words = static_cast<std::byte*>(const_cast<void*>(s.ready_words()));
+  std::byte* const behind = words + mspan::max_words * sizeof(std::uint64_t);
+  std::uint64_t past = s.past_last();
+  ASSERT_EQ(std::memcmp(behind, &past, sizeof past), 0);
+  past = 0;
+  std::memcpy(behind, &past, sizeof past);
+  EXPECT_STREQ(span_error(s), "s.nelems does not fit the span");
   fresh();
   s.set_current_word(16);
   EXPECT_STREQ(span_error(s), "s.freeindex > s.nelems");

@@ -139,7 +139,7 @@ struct sweep_test : ::testing::Test {
   }
 };
 
-const unsigned spans64 = make_span_class(6, true);  // 128 slots of 64 bytes in a page
+const unsigned spans64 = make_span_class(6, true);  // 256 slots of 64 bytes in two pages
 constexpr unsigned full64 = host_span_objects(6);
 
 TEST_F(sweep_test, sets_change_roles_and_no_span_is_touched) {

@@ -76,10 +76,11 @@ class weak_spans {
     for (unsigned i = 0; i < mheap::most_spans; ++i) {
       mspan& span = parts_->heap.span(i);
       auto* s = reinterpret_cast<std::byte*>(&span);
-      auto* ready_end = reinterpret_cast<std::byte*>(&span.tiny_masks) - sizeof(span_marks*);
+      const auto ready =
+          static_cast<std::size_t>(static_cast<const std::byte*>(span.ready_words()) - s);
       const std::size_t words = mspan::max_words * sizeof(std::uint64_t);
       the_memory.silence(s + 8, words - 8);                          // free
-      the_memory.silence(ready_end - words + 8, words - 8);          // ready
+      the_memory.silence(s + ready + 8, words - 8);                  // ready
       the_memory.silence(s + sizeof(mspan) - words + 8, words - 8);  // remote
       the_memory.hand_over(&parts_->owners[i], 4);
     }

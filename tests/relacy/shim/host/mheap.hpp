@@ -22,6 +22,7 @@ class mheap {
   explicit mheap(std::size_t span_pages) : span_pages_(span_pages) {}
 
   mspan* alloc_span(std::size_t n, unsigned span_class, span_status status, page_stock&) {
+    if (n < span_pages_) return nullptr;  // there is no other run, whatever its length
     if (n != span_pages_) weak::fail("a span of another size");
     mspan* s = nullptr;
     {
