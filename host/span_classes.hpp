@@ -31,8 +31,8 @@ constexpr unsigned host_span_size_class(unsigned span_class) {
 // of 100 objects of 100 B, half freed at once and half after 100 more groups, took 33 ns a malloc
 // and its free with 64 slots where it has 256, and 16 now. (With 64 KiB for 32, 500 B took 30 ns
 // for 38, but the benchmark's sh6 1.5 MiB more.) Pages that no object was put on cost no memory,
-// and what was never used is ready last; but a heap that is almost full has no room for the last
-// span.
+// and what was never used is ready last. Where no run is so long, one of the class table's length
+// does (mcache::next_span).
 constexpr unsigned host_span_pages(unsigned size_class) {
   const unsigned pages = class_to_pages(size_class), slots = class_to_objects(size_class);
   if (slots == 0) return 0;
