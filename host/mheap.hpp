@@ -253,7 +253,7 @@ class mheap {
   static constexpr std::size_t no_limit = ~std::size_t{0};
   /// Pages that have an owner: spans that are not unswept, the device, stacks, regions.
   std::size_t taken_pages() const;
-  /// Those of spans.
+  /// Those of spans. Relaxed: a figure, by which threads choose when to look for what is idle.
   std::size_t span_pages() const { return pages_in_use_.load(std::memory_order_relaxed); }
   /// The most of them at once since the last call.
   std::size_t take_window_peak() {

@@ -57,19 +57,13 @@
 #include "host/slot_division.hpp"
 #include "host/span_classes.hpp"
 #include "host/span_marks.hpp"
+#include "host/span_state.hpp"
 #include "host/span_status.hpp"
 #include "host/span_sync.hpp"
 #include "host/sweep_phase.hpp"
 #include "host/tiny_mask.hpp"
 
 namespace warpheap {
-
-/// What a span's pages are used for.
-enum class span_state : std::uint8_t {
-  dead,    ///< no pages: the record is in the pool
-  in_use,  ///< objects
-  manual,  ///< pages managed by someone else
-};
 
 class span_set;
 

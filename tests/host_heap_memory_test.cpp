@@ -16,6 +16,20 @@ using warpheap::test::expect_recount;
 
 struct host_heap_memory_test : warpheap::test::host_heap_fixture {};
 
+/// Three spans of a class, with one object of each freed, so that they are this thread's; the other
+/// objects are added to `rest`.
+void fill_three_spans(host_heap& heap, unsigned size_class, std::vector<void*>& rest) {
+  const unsigned slots = host_span_objects(size_class);
+  std::vector<void*> all(3 * slots);
+  for (void*& p : all) p = heap.malloc(class_to_size(size_class));
+  for (unsigned i = 0; i < all.size(); ++i) {
+    if (i % slots == 0)
+      EXPECT_EQ(heap.free(all[i]), free_status::ok);
+    else
+      rest.push_back(all[i]);
+  }
+}
+
 TEST_F(host_heap_memory_test, out_of_memory_then_all_of_it_again) {
   for (const std::size_t n : {std::size_t{16}, std::size_t{1024}, std::size_t{10880},
                               std::size_t{32768}, std::size_t{100000}, std::size_t{5}}) {
@@ -235,19 +249,10 @@ TEST_F(host_heap_memory_test, spans_in_use_stay_though_they_are_empty_between_tw
 }
 
 TEST_F(host_heap_memory_test, spans_that_others_have_emptied_go_before_the_heap_grows) {
-  // Two spans of each class with an object freed, so that they are this thread's; then another
-  // thread frees the rest. This one allocates nothing of these classes any more.
+  // Another thread frees what is left in them. This one allocates nothing of these classes any
+  // more.
   std::vector<void*> rest;
-  for (unsigned c = 20; c < 50; ++c) {
-    std::vector<void*> of_class(3 * host_span_objects(c));
-    for (void*& p : of_class) p = heap.malloc(class_to_size(c));
-    for (unsigned i = 0; i < of_class.size(); ++i) {
-      if (i % host_span_objects(c) == 0)
-        EXPECT_EQ(heap.free(of_class[i]), free_status::ok);
-      else
-        rest.push_back(of_class[i]);
-    }
-  }
+  for (unsigned c = 20; c < 50; ++c) fill_three_spans(heap, c, rest);
   std::thread([&] {
     for (void* p : rest) EXPECT_EQ(heap.free(p), free_status::ok);
   }).join();
@@ -277,14 +282,7 @@ TEST_F(host_heap_memory_test, spans_that_others_have_emptied_go_while_others_let
     for (unsigned k = 20; k < 50; ++k) {
       if (k == c) continue;
       current += host_span_pages(k);
-      std::vector<void*> of_class(3 * host_span_objects(k));
-      for (void*& p : of_class) p = heap.malloc(class_to_size(k));
-      for (unsigned i = 0; i < of_class.size(); ++i) {
-        if (i % host_span_objects(k) == 0)
-          EXPECT_EQ(heap.free(of_class[i]), free_status::ok);
-        else
-          rest.push_back(of_class[i]);
-      }
+      fill_three_spans(heap, k, rest);
     }
     turn.arrive_and_wait();
     turn.arrive_and_wait();  // the rest has been freed
