@@ -280,7 +280,7 @@ class host_heap {
                                                    alloc_counters& counters);
   void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c);
   static free_status classify_without_span(page_owner owner, std::size_t offset);
-  static free_status classify_dead(unsigned span_class, std::size_t in_span);
+  static free_status classify_dead(unsigned span_class, std::size_t in_pages);
 
   struct live_object {
     mspan* span = nullptr;  ///< null: there is none
@@ -289,7 +289,7 @@ class host_heap {
     unsigned mark_bit = 0;
     // As they were when the object was found.
     unsigned span_class = 0;
-    std::byte* base = nullptr;
+    std::byte* first = nullptr;
   };
   live_object find_live(const void* p, bool interior) const;
   live_object look_up(const void* p, bool interior) const;

@@ -169,9 +169,8 @@ void* host_heap::aligned_alloc(std::size_t align, std::size_t n, contents kind) 
       return s == nullptr ? nullptr : s->base();
     }
     if (rounded < tiny_size) return alloc(c, rounded, kind);
-    // Slots lie at multiples of their size in a page-aligned span.
     unsigned size_class = size_to_class(rounded);
-    while (class_to_size(size_class) % align != 0) ++size_class;
+    while (!host_slots_are_aligned(size_class, align)) ++size_class;
     return alloc_class(c, size_class, kind);
   });
 }

@@ -46,7 +46,7 @@ inline free_status host_heap::free_by(void* p, mcache& c) {
     return free_on_page(p, page, pages_.owner(page), &c, c.counters);
   }
   if (s->size_class() == 0) {
-    if (s->base() == p) return free_large(s, 0, &c, c.counters);
+    if (s->first() == p) return free_large(s, 0, &c, c.counters);
   } else if (!s->is_tiny() && !seen.is_owned_by(&c)) {
     const unsigned slot = s->slot_at(p);
     if (slot < s->nelems()) {
@@ -72,12 +72,15 @@ free_status host_heap::free_on_page(void* p, std::size_t page, page_owner owner,
     if (!owner.is_span())
       return classify_without_span(owner, reinterpret_cast<std::uintptr_t>(p) % page_size);
     mspan* s = owner.span();
-    const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base());
     // Before all else that the span says: see "In another cycle" in mspan.hpp.
-    if (!s->is_swept(pages_.sweepgen())) return classify_dead(s->span_class(), in_span);
+    if (!s->is_swept(pages_.sweepgen())) {
+      const auto in_pages = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base());
+      return classify_dead(s->span_class(), in_pages);
+    }
+    const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->first());
     if (s->size_class() == 0) return free_large(s, in_span, c, counters);
+    if (p < s->first() || p >= s->limit()) return free_status::interior;  // the color, the tail
     const unsigned slot = s->slot_of(in_span);
-    if (slot >= s->nelems()) return free_status::interior;  // the tail
     const auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
     if (in_slot != 0 && !s->is_tiny()) return free_status::interior;
 
@@ -177,11 +180,12 @@ free_status host_heap::classify_without_span(page_owner owner, std::size_t offse
   return classify_dead(owner.gone_class(), owner.gone_index() * page_size + offset);
 }
 
-/// What a pointer is into a span of which nothing lives.
-free_status host_heap::classify_dead(unsigned span_class, std::size_t in_span) {
+/// What a pointer is into the pages of a span of which nothing lives.
+free_status host_heap::classify_dead(unsigned span_class, std::size_t in_pages) {
   if (span_class == tiny_span_class) return free_status::double_free;
   const unsigned c = span_class_size_class(span_class);
-  if (c == 0) return in_span == 0 ? free_status::double_free : free_status::not_allocated;
+  if (c == 0) return in_pages == 0 ? free_status::double_free : free_status::not_allocated;
+  const std::size_t in_span = in_pages - host_span_color(c);  // in front of the slots: very much
   const std::size_t slot = in_span / class_to_size(c);
   return in_span % class_to_size(c) == 0 && slot < host_span_objects(c)
              ? free_status::double_free
@@ -200,7 +204,7 @@ bool host_heap::is_current(const live_object& object) const {
   const auto owner = [&](const std::byte* at) { return pages_.owner_at(at).bits(); };
   const std::uintptr_t span = page_owner::of(object.span).bits();
   return owner(object.start) == span && owner(object.start + object.bytes - 1) == span
-         && object.span->base() == object.base && object.span->span_class() == object.span_class;
+         && object.span->first() == object.first && object.span->span_class() == object.span_class;
 }
 
 /// The same without the look back. Class and base are read once, and all else follows from them:
@@ -213,7 +217,7 @@ host_heap::live_object host_heap::look_up(const void* p, bool interior) const {
   if (!s->is_swept(pages_.sweepgen())) return {};
   const unsigned sc = s->span_class();
   const unsigned c = host_span_size_class(sc);
-  std::byte* const first = s->base();
+  std::byte* const first = s->first();
   const auto in_span = static_cast<std::size_t>(static_cast<const std::byte*>(p) - first);
   if (c == 0) {
     const std::size_t bytes = s->npages() * page_size;

@@ -71,11 +71,11 @@ void host_heap::begin_marks() {
 }
 
 /// The object may be freed meanwhile, and its span be cut into others, or be another. Marks are
-/// never freed before the sweep (span_marks), and those of another base or class are not used: so
-/// such a mark is on no object.
+/// never freed before the sweep (span_marks), and those of another first slot or class are not
+/// used: so such a mark is on no object.
 mark_status host_heap::set_mark(const live_object& object) {
   bool gone = false;
-  span_marks* const marks = central_.marks.of(*object.span, object.base, object.span_class, [&] {
+  span_marks* const marks = central_.marks.of(*object.span, object.first, object.span_class, [&] {
     gone = !is_current(object);
     return !gone;
   });

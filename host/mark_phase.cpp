@@ -11,7 +11,7 @@ void mark_phase::end(bool drop) {
 
 /// The owner of the span, or a reader of its words, notes births in it.
 span_marks* mark_phase::births_of(mspan& s) {
-  return of(s, s.base(), s.span_class(), [] { return true; });
+  return of(s, s.first(), s.span_class(), [] { return true; });
 }
 
 void mark_phase::note_births(mspan& s) {

@@ -51,10 +51,10 @@ class mark_phase {
   /// The marks of a span for the coming sweep, made if need be; nullptr when there is no memory, or
   /// when still_there() says under the lock that the span is another now.
   template <class F>
-  span_marks* of(mspan& s, std::byte* base, unsigned span_class, F&& still_there) {
+  span_marks* of(mspan& s, std::byte* first, unsigned span_class, F&& still_there) {
     const std::uint32_t cycle = cycle_.load(std::memory_order_relaxed);
     const auto found = [&](const span_marks* m) {
-      return m != nullptr && m->is_of(base, span_class, cycle);
+      return m != nullptr && m->is_of(first, span_class, cycle);
     };
     span_marks* marks = s.marks();
     if (found(marks)) return marks;
@@ -65,7 +65,7 @@ class mark_phase {
     // found so here too. What is put here after all, because the span changes just now, is not
     // found by those who mark in it then.
     if (!still_there()) return nullptr;
-    marks = span_marks::make(all_, base, span_class, cycle);
+    marks = span_marks::make(all_, first, span_class, cycle);
     if (marks == nullptr) {
       lost_.store(true, std::memory_order_relaxed);
     } else {

@@ -335,7 +335,7 @@ void* mcache::alloc_tiny_block(unsigned n) {
   const bool had_open = tiny_span_ != nullptr && tiny_.offset() < tiny_size;
   const bool keep = tiny_.keep_new(n);
   const unsigned i =
-      fresh.span->slot_of(static_cast<std::size_t>(fresh.address - fresh.span->base()));
+      fresh.span->slot_of(static_cast<std::size_t>(fresh.address - fresh.span->first()));
   auto& mask = fresh.span->tiny_masks.load(std::memory_order_relaxed)->mask[i];
   // Relaxed: nobody else knows of the block yet.
   mask.store(tiny_mask::live(0) | tiny_mask::started(0) | (keep ? tiny_mask::frontier(n) : 0),
@@ -371,7 +371,7 @@ void mcache::close_tiny() {
 
 void mcache::free_tiny_block(mspan* s, const void* p) {
   const unsigned block =
-      s->slot_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base()));
+      s->slot_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->first()));
   counters.tiny_blocks_freed.increment();
   if (!s->free_own_slot(block)) fatal("tiny block with objects is free");
   if (s != current(tiny_span_class)) note_free(s);

@@ -95,7 +95,7 @@ class alignas(64) mcache {
   enum class tiny_free : std::uint8_t { refused, done, emptied };
   /// The same for a span of tiny blocks. emptied: free_tiny_block is to follow.
   tiny_free drop_own_tiny(mspan* s, const void* p) {
-    const auto at = static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->base());
+    const auto at = static_cast<std::size_t>(static_cast<const std::byte*>(p) - s->first());
     auto& mask = s->tiny_masks.load(std::memory_order_relaxed)->mask[at / tiny_size];
     const std::uint32_t old = mask.load(std::memory_order_relaxed);
     if (!tiny_mask::is_live(old, at % tiny_size)) [[unlikely]]

@@ -87,7 +87,7 @@ class alignas(64) mspan {
     const unsigned c = host_span_size_class(span_class);
     size_class_ = static_cast<std::uint8_t>(c);
     span_class_ = static_cast<std::uint8_t>(span_class);
-    set_slots(base, npages, c == 0 ? npages * page_size : class_to_size(c),
+    set_slots(base + host_span_color(c), npages, c == 0 ? npages * page_size : class_to_size(c),
               c == 0 ? 1 : host_span_objects(c, npages));
     division_ = c == 0 ? slot_division() : slot_division(class_to_size(c));
     set_marks(nullptr);
@@ -95,9 +95,9 @@ class alignas(64) mspan {
     if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
   }
 
-  /// The slots alone; the free words stay.
-  void set_slots(std::byte* base, std::size_t npages, std::size_t elemsize, unsigned nelems) {
-    base_ = base;
+  /// The slots alone, from `first` in the first page on; the free words stay.
+  void set_slots(std::byte* first, std::size_t npages, std::size_t elemsize, unsigned nelems) {
+    first_ = first;
     npages_ = static_cast<std::uint32_t>(npages);
     elemsize_ = elemsize;
     nelems_ = static_cast<std::uint16_t>(nelems);
@@ -108,9 +108,12 @@ class alignas(64) mspan {
     leave();
   }
 
-  std::byte* base() const { return base_; }
+  /// Of its pages.
+  std::byte* base() const { return first_ - reinterpret_cast<std::uintptr_t>(first_) % page_size; }
   std::size_t npages() const { return npages_; }
-  std::byte* limit() const { return base_ + std::size_t{nelems_} * elemsize_; }
+  /// Its first slot: the base, or somewhat behind it (host_span_color).
+  std::byte* first() const { return first_; }
+  std::byte* limit() const { return first_ + std::size_t{nelems_} * elemsize_; }
   unsigned nelems() const { return nelems_; }
   std::size_t elemsize() const { return elemsize_; }
   unsigned size_class() const { return size_class_; }
@@ -118,16 +121,17 @@ class alignas(64) mspan {
   bool is_tiny() const { return span_class_ == tiny_span_class; }
   unsigned words() const { return words_; }
 
-  /// Slot that holds a byte of a small-object span; may be nelems, in the tail.
+  /// Slot of a small-object span that holds a byte, by its offset from the first; may be nelems, in
+  /// the tail.
   unsigned slot_of(std::size_t offset) const { return division_.slot_of(offset); }
   /// Slot that begins at p, which lies in the pages of a small-object span; nelems or more if none
   /// does.
   unsigned slot_at(const void* p) const {
     const slot_division::place at =
-        division_.place_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - base_));
+        division_.place_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - first_));
     return at.is_slot() ? static_cast<unsigned>(at.word * 64 + at.bit % 64) : ~0u;
   }
-  std::byte* slot_address(unsigned i) const { return base_ + std::size_t{i} * elemsize_; }
+  std::byte* slot_address(unsigned i) const { return first_ + std::size_t{i} * elemsize_; }
   /// Slot i begins at p: what a free of a stale pointer asks again before it frees, as the span may
   /// have been cut into other slots since it asked which one it is.
   bool is_slot(unsigned i, const void* p) const { return i < nelems_ && slot_address(i) == p; }
@@ -195,7 +199,7 @@ class alignas(64) mspan {
   /// entered becomes all free: all these are for a slower look.
   bool free_own(const void* p) {
     const slot_division::place at =
-        division_.place_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - base_));
+        division_.place_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - first_));
     if (!at.is_slot()) return false;
     return set_if_clear(free_[at.word], ready_[at.word], at.bit, empty_word_);
   }
@@ -435,7 +439,7 @@ class alignas(64) mspan {
   void enter(unsigned w) {
     current_ = &ready_at(w);
     current_word_ = static_cast<std::uint8_t>(w);
-    current_base_ = base_ + std::size_t{w} * 64 * elemsize_;
+    current_base_ = first_ + std::size_t{w} * 64 * elemsize_;
     current_size_ = static_cast<std::uint32_t>(elemsize_);
   }
   template <class F>
@@ -453,7 +457,7 @@ class alignas(64) mspan {
 
   // Read by all frees, written when the span changes hands: a line of its own.
   alignas(64) span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
-  std::byte* base_ = nullptr;
+  std::byte* first_ = nullptr;
   std::uint64_t empty_word_ = ~std::uint64_t{0};  // tells an own free to look: all free, or never
   slot_division division_;
   std::size_t elemsize_ = 0;

@@ -16,7 +16,7 @@ inline const char* span_error(const mspan& s) {
   const unsigned n = s.nelems();
   if (n == 0 || n > mspan::max_words * 64 || s.words() != (n + 63) / 64
       || s.past_last() != ~bits::low_mask(n - (s.words() - 1) * 64)
-      || n * s.elemsize() > s.npages() * page_size)
+      || s.limit() > s.base() + s.npages() * page_size)
     return "s.nelems does not fit the span";
   if (s.current_word() >= s.words()) return "s.freeindex > s.nelems";
   // Each refill comes here: no branch for each word.

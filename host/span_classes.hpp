@@ -53,6 +53,26 @@ constexpr unsigned host_span_objects(unsigned size_class) {
   return host_span_objects(size_class, host_span_pages(size_class));
 }
 
+// Bytes before the first slot. Spans begin at page boundaries, and without these so would each
+// span's slots: then most objects of some hundred bytes begin at multiples of 256, whose lines the
+// processor's caches keep less well. Touching the ends of such objects again, after 20000 lines of
+// others, took 100 to 160 cycles on an EPYC of the fourth generation, 45 to 55 where all lie 64 to
+// 320 bytes behind that; the benchmark's sh6 32 ns, and 28. (Bonwick, "The Slab Allocator", 1994,
+// has a color for each slab; here one did as well as several.) A color is of the bytes that the
+// slots leave over, so it costs none; where they leave none, as all powers of two do, there is no
+// color, and slots are aligned to their size.
+constexpr unsigned host_span_color(unsigned size_class) {
+  const auto size = static_cast<unsigned>(class_to_size(size_class));
+  if (size < 128) return 0;
+  const unsigned color = size % 128 == 0 ? 128 : 64;
+  const auto has_room = [=](unsigned pages) { return pages * page_size % size >= color; };
+  return has_room(host_span_pages(size_class)) && has_room(class_to_pages(size_class)) ? color : 0;
+}
+/// Slots of the class lie at multiples of align, a power of two up to page_size.
+constexpr bool host_slots_are_aligned(unsigned size_class, std::size_t align) {
+  return (class_to_size(size_class) | host_span_color(size_class)) % align == 0;
+}
+
 inline constexpr unsigned max_host_span_pages = [] {
   unsigned most = 0;
   for (unsigned c = 0; c < num_classes; ++c) {

@@ -16,7 +16,7 @@ namespace warpheap {
 
 /// One bit for each slot, or for each byte of a page of tiny objects, and another that says that
 /// what is there was made since the marks began (mark_phase.hpp). Belongs to the cycle that
-/// begins with the sweep, and to the base and class that the span had: marks of others mean
+/// begins with the sweep, and to the first slot and class that the span had: marks of others mean
 /// nothing. Made under a lock, set by any thread; the thread that sets one may hold the pointer
 /// while another frees all that the span has, so none goes before the cycle ends.
 class span_marks {
@@ -41,16 +41,16 @@ class span_marks {
   };
 
   /// nullptr when the system has no memory.
-  static span_marks* make(list& all, const std::byte* base, unsigned span_class,
+  static span_marks* make(list& all, const std::byte* first, unsigned span_class,
                           std::uint32_t cycle) {
     const std::uint32_t words = (bits_of(span_class) + 63) / 64;
     void* p = sys_pool::alloc(bytes_for(words));
     if (p == nullptr) return nullptr;
-    return all.first_ = new (p) span_marks(all.first_, base, span_class, cycle, words);
+    return all.first_ = new (p) span_marks(all.first_, first, span_class, cycle, words);
   }
 
-  bool is_of(const std::byte* base, unsigned span_class, std::uint32_t cycle) const {
-    return cycle_ == cycle && span_class_ == span_class && base_ == base;
+  bool is_of(const std::byte* first, unsigned span_class, std::uint32_t cycle) const {
+    return cycle_ == cycle && span_class_ == span_class && first_slot_ == first;
   }
   bool get(unsigned i) const {
     return (word(i / 64).load(std::memory_order_relaxed) >> (i % 64) & 1) != 0;
@@ -86,9 +86,9 @@ class span_marks {
 
  private:
   using word_type = std::atomic<std::uint64_t>;
-  span_marks(span_marks* next, const std::byte* base, unsigned span_class, std::uint32_t cycle,
+  span_marks(span_marks* next, const std::byte* first, unsigned span_class, std::uint32_t cycle,
              std::uint32_t words)
-      : next_(next), base_(base), span_class_(span_class), cycle_(cycle), words_(words) {
+      : next_(next), first_slot_(first), span_class_(span_class), cycle_(cycle), words_(words) {
     for (std::uint32_t w = 0; w < 2 * words; ++w) new (&word(w)) word_type(0);
   }
   static unsigned bits_of(unsigned span_class) {
@@ -106,7 +106,7 @@ class span_marks {
   }
 
   span_marks* next_;
-  const std::byte* base_;
+  const std::byte* first_slot_;
   std::uint32_t span_class_;
   std::uint32_t cycle_;
   std::uint32_t words_;

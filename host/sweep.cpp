@@ -80,12 +80,12 @@ void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
   if (!large) sink.tiny_blocks_freed(all_->collect(s));
   span_marks* const found = s->marks();
   const span_marks* const marks =
-      found != nullptr && found->is_of(s->base(), s->span_class(), heap_->sweepgen()) ? found
-                                                                                      : nullptr;
+      found != nullptr && found->is_of(s->first(), s->span_class(), heap_->sweepgen()) ? found
+                                                                                       : nullptr;
   auto* const masks = s->tiny_masks.load(std::memory_order_relaxed);
   if (marks != nullptr) {
     marks->for_each([&](unsigned i) {
-      std::byte* const p = masks != nullptr ? s->base() + i : s->slot_address(i);
+      std::byte* const p = masks != nullptr ? s->first() + i : s->slot_address(i);
       const bool lives = masks != nullptr
                              ? tiny_mask::is_live(masks->current(i / tiny_size), i % tiny_size)
                              : !s->is_free(i);

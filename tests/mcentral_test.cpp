@@ -171,7 +171,7 @@ struct two_caches : mcentral_test {
     }
     ASSERT_TRUE(s->status().is_owned_by(&c));
     ASSERT_TRUE(c.free_own_slot(
-        s, s->slot_of(static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base()))));
+        s, s->slot_of(static_cast<std::size_t>(static_cast<std::byte*>(p) - s->first()))));
   }
   /// Fills spans, and frees so many objects in each but the current one.
   void make_others(mcache& c, unsigned spans, unsigned freed) {

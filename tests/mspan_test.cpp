@@ -88,7 +88,7 @@ TEST(free_cursor, walks_any_bits_in_order) {
 unsigned next_slot(mspan& s) {
   std::byte* p = s.take();
   if (p == nullptr && s.advance()) p = s.take();
-  return p == nullptr ? s.nelems() : s.slot_of(static_cast<std::size_t>(p - s.base()));
+  return p == nullptr ? s.nelems() : s.slot_of(static_cast<std::size_t>(p - s.first()));
 }
 
 TEST(mspan, gives_the_slots_that_the_cursor_of_go_would) {
@@ -152,17 +152,22 @@ TEST(mspan, own_free_knows_each_byte_of_every_class) {
   for (unsigned c = 1; c < num_classes; ++c) {
     mspan s;
     s.init(some_base, host_span_pages(c), make_span_class(c, true));
-    const std::size_t size = class_to_size(c);
+    const std::size_t size = class_to_size(c), color = host_span_color(c);
+    ASSERT_EQ(s.first(), some_base + color);
     for (std::size_t at = 0; at < s.npages() * page_size; ++at) {
-      ASSERT_EQ(s.slot_of(at), at / size) << at;
+      if (at >= color) {
+        ASSERT_EQ(s.slot_of(at - color), (at - color) / size) << at;
+      }
       // All slots are free, the tail's as well.
       ASSERT_FALSE(s.free_own(some_base + at));
+      ASSERT_EQ(s.slot_at(some_base + at) < s.nelems(),
+                at >= color && (at - color) % size == 0 && (at - color) / size < s.nelems());
     }
     ASSERT_TRUE(s.enter());
     while (next_slot(s) != s.nelems()) {
     }
     for (std::size_t at = 0; at < s.npages() * page_size; ++at) {
-      ASSERT_EQ(s.free_own(some_base + at), at % size == 0 && at / size < s.nelems()) << at;
+      ASSERT_EQ(s.free_own(some_base + at), s.slot_at(some_base + at) < s.nelems()) << at;
     }
     EXPECT_TRUE(s.has_all_free());
     // Not entered, the last slot of a word is left to be looked at.
@@ -216,7 +221,7 @@ TEST(mspan, few_slots_at_a_time_are_those_freed_last) {
         ++advances;
         continue;
       }
-      const unsigned slot = s.slot_of(static_cast<std::size_t>(p - some_base));
+      const unsigned slot = s.slot_of(static_cast<std::size_t>(p - s.first()));
       ASSERT_FALSE(taken[slot]);
       taken[slot] = true;
     }

@@ -32,7 +32,7 @@ TEST(span_check, sound_spans_of_all_classes_pass) {
       }
       ASSERT_EQ(span_error(s), nullptr) << c << ", after " << i;
       if (random() % 2 == 0) {
-        ASSERT_TRUE(s.free_own_slot(s.slot_of(static_cast<std::size_t>(p - s.base()))));
+        ASSERT_TRUE(s.free_own_slot(s.slot_of(static_cast<std::size_t>(p - s.first()))));
       }
       ASSERT_EQ(span_error(s), nullptr) << c << ", after " << i;
     }
@@ -135,7 +135,7 @@ TEST_F(span_check_death_test, a_kept_span_without_free_slots) {
   ASSERT_TRUE(cache.adopt(kept, kept->status()));
   for (std::byte* p : all) {
     ASSERT_TRUE(
-        cache.free_own_slot(kept, kept->slot_of(static_cast<std::size_t>(p - kept->base()))));
+        cache.free_own_slot(kept, kept->slot_of(static_cast<std::size_t>(p - kept->first()))));
   }
   kept->set_ready_word(0, 0);
   kept->set_free_word(0, ~bits::low_mask(kept->nelems()));

@@ -146,8 +146,9 @@ WARPHEAP_HD constexpr unsigned class_to_objects(unsigned c) {
   return size == 0 ? 0 : static_cast<unsigned>(class_to_pages(c) * page_size / size);
 }
 
-/// Alignment that every slot of class c has: the largest power of two that divides its size,
-/// within a page.
+/// Alignment that every slot of class c has in a span that begins with one: the largest power of
+/// two that divides its size, within a page. (Spans of the host may begin with a color:
+/// host/span_classes.hpp.)
 WARPHEAP_HD constexpr std::size_t class_to_align(unsigned c) {
   const std::size_t size = class_to_size(c);
   const std::size_t lowest = size & (~size + 1);

@@ -230,7 +230,7 @@ class weak_spans {
     if (own_span) own(s);
     if (own_span && s->status().is_pending()) c->collect(s);
     auto* masks = s->tiny_masks.load(std::memory_order_relaxed);
-    const auto at = static_cast<unsigned>(static_cast<std::byte*>(p) - s->base());
+    const auto at = static_cast<unsigned>(static_cast<std::byte*>(p) - s->first());
     const unsigned block = at / tiny_size, offset = at % tiny_size;
     const std::uint32_t freed = masks->freed[block].load(std::memory_order_acquire);
     const std::uint32_t mask = masks->mask[block].load(std::memory_order_relaxed);
@@ -360,7 +360,7 @@ class weak_spans {
   }
   unsigned slot_of(void* p) {
     mspan* s = span_of(p);
-    return s->slot_of(static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base()));
+    return s->slot_of(static_cast<std::size_t>(static_cast<std::byte*>(p) - s->first()));
   }
   static std::uint64_t offset_of(void* p) {
     return static_cast<std::uint64_t>(static_cast<std::byte*>(p) - mheap::base());
