@@ -62,7 +62,8 @@ class host_heap {
   host_heap& operator=(const host_heap&) = delete;
 
   /// n bytes, indeterminate; nullptr when there is no room. n == 0: base. Aligned to the largest
-  /// power of two that divides the slot size, hence to what any type of n bytes needs.
+  /// power of two up to 128 that divides the slot size, hence to what any type of n bytes needs
+  /// that needs no more than that.
   void* malloc(std::size_t n, contents kind = contents::no_pointers) {
     void* p = malloc_fast(n, kind, id_);
     return p != nullptr ? p : malloc_slow(n, kind);

@@ -100,6 +100,7 @@ void* host_heap::malloc_slow(std::size_t n, contents kind) noexcept {
       if (n - 1 < max_small_size) {
         const unsigned size_class = size_to_class(n);
         p = c->take(size_class, kind);
+        if (p == nullptr) p = c->take_next(size_class, kind);
         if (p == nullptr) p = c->take_more(size_class, kind);
       } else {
         p = c->take_kept_large(n, kind);

@@ -67,9 +67,6 @@ namespace warpheap {
 
 class span_set;
 
-/// What a free by a thread that does not own the span came to.
-enum class remote_free : std::uint8_t { done, was_free, left_full };
-
 /// Record of a span. Type-stable: a free of a stale pointer may meet it at any time.
 class alignas(64) mspan {
   using word = span_atomic<std::uint64_t>;
@@ -163,21 +160,24 @@ class alignas(64) mspan {
     const unsigned last = words_ - 1u, begin = std::min<unsigned>(current_word_, last);
     unsigned w = begin;
     do {
-      const std::uint64_t ready = ready_at(w).load(std::memory_order_relaxed);
-      const std::uint64_t free = free_at(w).load(std::memory_order_relaxed);
-      std::uint64_t all = ready | free;
-      if (w == last) all &= ~past_last_;
-      if (all != 0) {
+      if (const std::uint64_t all = owner_slots(w) & ~past_end(w); all != 0) {
         if (w != begin) enter(w);
-        const std::uint64_t some = window_.choose(w, all);
-        ready_at(w).store(ready | some, std::memory_order_relaxed);
-        // Release: who finds the bits gone from here finds them there.
-        free_at(w).store(free & ~some, std::memory_order_release);
-        return ready | some;
+        return make_ready(w, window_.choose(w, all));
       }
       w = w != last ? w + 1 : 0;
     } while (w != begin);
     return 0;
+  }
+
+  /// The same to this word alone, and to slots that were ready before. Otherwise 0, and nothing
+  /// done.
+  std::uint64_t advance_here() {
+    const unsigned w = current_word_;
+    if (w >= words_) [[unlikely]]
+      return 0;
+    const std::uint64_t all = owner_slots(w) & ~past_end(w);
+    const std::uint64_t some = all != 0 ? window_.choose_again(w, all) : 0;
+    return some != 0 ? make_ready(w, some) : 0;
   }
 
   /// The slots of the current word were never taken before, and their memory reads as zero.
@@ -206,8 +206,8 @@ class alignas(64) mspan {
   /// The same for a slot; false if it is free already.
   bool free_own_slot(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
+    if ((owner_slots(i / 64) & bit) != 0) return false;
     const std::uint64_t old = free_at(i / 64).load(std::memory_order_relaxed);
-    if (((old | ready_at(i / 64).load(std::memory_order_relaxed)) & bit) != 0) return false;
     free_at(i / 64).store(old | bit, std::memory_order_relaxed);
     return true;
   }
@@ -243,20 +243,14 @@ class alignas(64) mspan {
   /// For the owner: all slots are free without a collect.
   bool has_all_free() const {
     for (unsigned w = 0; w < words(); ++w) {
-      if ((free_at(w).load(std::memory_order_relaxed) | ready_at(w).load(std::memory_order_relaxed))
-          != ~std::uint64_t{0}) {
-        return false;
-      }
+      if (owner_slots(w) != ~std::uint64_t{0}) return false;
     }
     return true;
   }
   /// For the owner: slots that it could take without a collect.
   bool has_free() const {
     for (unsigned w = 0; w < words(); ++w) {
-      if (free_at(w).load(std::memory_order_relaxed) != past_end(w)
-          || ready_at(w).load(std::memory_order_relaxed) != 0) {
-        return true;
-      }
+      if (owner_slots(w) != past_end(w)) return true;
     }
     return false;
   }
@@ -336,12 +330,6 @@ class alignas(64) mspan {
     bool empty = true;
     for_each_taken([&](unsigned i) { empty &= tiny_mask::holds_nothing(masks->current(i)); });
     return empty;
-  }
-  bool any_free() const {
-    for (unsigned w = 0; w < words(); ++w) {
-      if (free_word(w) != past_end(w)) return true;
-    }
-    return false;
   }
   unsigned count_free() const {
     unsigned n = 0;
@@ -435,6 +423,19 @@ class alignas(64) mspan {
     const std::uint64_t free = free_at(w).load(std::memory_order_seq_cst);
     return free | ready_at(w).load(std::memory_order_seq_cst);
   }
+  // The same for the owner.
+  std::uint64_t owner_slots(unsigned w) const {
+    return free_at(w).load(std::memory_order_relaxed) | ready_at(w).load(std::memory_order_relaxed);
+  }
+  // Moves free slots of word w to `ready`, whatever is there. What is there then.
+  std::uint64_t make_ready(unsigned w, std::uint64_t some) {
+    const std::uint64_t ready = ready_at(w).load(std::memory_order_relaxed) | some;
+    const std::uint64_t free = free_at(w).load(std::memory_order_relaxed) & ~some;
+    ready_at(w).store(ready, std::memory_order_relaxed);
+    // Release: who finds the bits gone from here finds them there.
+    free_at(w).store(free, std::memory_order_release);
+    return ready;
+  }
   std::uint64_t past_end(unsigned w) const { return w + 1 == words_ ? past_last_ : 0; }
   void enter(unsigned w) {
     current_ = &ready_at(w);
@@ -444,9 +445,7 @@ class alignas(64) mspan {
   }
   template <class F>
   static void for_each_bit(unsigned w, std::uint64_t word, F&& f) {
-    for (; word != 0; word &= word - 1) {
-      f(w * 64 + bits::lowest_bit(word));
-    }
+    for (; word != 0; word &= word - 1) f(w * 64 + bits::lowest_bit(word));
   }
   remote_free mark_pending() {
     if (status().is_pending()) return remote_free::done;

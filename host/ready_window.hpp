@@ -2,6 +2,7 @@
 
 // Which free slots of a span become ready together.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -47,6 +48,17 @@ class ready_window {
         fresh_from_ = static_cast<std::uint16_t>(w * word_bits + end);
     }
     return chosen;
+  }
+
+  /// The same where all those were chosen before, and some may be again; else 0, and nothing done.
+  std::uint64_t choose_again(unsigned w, std::uint64_t free) {
+    const unsigned lowest = bits::lowest_bit(free);
+    if (lowest >= end_) return 0;
+    const unsigned size = size_;
+    if (w * word_bits + std::min(lowest + size, word_bits) > fresh_from_) return 0;
+    end_ = static_cast<std::uint8_t>(lowest + size);
+    is_fresh_ = false;
+    return free & ~std::uint64_t{0} >> (word_bits - size) << lowest;
   }
 
   /// None of those that were chosen last had been chosen before.

@@ -18,6 +18,9 @@ enum class span_place : std::uint8_t {
   large,    ///< one large object: nobody
 };
 
+/// What a free by a thread that does not own the span came to.
+enum class remote_free : std::uint8_t { done, was_free, left_full };
+
 /// Status of a span in one word: its owner, or its place and span class; and marks.
 class span_status {
  public:

@@ -129,7 +129,7 @@ TEST(mspan, drains_every_class_and_finds_again_what_was_freed) {
       ASSERT_FALSE(s.is_free(want));
     }
     EXPECT_EQ(next_slot(s), s.nelems());
-    EXPECT_FALSE(s.any_free());
+    EXPECT_EQ(s.count_free(), 0u);
     EXPECT_FALSE(s.has_free());
     std::vector<unsigned> freed;
     for (unsigned i = 0; i < s.nelems(); ++i) {
@@ -144,7 +144,7 @@ TEST(mspan, drains_every_class_and_finds_again_what_was_freed) {
     EXPECT_EQ(taken.size(), s.nelems() - freed.size());
     EXPECT_EQ(s.enter(), !freed.empty());
     for (unsigned want : freed) ASSERT_EQ(next_slot(s), want);
-    EXPECT_FALSE(s.any_free());
+    EXPECT_EQ(s.count_free(), 0u);
   }
 }
 
@@ -299,7 +299,7 @@ TEST(mspan, large_span_is_one_taken_object) {
   s.init(some_base, 20000, make_span_class(0, true));
   EXPECT_EQ(s.nelems(), 1u);
   EXPECT_EQ(s.elemsize(), 20000 * page_size);
-  EXPECT_FALSE(s.any_free());
+  EXPECT_EQ(s.count_free(), 0u);
   EXPECT_EQ(s.limit(), s.base() + 20000 * page_size);
 }
 

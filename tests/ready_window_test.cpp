@@ -6,11 +6,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <random>
+#include <utility>
 #include <vector>
+
+#include "host/mspan.hpp"
+#include "host/span_check.hpp"
 
 namespace {
 
-using warpheap::ready_window;
+using namespace warpheap;
 namespace bits = warpheap::bits;
 
 constexpr unsigned words = 4;
@@ -70,6 +74,52 @@ TEST(ready_window_test, what_was_chosen_before_is_never_fresh) {
         if (model.free[w] != 0) model.choose(w);
       }
     }
+  }
+}
+
+std::byte* const some_base = reinterpret_cast<std::byte*>(std::uintptr_t{0x10000000});
+
+TEST(ready_window, slots_of_the_same_word_come_as_advance_would_give_them) {
+  std::mt19937 random(5);
+  for (unsigned c = 1; c < num_classes; ++c) {
+    // Two spans to which the same is done; in one of them the short way is tried first.
+    mspan plain, tried;
+    for (mspan* s : {&plain, &tried}) {
+      s->init(some_base, host_span_pages(c), make_span_class(c, true));
+      ASSERT_TRUE(s->enter());
+    }
+    const auto take = [](mspan& s, bool tries, unsigned& here) -> std::byte* {
+      if (std::byte* p = s.take(); p != nullptr) return p;
+      std::uint64_t ready = tries ? s.advance_here() : 0;
+      here += ready != 0;
+      if (ready == 0) ready = s.advance();
+      return ready != 0 ? s.take_of(ready) : nullptr;
+    };
+    std::vector<std::byte*> live;
+    unsigned here = 0, none = 0;
+    for (unsigned i = 0; i < 4000; ++i) {
+      // Long runs of either kind, so that spans fill and empty.
+      if (random() % 8 < (i / 500 % 2 == 0 ? 5u : 3u)) {
+        std::byte* const p = take(plain, false, none);
+        ASSERT_EQ(take(tried, true, here), p) << class_to_size(c) << " at " << i;
+        ASSERT_EQ(plain.takes_fresh(), tried.takes_fresh());
+        if (p != nullptr) live.push_back(p);
+      } else if (!live.empty()) {
+        std::swap(live[random() % live.size()], live.back());
+        for (mspan* s : {&plain, &tried}) ASSERT_TRUE(s->free_own(live.back()));
+        live.pop_back();
+      }
+      for (mspan* s : {&plain, &tried}) ASSERT_EQ(span_error(*s), nullptr);
+    }
+    for (unsigned w = 0; w < plain.words(); ++w) {
+      ASSERT_EQ(plain.sets(w).ready, tried.sets(w).ready);
+      ASSERT_EQ(plain.sets(w).free, tried.sets(w).free);
+    }
+    EXPECT_GT(here, 10u) << class_to_size(c);
+    while (take(tried, true, here) != nullptr) {
+    }
+    EXPECT_EQ(tried.advance_here(), 0u);
+    EXPECT_EQ(tried.count_free(), 0u);
   }
 }
 

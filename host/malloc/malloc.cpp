@@ -78,9 +78,16 @@ void* or_no_memory(void* p) {
   return p;
 }
 
-[[gnu::noinline]] void* malloc_slow(std::size_t n) {
-  if (void* p = process_malloc_more(n); p != nullptr) return p;
-  return or_no_memory(process_malloc(n));
+[[gnu::noinline]] void* malloc_slow(std::size_t n) { return or_no_memory(process_malloc(n)); }
+
+[[gnu::noinline]] void* malloc_more(std::size_t n, mcache& c, std::size_t size_class) {
+  void* p = c.take_more(static_cast<unsigned>(size_class), contents::no_pointers);
+  return p != nullptr ? p : malloc_slow(n);
+}
+
+[[gnu::noinline]] void* malloc_next(std::size_t n, mcache& c, std::size_t size_class) {
+  void* p = c.take_next(static_cast<unsigned>(size_class), contents::no_pointers);
+  return p != nullptr ? p : malloc_more(n, c, size_class);
 }
 
 [[gnu::noinline]] void* malloc_large(std::size_t n) {
@@ -129,7 +136,7 @@ extern "C" {
 
 WARPHEAP_EXPORT void* malloc(std::size_t n) {
   const entry_check check;
-  return process_malloc_fast(n, malloc_slow, malloc_large);
+  return process_malloc_fast(n, malloc_next, malloc_slow, malloc_large);
 }
 
 WARPHEAP_EXPORT void* calloc(std::size_t count, std::size_t size) {

@@ -10,31 +10,21 @@
 
 namespace warpheap {
 
-/// As malloc, without errno, of a slot that is ready in this thread's cache; else otherwise(n), or
-/// large(n) of an object larger than slots. Calls nothing but as its last act, or else it would
-/// save registers for all callers.
-template <class F, class G>
-void* process_malloc_fast(std::size_t n, F&& otherwise, G&& large) {
-  const auto take = [](unsigned size_class) -> void* {
+/// As malloc, without errno, of a slot that is ready in this thread's cache; else next(n, cache,
+/// size class), or otherwise(n) without a cache, or large(n) of an object larger than slots. Calls
+/// nothing but as its last act, or else it would save registers for all callers.
+template <class F, class G, class H>
+void* process_malloc_fast(std::size_t n, F&& next, G&& otherwise, H&& large) {
+  const auto take = [&](std::size_t size_class) -> void* {
     mcache* const c = last_used.direct;
-    return c != nullptr ? c->take(size_class, contents::no_pointers) : nullptr;
+    if (c == nullptr) [[unlikely]]
+      return otherwise(n);
+    void* p = c->take(static_cast<unsigned>(size_class), contents::no_pointers);
+    return p != nullptr ? p : next(n, *c, size_class);
   };
-  void* p = nullptr;
   if (n <= detail::fine_limit) [[likely]]
-    p = take(slot_classes[(n + 7) >> 3]);
-  else if (n <= max_small_size)
-    p = take(size_to_class(n));
-  else
-    return large(n);
-  return p != nullptr ? p : otherwise(n);
-}
-/// What the above leaves over and this thread's cache has, or takes from the heap; else nullptr.
-inline void* process_malloc_more(std::size_t n) {
-  mcache* const c = last_used.direct;
-  if (n > max_small_size || c == nullptr) return nullptr;
-  const unsigned size_class =
-      n <= detail::fine_limit ? slot_classes[(n + 7) >> 3] : size_to_class(n);
-  return c->take_more(size_class, contents::no_pointers);
+    return take(slot_classes[(n + 7) >> 3]);
+  return n <= max_small_size ? take(size_to_class(n)) : large(n);
 }
 /// A large object whose span this thread's cache has kept; else nullptr.
 inline void* process_malloc_large(std::size_t n) {

@@ -24,13 +24,21 @@ void* try_new(std::size_t n, std::size_t align) {
   }
 }
 
-[[gnu::noinline]] void* new_object_slow(std::size_t n) {
+[[gnu::noinline]] void* new_object_slow(std::size_t n) { return new_or_throw(n, 1); }
+
+[[gnu::noinline]] void* new_object_more(std::size_t n, mcache& c, std::size_t size_class) {
   {
     const entry_check check;
-    if (void* p = process_malloc_more(n); p != nullptr) [[likely]]
+    if (void* p = c.take_more(static_cast<unsigned>(size_class), contents::no_pointers);
+        p != nullptr) [[likely]]
       return p;
   }
   return new_or_throw(n, 1);
+}
+
+[[gnu::noinline]] void* new_object_next(std::size_t n, mcache& c, std::size_t size_class) {
+  void* p = c.take_next(static_cast<unsigned>(size_class), contents::no_pointers);
+  return p != nullptr ? p : new_object_more(n, c, size_class);
 }
 
 [[gnu::noinline]] void* new_object_large(std::size_t n) {
@@ -42,7 +50,7 @@ void* try_new(std::size_t n, std::size_t align) {
 }
 
 void* new_object(std::size_t n) {
-  return process_malloc_fast(n, new_object_slow, new_object_large);
+  return process_malloc_fast(n, new_object_next, new_object_slow, new_object_large);
 }
 
 void* new_or_null(std::size_t n, std::size_t align) noexcept {

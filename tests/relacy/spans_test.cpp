@@ -368,8 +368,7 @@ TEST(Spans, NoThreadIsInASlowPathWhileAnotherForks) {
   unsigned in_slow_paths = 0;
   bool forks = false;
   w.prepare = [&] { in_slow_paths = 0, forks = false; };
-  const auto slow_path = [&](unsigned thread) {
-    const mcache::call guard(w.cache(thread));
+  const auto change = [&](unsigned thread) {
     if (forks) fail("a slow path begins while a thread forks");
     ++in_slow_paths;
     yield();
@@ -377,8 +376,20 @@ TEST(Spans, NoThreadIsInASlowPathWhileAnotherForks) {
     yield();
     --in_slow_paths;
   };
+  const auto slow_path = [&](unsigned thread) {
+    const mcache::call guard(w.cache(thread));
+    change(thread);
+  };
+  const auto brief_one = [&](unsigned thread) {
+    const mcache::brief_call guard(w.cache(thread));
+    if (guard) change(thread);
+    return static_cast<bool>(guard);
+  };
   const auto other = [&](unsigned thread) {
-    return [&, thread] { slow_path(thread), slow_path(thread); };
+    return [&, thread] {
+      slow_path(thread);
+      if (!brief_one(thread)) slow_path(thread);
+    };
   };
   const auto forking = [&] {
     for (unsigned round = 0; round < 2; ++round) {

@@ -129,6 +129,7 @@ class weak_spans {
   void* take(unsigned thread) {
     // As host_heap::malloc_slow does it.
     void* p = cache(thread).take(size_class, contents::no_pointers);
+    if (p == nullptr) p = cache(thread).take_next(size_class, contents::no_pointers);
     if (p == nullptr) p = cache(thread).take_more(size_class, contents::no_pointers);
     if (p == nullptr) p = cache(thread).alloc(span_class);
     if (p == nullptr) return nullptr;
