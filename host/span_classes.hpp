@@ -56,11 +56,11 @@ constexpr unsigned host_span_objects(unsigned size_class) {
 // Bytes before the first slot. Spans begin at page boundaries, and without these so would each
 // span's slots: then most objects of some hundred bytes begin at multiples of 256, whose lines the
 // processor's caches keep less well. Touching the ends of such objects again, after 20000 lines of
-// others, took 100 to 160 cycles on an EPYC of the fourth generation, 45 to 55 where all lie 64 to
-// 320 bytes behind that; the benchmark's sh6 32 ns, and 28. (Bonwick, "The Slab Allocator", 1994,
-// has a color for each slab; here one did as well as several.) A color is of the bytes that the
-// slots leave over, so it costs none; where they leave none, as all powers of two do, there is no
-// color, and slots are aligned to their size.
+// others, mostly took 100 to 160 cycles on an EPYC of the fourth generation, 43 to 54 where all lie
+// 64 to 320 bytes behind that; the benchmark's sh6 32 ns, and 28. (Bonwick, "The Slab Allocator",
+// 1994, has a color for each slab; here one did as well as several.) A color is of the bytes that
+// the slots leave over, so it costs none; where they leave none, as all powers of two do, there is
+// no color, and slots are aligned to their size.
 constexpr unsigned host_span_color(unsigned size_class) {
   const auto size = static_cast<unsigned>(class_to_size(size_class));
   if (size < 128) return 0;
