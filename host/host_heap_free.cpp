@@ -39,7 +39,8 @@ inline free_status host_heap::free_by(void* p, mcache& c) {
   // Before all else that the span says: see "In another cycle" in mspan.hpp.
   if (!s->is_swept(pages_.sweepgen())) return free_on_page(p, page, owner, &c, c.counters);
   const span_status seen = s->status();
-  if (seen.place() == span_place::full && seen.span_class() != tiny_span_class) {
+  if (seen.place() == span_place::full && seen.span_class() != tiny_span_class
+      && c.takes_at_once(s, seen)) {
     // The page again: the record may have become another span's before it became this thread's.
     if (c.adopt(s, seen) && pages_.owner(page).bits() == owner.bits() && c.free_own(s, p))
       return free_status::ok;
@@ -85,7 +86,7 @@ free_status host_heap::free_on_page(void* p, std::size_t page, page_owner owner,
     if (in_slot != 0 && !s->is_tiny()) return free_status::interior;
 
     const span_status seen = s->status();
-    if (seen.place() == span_place::full) {
+    if (seen.place() == span_place::full && (c == nullptr || c->takes_at_once(s, seen))) {
       // Nobody's: it becomes this thread's. Then all is looked at again: the record may have become
       // another span's meanwhile, if the pointer is stale.
       if (c != nullptr) {
@@ -125,9 +126,11 @@ inline std::optional<free_status> host_heap::free_in_others(mspan* s, unsigned i
 /// another's, and only its atomic words may be looked at.
 void host_heap::after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c) {
   const span_status now = s->status();
-  if (done == remote_free::left_full) {
-    if (c != nullptr) return c->take_left(s);
-    if (now.place() == span_place::full) central_[now.span_class()].take_full(s);
+  if (now.place() == span_place::full) {
+    if (c != nullptr)
+      c->take_left(s, nelems, done);
+    else if (now.is_pending())
+      central_[now.span_class()].take_full(s);
   } else if (now.place() == span_place::partial && s->may_be_empty(nelems)) {
     central_[now.span_class()].became_empty(s);
   }

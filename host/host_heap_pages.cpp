@@ -26,7 +26,7 @@ void host_heap::reclaim(mcache* c) {
   (void)stacks_.release();
   (void)regions_.release();
   central_.sweep_all();
-  central_.release_empty();
+  central_.release_free();
 }
 
 /// In the child of a fork, does for the threads that it does not have what they would do at their

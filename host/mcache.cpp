@@ -36,6 +36,13 @@ constexpr std::size_t emptied_growth = 32;  // and the 256th part of the heap's
 constexpr unsigned growth_classes = 32;
 // A span is given for one of another thread if one slot in so many is free.
 constexpr unsigned given_free_part = 4;
+// Others leave a full span to its last owner until one slot in so many is free, or if most full
+// spans in which they free are not their own (mcache::balance). When who freed in one first became
+// its owner at once, two threads of the benchmark's rptest, of which each tenth object is freed by
+// the other, took 242 ns of CPU time for 163, and 50 MiB for 46, of its sh8 65 for 59; without the
+// exception, batches of 64 to 500 B that two threads allocate for each other take 15 to 40 ns an
+// object for 9 to 20.
+constexpr unsigned left_part = 4;
 // Pages of spans with free slots that it has in one class.
 constexpr std::size_t max_other_pages = 1024;
 
@@ -247,7 +254,13 @@ bool mcache::adopt(mspan* s, span_status seen) {
   s->set_phase(heap_->sweepgen(), sweep_phase::cached);
   if (seen.is_pending()) collect(s);
   add_other(s);
-  if (s->last_owner() != this) give_for(s);
+  balance& whose = others_objects_[seen.span_class()];
+  if (s->last_owner() == this) {
+    whose.own();
+  } else {
+    if (!seen.is_pending()) whose.others();
+    give_for(s);
+  }
   return true;
 }
 
@@ -267,11 +280,14 @@ void mcache::give_for(const mspan* s) {
   hand_over(next);
 }
 
-void mcache::take_left(mspan* s) {
+void mcache::take_left(mspan* s, unsigned nelems, remote_free done) {
   for (;;) {
     const span_status seen = s->status();
     // Another has it now, and the mark with it; or the record is another's.
     if (seen.place() != span_place::full || !seen.is_pending()) return;
+    if (done == remote_free::left_full) others_objects_[seen.span_class()].others();
+    done = remote_free::done;
+    if (!takes_at_once(s, seen) && s->count_remote(nelems) * left_part < nelems) return;
     if (adopt(s, seen)) break;
   }
   if (s->has_free()) return note_free(s);

@@ -25,10 +25,11 @@ namespace warpheap {
 /// Belongs to one thread; figures may be read by all.
 ///
 /// For each span class it has the current span, from which it takes slots, and others with free
-/// slots. A current span without any is nobody's; who first frees an object in it becomes its owner
-/// (adopt): this thread again as a rule, else the one that takes over the objects, which gives one
-/// that is a quarter free for it. So the frees of one thread are in its own spans, but for those in
-/// spans that another still takes slots from.
+/// slots. A current span without any is nobody's, and becomes this cache's again by the first free
+/// of this thread in it (adopt). One that frees what others allocate takes such a span over when a
+/// quarter of it is free, or at once, if that is most of what it frees, and gives one that is a
+/// quarter free for it. So the frees of one thread are in its own spans, but for those in spans
+/// that another takes slots from, or has had last.
 class alignas(64) mcache {
  public:
   mcache(mheap& heap, mcentral_set& central);
@@ -128,12 +129,20 @@ class alignas(64) mcache {
     return done != tiny_free::refused;
   }
 
+  /// This thread is to adopt a full span before it frees in it, rather than leave it to whoever had
+  /// it last.
+  bool takes_at_once(const mspan* s, span_status seen) const {
+    const void* const last = s->last_owner();
+    return last == this || last == nullptr || others_objects_[seen.span_class()].are_most()
+           || seen.span_class() == tiny_span_class;
+  }
   /// Becomes the owner of a span without one, if its status is still `seen`: full.
   bool adopt(mspan* s, span_status seen);
   /// s is this cache's: takes over what others have freed in it.
   void collect(mspan* s);
-  /// A free by this thread left a span full and marked: takes it over, unless another did.
-  void take_left(mspan* s);
+  /// After a free by this thread in a span of so many slots that was full: takes it over if it is
+  /// to have it, unless another did.
+  void take_left(mspan* s, unsigned nelems, remote_free done);
 
   // --- large objects ----------------------------------------------------------------------------
 
@@ -362,7 +371,20 @@ class alignas(64) mcache {
     bool is_gone_ = false;
   };
   std::array<idle_class, host_span_classes> idle_;
-  std::size_t large_pages_ = 0;  // of large_
+  /// Whether of the full spans of a class in which this thread is the first to free, those that
+  /// others let go are the most: how many more, up to a bound.
+  class balance {
+   public:
+    bool are_most() const { return more_ >= most / 2; }
+    void others() { more_ += more_ < most ? 1 : 0; }
+    void own() { more_ -= more_ > 0 ? 1 : 0; }
+
+   private:
+    static constexpr std::uint8_t most = 128;
+    std::uint8_t more_ = 0;
+  };
+  std::array<balance, host_span_classes> others_objects_;  // by span class
+  std::size_t large_pages_ = 0;                            // of large_
   const std::size_t most_large_pages_;
   mheap* heap_;
   mcentral_set* central_;

@@ -83,6 +83,7 @@ void mcentral::uncache_span(mspan* s) {
     if (!s->has_free()) {
       // Full, unless a free comes first: then it goes on below.
       put(s, full_);
+      s->note_owner(nullptr);
       span_status seen = s->status();
       if (!seen.is_pending()
           && s->exchange_status(seen, span_status::in(span_place::full, span_class_))) {
@@ -121,17 +122,26 @@ void mcentral::became_empty(mspan* s) {
   heap_->free_span(s);
 }
 
+/// The lock is held. False, and nothing done, unless the span is full and has this mark, or none.
+bool mcentral::take_from_full(mspan* s, std::uintptr_t mark) {
+  span_status seen(span_status::in(span_place::full, span_class_).bits() | mark);
+  const span_status partial(span_status::in(span_place::partial, span_class_).bits() | mark);
+  if (!s->exchange_status(seen, partial)) return false;
+  if (!s->is_empty())
+    put(s, partial_);
+  else if (!keep_or_drop(s))
+    heap_->free_span(s);
+  return true;
+}
+
 void mcentral::take_full(mspan* s) {
   const std::scoped_lock lock(mutex_);
-  const span_status full = span_status::in(span_place::full, span_class_);
-  const span_status partial = span_status::in(span_place::partial, span_class_);
-  for (const auto mark : {std::uintptr_t{0}, span_status::pending}) {
-    span_status seen(full.bits() | mark);
-    if (!s->exchange_status(seen, span_status(partial.bits() | mark))) continue;
-    if (!s->is_empty()) return put(s, partial_);
-    if (!keep_or_drop(s)) heap_->free_span(s);
-    return;
-  }
+  if (!take_from_full(s, 0)) (void)take_from_full(s, span_status::pending);
+}
+
+void mcentral::take_marked() {
+  const std::scoped_lock lock(mutex_);
+  swept(full_).for_each([this](mspan* s) { (void)take_from_full(s, span_status::pending); });
 }
 
 std::size_t mcentral::release_empty() {

@@ -15,7 +15,7 @@
 //
 // A full span is put into the set of full ones once in a cycle, and stays in it when it gets an
 // owner, or free slots, without a lock. The set is there for the sweeper, which takes from it what
-// it finds unswept and in no cache.
+// it finds unswept and in no cache, and for take_marked.
 //
 // A free may come so late that its span is gone and the record is another's. It then calls the
 // mcentral of whatever class the record shows. That one acts only if place and class, read in one
@@ -98,6 +98,8 @@ class alignas(64) mcentral {
   /// Takes a full span that a free has left marked (or is about to free in), unless it has an owner
   /// by now; for a thread without cache.
   void take_full(mspan* s);
+  /// Takes the full spans in which slots were freed: before a malloc fails.
+  void take_marked();
   /// Gives the pages of all spans without objects back to the heap. Returns their number.
   std::size_t release_empty();
 
@@ -125,6 +127,7 @@ class alignas(64) mcentral {
   void put(mspan* s, std::array<span_set, 2>& sets);
   mspan* take_empty();
   bool keep_or_drop(mspan* s);
+  bool take_from_full(mspan* s, std::uintptr_t mark);
   mspan* take_unswept(unsigned& tries);
   mspan* sweep_for_allocation();
   void sweep(mspan* s);
@@ -154,9 +157,13 @@ class mcentral_set {
   mcentral& operator[](unsigned span_class) { return central_[span_class]; }
   const mcentral& operator[](unsigned span_class) const { return central_[span_class]; }
 
-  /// Gives the pages of all spans without objects back that no thread has.
-  void release_empty() {
-    for (mcentral& c : central_) c.release_empty();
+  /// Makes what is free and no thread's ready for any: slots of full spans, and the pages of spans
+  /// without objects, which go back.
+  void release_free() {
+    for (mcentral& c : central_) {
+      c.take_marked();
+      c.release_empty();
+    }
   }
   /// Gives a span without live objects, in no list and no cache, back to the heap.
   void free_span(mspan* s);

@@ -18,8 +18,11 @@
 // a free that still finds `pending` set has its bit set before the collector looks. A free that
 // sets `pending` learns from the old status, in the same step, whose span it is: an owner's, who
 // will find the mark; one in mcentral, where it is found as it is; or a full one, which nobody
-// looks for: then this thread takes it over (mcache::adopt). An owner that lets go of a full span
-// does so by an exchange that fails on `pending`.
+// looks for. That is left to its last owner, who takes it over before a free in it (mcache::adopt),
+// until others have freed a quarter of it: each counts after it set its bit, sequentially
+// consistent, so that the last sees all, and takes the span (mcache::take_left). What is less is
+// found before a malloc fails (mcentral::take_marked). An owner lets go of a full span by an
+// exchange that fails on `pending`.
 //
 // In another cycle. A bulk free makes all spans unswept, by a change of the heap's sweepgen, and
 // leaves all else as it is: bits, status and sets are those of the cycle before. Whoever takes a
@@ -27,12 +30,6 @@
 // the bulk free has freed, and goes no further; so nobody but the sweeper touches such a span, and
 // a free that finds it swept finds the sweeper's bits (release, acquire). An owner needs no such
 // look: caches are replaced in a bulk free, and a new one owns spans of this cycle only.
-//
-// Tiny blocks. A block has several objects, so the bit of each in the masks says that it is free,
-// and is what pins the span until then; the bit in `remote` says that others have freed objects of
-// the block, or are about to. It comes first: after the free itself, a thread touches nothing of
-// the span but the mark. So the collector may find a block of which nothing is freed yet, and the
-// bit stays as long as objects of the block live. When none does, nobody is about to free one.
 //
 // What tells a double free. Bits move from `remote` to `free` to `ready`, set in the one before
 // they are cleared in the other (release). A remote free looks at the three in this order
@@ -212,9 +209,8 @@ class alignas(64) mspan {
     return true;
   }
 
-  /// Takes over what others have freed; f(slot) for each slot that was free already. In a span of
-  /// tiny blocks, on_block(slot) for each whose objects others may have freed; false when objects
-  /// of it still live.
+  /// Takes over what others have freed; f(slot) for each that was free already. In a span of tiny
+  /// blocks, on_block(slot) for each whose objects others may have freed; false: some still live.
   template <class Twice, class Block>
   void collect(Twice&& f, Block&& on_block) {
     status_.fetch_and(~span_status::pending, std::memory_order_seq_cst);
@@ -257,7 +253,7 @@ class alignas(64) mspan {
 
   // --- the others' side ------------------------------------------------------------------------
 
-  /// Frees slot i. After `done`, the span may be gone and the record another's.
+  /// Frees slot i. After that, the span may be gone and the record another's.
   remote_free free_remote(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
     if ((slots_free(i / 64) & bit) != 0) return remote_free::was_free;
@@ -267,7 +263,8 @@ class alignas(64) mspan {
     return mark_pending();
   }
 
-  /// Frees the tiny object at an offset of block i that is live in the owner's mask.
+  /// Frees the tiny object at an offset of block i that is live in the owner's mask
+  /// (tiny_mask.hpp).
   remote_free free_remote_tiny(tiny_mask_block& masks, unsigned i, unsigned offset) {
     const auto bit = static_cast<std::uint16_t>(tiny_mask::live(offset));
     remote_at(i / 64).fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_seq_cst);
@@ -276,6 +273,14 @@ class alignas(64) mspan {
     const std::uint16_t old = masks.freed[i].fetch_or(bit, std::memory_order_seq_cst);
     if ((old & bit) != 0) return remote_free::was_free;
     return mark_pending();
+  }
+
+  /// Slots of nelems that others have freed, uncollected.
+  unsigned count_remote(unsigned nelems) const {
+    unsigned n = 0;
+    for (unsigned w = 0; w * 64 < nelems; ++w)
+      n += static_cast<unsigned>(bits::popcount(remote_at(w).load(std::memory_order_seq_cst)));
+    return n;
   }
 
   // --- all slots --------------------------------------------------------------------------------
@@ -291,7 +296,6 @@ class alignas(64) mspan {
     ready_at(w).store(x, std::memory_order_relaxed);
   }
   void set_current_word(unsigned w) { current_word_ = static_cast<std::uint8_t>(w); }
-
   /// The sets as they are, for checks and dumps (span_check.hpp): the owner's, the others'.
   struct word_sets {
     std::uint64_t ready, free;
@@ -303,7 +307,6 @@ class alignas(64) mspan {
   std::uint64_t remote_set(unsigned w) const {
     return remote_at(w).load(std::memory_order_relaxed);
   }
-  /// The word that `take` looks at.
   unsigned current_word() const { return current_word_; }
   /// Bits of the last word that are no slot's.
   std::uint64_t past_last() const { return past_last_; }
@@ -395,9 +398,9 @@ class alignas(64) mspan {
   /// Release: who finds the marks finds them cleared.
   void set_marks(span_marks* m) { marks_.store(m, std::memory_order_release); }
 
-  /// The cache that let the span go when it ran full, by its address: a hint, as that may be gone.
-  const void* last_owner() const { return last_owner_; }
-  void note_owner(const void* cache) { last_owner_ = cache; }
+  /// The cache that let the span go when it ran full; null: none. A hint, as it may be gone.
+  const void* last_owner() const { return last_owner_.load(std::memory_order_relaxed); }
+  void note_owner(const void* cache) { last_owner_.store(cache, std::memory_order_relaxed); }
 
   /// mcentral's set that the span is in; null: none. For who has the span, or mcentral's lock.
   const span_set* set() const { return set_; }
@@ -450,8 +453,8 @@ class alignas(64) mspan {
   remote_free mark_pending() {
     if (status().is_pending()) return remote_free::done;
     const span_status old(status_.fetch_or(span_status::pending, std::memory_order_seq_cst));
-    return !old.is_pending() && old.place() == span_place::full ? remote_free::left_full
-                                                                : remote_free::done;
+    const bool left_full = !old.is_pending() && old.place() == span_place::full;
+    return left_full ? remote_free::left_full : remote_free::done;
   }
 
   // Read by all frees, written when the span changes hands: a line of its own.
@@ -481,11 +484,10 @@ class alignas(64) mspan {
   mspan* prev_ = nullptr;
 
   span_atomic<span_marks*> marks_{nullptr};
-  const void* last_owner_ = nullptr;
+  span_atomic<const void*> last_owner_{nullptr};
 
  public:
-  /// In a span of tiny_span_class; null elsewhere. Atomic for the sake of frees of
-  /// stale pointers, which may meet a record at any time.
+  /// In a span of tiny_span_class; null elsewhere. Atomic for frees of stale pointers.
   span_atomic<tiny_mask_block*> tiny_masks{nullptr};
   /// The pages may hold old contents.
   bool needzero = true;

@@ -58,6 +58,11 @@ class span_set {
     drop_first();
     return s;
   }
+  /// f(span) for each, in order; f may take it out, and put nothing in.
+  template <class F>
+  void for_each(F&& f) {
+    for (std::uint32_t i = first_; i != end_; ++i) f(entry(i));
+  }
   /// Takes a span of this set (else aborts) out. The first one comes into its place.
   void remove(mspan* s) {
     if (s->set_ != this) fatal("span is not in this set");

@@ -13,7 +13,7 @@ enum class span_place : std::uint8_t {
   cached,   ///< its owner, a thread's cache
   none,     ///< dead, or in nobody's hands during a transition
   partial,  ///< mcentral, with free slots
-  full,     ///< nobody: it has none. The first to free one becomes its owner
+  full,     ///< nobody: it has none, or few that others than its last owner have freed
   empty,    ///< mcentral, all slots free, kept for reuse
   large,    ///< one large object: nobody
 };

@@ -136,6 +136,7 @@ bool mcentral::place_swept(mspan* s) {
     put(s, partial_);
   } else {
     put(s, full_);
+    s->note_owner(nullptr);
     s->set_place(span_place::full);
   }
   return true;

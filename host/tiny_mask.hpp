@@ -1,6 +1,13 @@
 #pragma once
 
 // Which objects below 16 bytes live in a 16-byte block.
+//
+// A block has several objects, so the bit of each in the masks says that it is free, and is what
+// pins the span until then; the block's bit in `remote` (mspan.hpp) says that others have freed
+// objects of the block, or are about to. It comes first: after the free itself, a thread touches
+// nothing of the span but the mark. So the collector may find a block of which nothing is freed
+// yet, and the bit stays as long as objects of the block live. When none does, nobody is about to
+// free one.
 
 #include <cstdint>
 

@@ -95,6 +95,24 @@ TEST_F(span_set_test, does_what_a_list_does_also_where_indices_wrap) {
   }
 }
 
+TEST_F(span_set_test, each_is_seen_once_while_some_are_taken_out) {
+  constexpr std::uint32_t block = span_set::block_entries;
+  for (const std::uint32_t start : {0u, 0u - 2 * block}) {
+    for (const unsigned taken_of : {1u, 2u, 3u, 100u, 1000u}) {
+      span_set set(start);
+      for (std::size_t i = 0; i < 300; ++i) ASSERT_TRUE(set.insert(span(i)));
+      std::vector<mspan*> seen;
+      set.for_each([&](mspan* s) {
+        seen.push_back(s);
+        if (seen.size() % taken_of == 0) set.remove(s);
+      });
+      ASSERT_EQ(seen.size(), 300u);
+      for (std::size_t i = 0; i < 300; ++i) EXPECT_EQ(seen[i], span(i));
+      EXPECT_EQ(set.size(), 300u - 300u / taken_of);
+    }
+  }
+}
+
 TEST_F(span_set_test, memory_follows_what_is_in_it) {
   const std::size_t before = sys_pool::sys_bytes();
   {

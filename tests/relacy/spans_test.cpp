@@ -115,6 +115,81 @@ TEST(Spans, AFullSpanIsLetGoWhileOthersFreeInIt) {
   }
 }
 
+TEST(Spans, AFullSpanIsLeftToItsLastOwnerWhoFreesInItToo) {
+  // One other frees in it, which is less than a quarter; before a malloc would fail, all is taken.
+  for (const bool is_short : {false, true}) {
+    weak_spans w;
+    void *p[slots] = {}, *next = nullptr, *q = nullptr;
+    w.prepare = [&] {
+      for (void*& object : p) object = w.take(0);
+      next = w.take(0);
+    };
+    const auto owner = [&] {
+      w.give(0, p[0]);
+      q = w.take(0);
+    };
+    const auto third = [&] {
+      if (is_short)
+        w.central()[span_class].take_marked();
+      else
+        w.give(2, p[2]);
+    };
+    explore(20'000, {w, {owner, [&] { w.give(1, p[1]); }, third}, [&] {
+                       w.check_noticed();
+                       w.give(0, next);
+                       w.give(0, q);
+                       w.finish({p + (is_short ? 2 : 3), p + slots});
+                     }});
+  }
+}
+
+TEST(Spans, WhoFreesTheLastOfAQuarterTakesTheSpan) {
+  // Of two, in different words. Too many objects to look at their bytes.
+  weak_spans w(tiny_span_class);  // with spans of one page
+  w.model_second_words();
+  void* p[other_slots + 1] = {};
+  const auto free = [&](unsigned thread, unsigned slot) {
+    if (!w.free(thread, &w.cache(thread), p[slot])) fail("a free was taken for a second one");
+  };
+  w.prepare = [&] {
+    for (void*& object : p) object = w.cache(0).alloc(other_class);
+    for (unsigned i = other_slots - other_slots / 4 + 2; i < other_slots; ++i) free(1, i);
+    if (w.span_of(p[0])->place() != span_place::full) fail("less than a quarter is taken");
+  };
+  explore(1'000, {w, {[&] { free(1, 0); }, [&] { free(2, 64); }}, [&] {
+                    w.check_noticed();
+                    if (w.span_of(p[0])->place() == span_place::full) fail("a quarter is left");
+                  }});
+}
+
+TEST(Spans, WhatIsFreeInAFullSpanIsFoundWhenThereIsNothingElse) {
+  weak_spans w;
+  void *p[slots] = {}, *found = nullptr, *others[(mheap::most_spans - 1) * slots];
+  bool given = false;
+  w.prepare = [&] {
+    for (void*& object : p) object = w.take(0);
+    for (void*& object : others) object = w.take(0);
+    if (w.take(0) != nullptr) fail("there are more spans");
+    given = false;
+  };
+  const auto other = [&] {
+    w.give(1, p[0]);
+    given = true;
+  };
+  const auto third = [&] {
+    // As host_heap::or_reclaim does it.
+    const bool must_find = given;
+    w.central()[span_class].take_marked();
+    found = w.take(2);
+    if (must_find && found == nullptr) fail("a free slot is not found");
+  };
+  explore(5'000, {w, {other, third}, [&] {
+                    w.check_noticed();
+                    w.central()[span_class].take_marked();
+                    if (found == nullptr && w.take(0) == nullptr) fail("a free slot is lost");
+                  }});
+}
+
 TEST(Spans, ACacheAtTheAddressOfOneThatEndedIsNotTakenForIt) {
   // Thread 0 last used cache 0, of another heap. That ends; another thread's new cache is where it
   // was, and takes over the span in which thread 0 frees.

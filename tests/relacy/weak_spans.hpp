@@ -62,6 +62,7 @@ static_assert(slots == 8);
 /// Objects of 8 bytes, two to a tiny block. Spans of their class and of others have one page.
 constexpr std::size_t tiny_bytes = 8;
 constexpr unsigned other_class = tiny_class << 1 | 1;
+constexpr unsigned other_slots = host_span_objects(tiny_class);
 static_assert(host_span_pages(tiny_class) == 1);
 
 /// A heap without pages: its caches are the threads'.
@@ -88,6 +89,13 @@ class weak_spans {
     for (mcache& c : parts_->caches) the_memory.silence(last_line(c), 64);
   }
 
+  /// For a scenario in which two words of a span matter.
+  void model_second_words() {
+    for (unsigned i = 0; i < mheap::most_spans; ++i) {
+      auto* const end = reinterpret_cast<std::byte*>(&heap().span(i)) + sizeof(mspan);
+      the_memory.hear(end - (mspan::max_words - 1) * sizeof(std::uint64_t), 8);  // remote
+    }
+  }
   /// For a scenario with forks. The bytes that stand for all that a slow path of a thread changes.
   void model_calls() {
     for (mcache& c : parts_->caches) the_memory.hear(last_line(c), 64);
@@ -193,7 +201,7 @@ class weak_spans {
     const unsigned slot = slot_of(p);
     for (;;) {
       const span_status seen = s->status();
-      if (seen.place() == span_place::full) {
+      if (seen.place() == span_place::full && (c == nullptr || c->takes_at_once(s, seen))) {
         if (c == nullptr) {
           central()[seen.span_class()].take_full(s);
         } else if (c->adopt(s, seen)) {
@@ -215,10 +223,10 @@ class weak_spans {
   }
   void after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c) {
     const span_status now = s->status();
-    if (done == remote_free::left_full) {
+    if (now.place() == span_place::full) {
       if (c != nullptr)
-        c->take_left(s);
-      else if (now.place() == span_place::full)
+        c->take_left(s, nelems, done);
+      else if (now.is_pending())
         central()[now.span_class()].take_full(s);
     } else if (now.place() == span_place::partial && s->may_be_empty(nelems)) {
       central()[now.span_class()].became_empty(s);
@@ -291,8 +299,8 @@ class weak_spans {
           fail("a slot that is ready is not noted");
     }
   }
-  /// Whoever is to find what others have freed finds it: an owner by the mark, and nobody looks for
-  /// a full span.
+  /// Whoever is to find what others have freed finds it, by the mark; and nobody has left a full
+  /// span in which others have freed a quarter.
   void check_noticed() {
     for (unsigned i = 0; i < mheap::most_spans; ++i) {
       const mspan& s = heap().span(i);
@@ -303,7 +311,10 @@ class weak_spans {
                            : masks->freed[0].load(std::memory_order_relaxed) == 0) {
         continue;
       }
-      if (!s.status().is_pending() || s.place() == span_place::full) fail("a free was not noticed");
+      if (!s.status().is_pending()) fail("a free was not noticed");
+      if (s.place() == span_place::full
+          && (masks != nullptr || s.count_remote(s.nelems()) * 4 >= s.nelems()))
+        fail("a full span was left to nobody");
     }
   }
   /// Nothing is live: all caches end, and all pages go back.
@@ -311,7 +322,7 @@ class weak_spans {
     for (mcache& c : parts_->caches) c.flush();
     if (central()[class_].set_sizes().partial != 0)
       fail("a span without objects is among those that have some");
-    central().release_empty();
+    for (const unsigned sc : {class_, other_class}) central()[sc].release_empty();
     if (heap().spans() != 0) fail("a free was lost: a span did not go back");
   }
   /// Frees what is left; then each slot can be had once, and all pages go back.
