@@ -336,7 +336,7 @@ class alignas(64) mcache {
   span_list large_;  // kept
   // Spans without objects, by their pages, for any class but that of tiny blocks, whose own are
   // first. As many pages are kept as this cache took for itself, so that a thread which only frees
-  // what others allocate keeps none.
+  // what others allocate keeps none, and few that others took.
   std::array<span_list, max_host_span_pages + 1> kept_;
   std::size_t kept_pages_ = 0;
   std::size_t keepable_pages_ = 0;

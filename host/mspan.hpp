@@ -398,7 +398,7 @@ class alignas(64) mspan {
   /// Release: who finds the marks finds them cleared.
   void set_marks(span_marks* m) { marks_.store(m, std::memory_order_release); }
 
-  /// The cache that let the span go when it ran full; null: none. A hint, as it may be gone.
+  /// The cache that took slots from it last; null: unknown. A hint, as the cache may be gone.
   const void* last_owner() const { return last_owner_.load(std::memory_order_relaxed); }
   void note_owner(const void* cache) { last_owner_.store(cache, std::memory_order_relaxed); }
 

@@ -102,6 +102,24 @@ TEST_F(full_spans, who_frees_mostly_what_others_allocate_takes_them_at_once) {
   });
 }
 
+TEST_F(full_spans, who_takes_them_over_keeps_few_when_they_are_empty) {
+  constexpr unsigned spans = 100, most_kept = 64;
+  const std::vector<void*> all = fill(spans);
+  elsewhere([&] {
+    const std::vector<void*> own = fill(spans);
+    const auto pages = [&] { return heap.stats().pages_in_use; };
+    const auto before = pages();
+    const auto in_full = (before - 2 * span_of(all[0]).npages()) / 2;
+    for (unsigned i = 0; i < spans * slots; ++i) free(all[i]);
+    EXPECT_LE(pages(), before - in_full + most_kept);
+    EXPECT_GE(pages(), before - in_full + most_kept / 2);
+    // Of its own it keeps more.
+    const auto others_gone = pages();
+    for (unsigned i = 0; i < spans * slots; ++i) free(own[i]);
+    EXPECT_GT(pages(), others_gone - in_full / 2);
+  });
+}
+
 TEST_F(full_spans, of_tiny_blocks_become_the_first_ones_who_frees_in_them) {
   std::vector<void*> all;
   while (all.size() < 2 * page_size / tiny_size) all.push_back(heap.malloc(9));
