@@ -15,6 +15,7 @@
 #include "bench/environment.hpp"
 #include "bench/name_filter.hpp"
 #include "bench/options.hpp"
+#include "bench/pass_plan.hpp"
 #include "bench/progress.hpp"
 #include "bench/registry.hpp"
 #include "bench/report.hpp"
@@ -148,29 +149,18 @@ int run(const options& wanted) {
   progress line;
   bool interrupted_run = false;
   try {
-    // Pass after pass over all cases: the repetitions of a case lie as far apart as the run allows,
-    // so that what the machine does in the meantime shows as noise.
-    const unsigned passes = wanted.pass_count();
-    // Failed or skipped, as it would be again, or run once for all.
-    std::vector<bool> done(cases.size());
-    std::vector<double> took;
-    for (unsigned pass = 0; pass < passes; ++pass)
-      for (std::size_t i = 0; i < cases.size() && !interrupted_run; ++i) {
-        if (done[i]) {
-          took.push_back(0);
-          continue;
-        }
-        line.begin_case(cases[i].name, took.size() + 1, passes * cases.size(),
-                        seconds_left(took, cases.size(), passes));
-        const stopwatch clock;
-        result one = run_case(cases[i], {wanted, line, backend.kind, reserve, threads});
-        line.clear();
-        done[i] = cases[i].once || one.check != check_state::ok;
-        results.add(std::move(one), pass + 1 == passes || done[i]);
-        // What does not come again says nothing of the time that is left.
-        took.push_back(cases[i].once ? 0 : clock.read().ns / 1e9);
-        interrupted_run = interrupt_requested();
-      }
+    std::vector<bool> once;
+    for (const bench_case& one : cases) once.push_back(one.once);
+    pass_plan plan(once, wanted.pass_count());
+    for (auto i = plan.next(); i && !interrupted_run; i = plan.next()) {
+      line.begin_case(cases[*i].name, plan.turn(), plan.turns(), plan.seconds_left());
+      const stopwatch clock;
+      result one = run_case(cases[*i], {wanted, line, backend.kind, reserve, threads});
+      line.clear();
+      const bool last = plan.ran(one.check == check_state::ok, clock.read().ns / 1e9);
+      results.add(std::move(one), last);
+      interrupted_run = interrupt_requested();
+    }
   } catch (const interrupted&) {
     interrupted_run = true;
     line.clear();

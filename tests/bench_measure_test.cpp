@@ -10,6 +10,7 @@
 
 #include "bench/environment.hpp"
 #include "bench/host_memory.hpp"
+#include "bench/pass_plan.hpp"
 #include "bench/progress.hpp"
 #include "bench/registry.hpp"
 
@@ -269,6 +270,42 @@ TEST(BenchProgress, TimeLeftIsWhatTheCasesTookBefore) {
   EXPECT_EQ(seconds_left({10, 1, 1}, 3, 2), 12);        // a second pass like the first
   EXPECT_EQ(seconds_left({10, 1, 1, 6}, 3, 3), 2 + 8);  // the latest times count
   EXPECT_EQ(seconds_left({1, 2}, 2, 1), 0);
+}
+
+/// The cases that ran, a letter each, big where that was the last time. b fails in its second turn.
+std::string order_of(std::vector<bool> once, unsigned passes) {
+  std::string order;
+  pass_plan plan(std::move(once), passes);
+  while (const auto i = plan.next()) {
+    const bool ok = *i != 1 || order.find('b') == std::string::npos;
+    const bool last = plan.ran(ok, 1);
+    order += static_cast<char>((last ? 'A' : 'a') + *i);
+  }
+  EXPECT_EQ(plan.turn(), plan.turns() + 1);
+  return order;
+}
+
+TEST(BenchPassPlan, PassAfterPassWithoutWhatDoesNotComeAgain) {
+  EXPECT_EQ(order_of({false}, 3), "aaA");
+  EXPECT_EQ(order_of({true}, 3), "A");
+  EXPECT_EQ(order_of({false, false, false}, 4), "abcaBcacAC");
+  EXPECT_EQ(order_of({true, false, true}, 3), "AbCB");
+  EXPECT_EQ(order_of({true, true, true}, 2), "ABC");
+  EXPECT_EQ(order_of({false, false}, 1), "AB");
+}
+
+TEST(BenchPassPlan, TheTimeLeftIsWithoutWhatRunsOnce) {
+  pass_plan plan({false, true}, 3);
+  EXPECT_EQ(plan.next(), 0u);
+  EXPECT_EQ(plan.next(), 0u);
+  EXPECT_FALSE(plan.seconds_left());
+  EXPECT_FALSE(plan.ran(true, 2));
+  EXPECT_EQ(plan.next(), 1u);
+  EXPECT_TRUE(plan.ran(true, 100));
+  EXPECT_EQ(plan.seconds_left(), 4);
+  EXPECT_EQ(plan.next(), 0u);
+  EXPECT_EQ(plan.turn(), 3u);
+  EXPECT_EQ(plan.turns(), 6u);
 }
 
 TEST(BenchHostMemory, ThereIsSome) { EXPECT_GT(available_memory(), std::size_t{1} << 20); }
