@@ -293,7 +293,8 @@ void mcache::take_left(mspan* s, unsigned nelems, remote_free done) {
     if (seen.place() != span_place::full || !seen.is_pending()) return;
     if (done == remote_free::left_full) others_objects_[seen.span_class()].others();
     done = remote_free::done;
-    if (!takes_at_once(s, seen) && s->count_remote(nelems) * left_part < nelems) return;
+    if (!takes_at_once(s, seen) && s->count_remote(nelems) * left_part < nelems)
+      return (*central_)[seen.span_class()].note_left();
     if (adopt(s, seen)) break;
   }
   if (s->has_free()) return note_free(s);

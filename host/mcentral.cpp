@@ -33,13 +33,13 @@ void mcentral::remove_from_set(mspan* s) {
   }
 }
 
-/// Puts a swept span into a swept set. The lock is held. Without memory for the set, a partial span
-/// is out of sight until its last object is freed, and a full one in the next cycle, until reset
-/// looks for it.
-void mcentral::put(mspan* s, std::array<span_set, 2>& sets) {
+/// Puts a swept span into a swept set. The lock is held. False without memory for the set: a
+/// partial span is out of sight then until its last object is freed, and a full one for
+/// take_marked, and in the next cycle until reset looks for it.
+bool mcentral::put(mspan* s, std::array<span_set, 2>& sets) {
   remove_from_set(s);
-  (void)swept(sets).insert(s);
   if (&sets == &partial_) may_have_swept_.store(true, std::memory_order_relaxed);
+  return swept(sets).insert(s);
 }
 
 mspan* mcentral::cache_span(const void* cache) {
@@ -82,7 +82,7 @@ void mcentral::uncache_span(mspan* s) {
     s->set_phase(heap_->sweepgen(), sweep_phase::swept);
     if (!s->has_free()) {
       // Full, unless a free comes first: then it goes on below.
-      put(s, full_);
+      (void)put(s, full_);
       s->note_owner(nullptr);
       span_status seen = s->status();
       if (!seen.is_pending()
@@ -91,7 +91,10 @@ void mcentral::uncache_span(mspan* s) {
       }
     }
     move_to(s, span_status::in(span_place::partial, span_class_));
-    if (!s->is_empty()) return put(s, partial_);
+    if (!s->is_empty()) {
+      (void)put(s, partial_);
+      return;
+    }
     if (keep_or_drop(s)) return;
   }
   heap_->free_span(s);
@@ -101,7 +104,8 @@ void mcentral::add_full(mspan* s) {
   // Others look at it only while s is unswept, and take it out of unswept sets only.
   if (s->set() != nullptr) return;
   const std::scoped_lock lock(mutex_);
-  put(s, full_);
+  // Where take_marked would not find it, who frees in it takes it at once.
+  if (!put(s, full_)) s->note_owner(nullptr);
 }
 
 void mcentral::forget(mspan* s) {
@@ -128,7 +132,7 @@ bool mcentral::take_from_full(mspan* s, std::uintptr_t mark) {
   const span_status partial(span_status::in(span_place::partial, span_class_).bits() | mark);
   if (!s->exchange_status(seen, partial)) return false;
   if (!s->is_empty())
-    put(s, partial_);
+    (void)put(s, partial_);
   else if (!keep_or_drop(s))
     heap_->free_span(s);
   return true;
@@ -141,7 +145,16 @@ void mcentral::take_full(mspan* s) {
 
 void mcentral::take_marked() {
   const std::scoped_lock lock(mutex_);
-  swept(full_).for_each([this](mspan* s) { (void)take_from_full(s, span_status::pending); });
+  if (!has_left_.exchange(false, std::memory_order_seq_cst)) return;
+  const auto marked = span_status::in(span_place::full, span_class_).bits() | span_status::pending;
+  swept(full_).for_each([&](mspan* s) {
+    if (s->status().bits() != marked) return;
+    // Without memory for the set they stay where a later look finds them.
+    if (swept(partial_).reserve())
+      (void)take_from_full(s, span_status::pending);
+    else
+      has_left_.store(true, std::memory_order_relaxed);
+  });
 }
 
 std::size_t mcentral::release_empty() {

@@ -98,7 +98,14 @@ class alignas(64) mcentral {
   /// Takes a full span that a free has left marked (or is about to free in), unless it has an owner
   /// by now; for a thread without cache.
   void take_full(mspan* s);
-  /// Takes the full spans in which slots were freed: before a malloc fails.
+  /// A free has left a full span of this class full, and marked.
+  void note_left() {
+    // Sequentially consistent, as the mark before it: if this finds what take_marked is about to
+    // clear, the mark is there when that looks at the spans. Release: the same, if it finds this.
+    if (!has_left_.load(std::memory_order_seq_cst))
+      has_left_.store(true, std::memory_order_release);
+  }
+  /// Takes the full spans that were left so: before a malloc fails.
   void take_marked();
   /// Gives the pages of all spans without objects back to the heap. Returns their number.
   std::size_t release_empty();
@@ -124,7 +131,7 @@ class alignas(64) mcentral {
   span_set& unswept(std::array<span_set, 2>& sets);
   mspan* move_to(mspan* s, span_status to);
   void remove_from_set(mspan* s);
-  void put(mspan* s, std::array<span_set, 2>& sets);
+  bool put(mspan* s, std::array<span_set, 2>& sets);
   mspan* take_empty();
   bool keep_or_drop(mspan* s);
   bool take_from_full(mspan* s, std::uintptr_t mark);
@@ -146,6 +153,7 @@ class alignas(64) mcentral {
   // Written under the lock. Relaxed: a hint. Before a malloc fails, release_empty takes the lock,
   // and what was told under it is seen after that.
   span_atomic<bool> may_have_swept_{false};
+  span_atomic<bool> has_left_{false};  // cleared under the lock
 };
 
 /// The mcentrals of all classes, and what their spans have in common.

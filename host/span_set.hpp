@@ -14,6 +14,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "host/mspan.hpp"
 #include "host/sys_vector.hpp"
@@ -33,6 +34,7 @@ class span_set {
     while (pop() != nullptr) {
     }
     if (end_ % block_entries != 0) sys_pool::free(block_of(end_), sizeof(block));
+    if (spare_ != nullptr) sys_pool::free(spare_, sizeof(block));
   }
   span_set(const span_set&) = delete;
   span_set& operator=(const span_set&) = delete;
@@ -40,11 +42,21 @@ class span_set {
   std::size_t size() const { return end_ - first_; }
   bool empty() const { return first_ == end_; }
 
+  /// Makes sure that the next insert is done; false when the system has no memory.
+  [[nodiscard]] bool reserve() {
+    if (end_ % block_entries != 0 || spare_ != nullptr) return true;
+    const std::uint32_t blocks = end_ / block_entries - first_ / block_entries;
+    // Where indices wrap, the difference has the bits of a block's number.
+    if ((blocks & (~std::uint32_t{0} / block_entries)) == spine_.size() && !grow()) return false;
+    spare_ = static_cast<block*>(sys_pool::alloc(sizeof(block)));
+    return spare_ != nullptr;
+  }
   /// Takes a span that is in no set (else aborts). False, and nothing done, when the system has no
   /// memory.
   [[nodiscard]] bool insert(mspan* s) {
     if (s->set_ != nullptr) fatal("span is in a set");
-    if (end_ % block_entries == 0 && !add_block()) return false;
+    if (!reserve()) return false;
+    if (end_ % block_entries == 0) block_of(end_) = std::exchange(spare_, nullptr);
     s->set_ = this;
     s->set_index_ = end_;
     entry(end_++) = s;
@@ -83,15 +95,6 @@ class span_set {
   block*& block_of(std::uint32_t i) { return spine_[i / block_entries & (spine_.size() - 1)]; }
   mspan*& entry(std::uint32_t i) { return block_of(i)->spans[i % block_entries]; }
 
-  bool add_block() {
-    const std::uint32_t blocks = end_ / block_entries - first_ / block_entries;
-    // Where indices wrap, the difference has the bits of a block's number.
-    if ((blocks & (~std::uint32_t{0} / block_entries)) == spine_.size() && !grow()) return false;
-    auto* fresh = static_cast<block*>(sys_pool::alloc(sizeof(block)));
-    if (fresh == nullptr) return false;
-    block_of(end_) = fresh;
-    return true;
-  }
   bool grow() {
     const std::size_t old = spine_.size();
     sys_vector<block*> longer;
@@ -109,6 +112,7 @@ class span_set {
   }
 
   sys_vector<block*> spine_;
+  block* spare_ = nullptr;  // for the block that the next insert begins
   std::uint32_t first_ = 0;
   std::uint32_t end_ = 0;
 };

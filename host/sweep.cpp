@@ -130,12 +130,12 @@ bool mcentral::place_swept(mspan* s) {
   all_->swept_kept_.fetch_add(1, std::memory_order_relaxed);
   heap_->note_swept(*s);
   if (s->size_class() == 0) {
-    put(s, full_);
+    (void)put(s, full_);
   } else if (s->has_free()) {
     s->set_place(span_place::partial);
-    put(s, partial_);
+    (void)put(s, partial_);
   } else {
-    put(s, full_);
+    (void)put(s, full_);
     s->note_owner(nullptr);
     s->set_place(span_place::full);
   }

@@ -95,6 +95,23 @@ TEST_F(span_set_test, does_what_a_list_does_also_where_indices_wrap) {
   }
 }
 
+TEST_F(span_set_test, what_is_reserved_is_used_or_given_back) {
+  constexpr std::uint32_t block = span_set::block_entries;
+  const std::size_t before = sys_pool::sys_bytes();
+  span_set set(0u - block);
+  for (std::size_t i = 0; i < 5 * block; ++i) {
+    ASSERT_TRUE(set.reserve());
+    ASSERT_TRUE(set.reserve());
+    ASSERT_TRUE(set.insert(span(i)));
+    if (i >= block) {
+      ASSERT_EQ(set.pop(), span(i - block));
+    }
+  }
+  for (std::size_t i = 4 * block; i < 5 * block; ++i) ASSERT_EQ(set.pop(), span(i));
+  EXPECT_TRUE(set.empty());
+  EXPECT_LE(sys_pool::sys_bytes(), before + (std::size_t{64} << 10));
+}
+
 TEST_F(span_set_test, each_is_seen_once_while_some_are_taken_out) {
   constexpr std::uint32_t block = span_set::block_entries;
   for (const std::uint32_t start : {0u, 0u - 2 * block}) {
