@@ -56,7 +56,11 @@ void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind, bool
   bool fresh = false;
   void* p = c.alloc(sc, fresh);
   if (p == nullptr) [[unlikely]]
-    p = or_reclaim(c, [&] { return c.alloc(sc, fresh); });
+    p = or_reclaim(c, [&] {
+      // These have objects that live: they give no pages, and help nobody but this class.
+      central_[sc].take_marked();
+      return c.alloc(sc, fresh);
+    });
   if (is_zero != nullptr) *is_zero = fresh;
   if (p != nullptr) c.counters.mallocs[size_class].increment();
   return p;

@@ -26,7 +26,7 @@ void host_heap::reclaim(mcache* c) {
   (void)stacks_.release();
   (void)regions_.release();
   central_.sweep_all();
-  central_.release_free();
+  central_.release_empty();
 }
 
 /// In the child of a fork, does for the threads that it does not have what they would do at their
@@ -53,6 +53,7 @@ void host_heap::recover_lost_caches() {
 std::size_t host_heap::trim() {
   mcache* const c = cache();
   const mcache::call guard(c);
+  central_.take_marked();
   reclaim(c);
   return pages_.scavenge(scavenge_cause::asked) * page_size;
 }

@@ -165,13 +165,13 @@ class mcentral_set {
   mcentral& operator[](unsigned span_class) { return central_[span_class]; }
   const mcentral& operator[](unsigned span_class) const { return central_[span_class]; }
 
-  /// Makes what is free and no thread's ready for any: slots of full spans, and the pages of spans
-  /// without objects, which go back.
-  void release_free() {
-    for (mcentral& c : central_) {
-      c.take_marked();
-      c.release_empty();
-    }
+  /// Gives the pages of all spans without objects back that no thread has.
+  void release_empty() {
+    for (mcentral& c : central_) c.release_empty();
+  }
+  /// mcentral::take_marked for each.
+  void take_marked() {
+    for (mcentral& c : central_) c.take_marked();
   }
   /// Gives a span without live objects, in no list and no cache, back to the heap.
   void free_span(mspan* s);

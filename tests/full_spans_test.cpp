@@ -159,6 +159,17 @@ TEST_F(full_spans, give_what_others_have_freed_to_trim) {
   EXPECT_EQ(place_of(all[slots]), span_place::full);
 }
 
+TEST_F(full_spans, are_left_alone_by_mallocs_that_they_cannot_help) {
+  const std::vector<void*> all = fill(2);
+  elsewhere([&] { free(all[0]); });
+  const std::size_t most = region.bytes() / 8 * 5;
+  void* const half = heap.malloc(most);
+  ASSERT_NE(half, nullptr);
+  EXPECT_EQ(heap.malloc(most), nullptr);
+  EXPECT_EQ(place_of(all[0]), span_place::full);
+  free(half);
+}
+
 TEST_F(full_spans, of_a_thread_that_has_ended_are_anyones) {
   std::vector<void*> all;
   elsewhere([&] { all = fill(2); });
