@@ -11,6 +11,7 @@
 
 #include "host/mark_phase.cpp"
 #include "host/mcache.cpp"
+#include "host/mcache_large.cpp"
 #include "host/mcentral.cpp"
 #include "host/span_check.cpp"
 #include "host/sweep.cpp"
