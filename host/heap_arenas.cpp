@@ -45,6 +45,29 @@ page_allocation heap_arenas::alloc(page_user user, std::size_t n, bool from_the_
   return got;
 }
 
+page_allocation heap_arenas::alloc_behind(std::size_t page, std::size_t n) {
+  page_allocator& pages = owner_of_page(page);
+  const std::size_t first = page + 1;
+  const bool is_far = page >= pages_;
+  const std::size_t end = is_far ? far_end_ : pages_;
+  if (first > end || n > end - first) return {};
+  if (!is_far) {
+    // Up to where the owner's chunks are in use, pages have to be free; from there on it takes as
+    // many chunks as are needed, of what it has not taken into use of its arenas.
+    const auto user = static_cast<page_user>(owner_[page / arena_pages()] - 1);
+    auto& rest = rest_[static_cast<unsigned>(user)];
+    const std::size_t grown = rest.next * chunk_pages;
+    const std::size_t end_chunk = bits::ceil_div(first + n, chunk_pages);
+    if (first <= grown && rest.next < end_chunk && end_chunk <= rest.end) {
+      if (first < grown && !pages.is_free(first, grown - first)) return {};
+      grow_chunks(user, rest.next, end_chunk - rest.next);
+      rest.next = end_chunk;
+    }
+  }
+  if (!pages.is_free(first, n)) return {};
+  return {first, pages.allocate_range(first, n)};
+}
+
 page_cache heap_arenas::alloc_to_cache(page_user user) {
   if (of(user).free_pages() != 0 || grow(user, 1) || gather(user, 1))
     return of(user).alloc_to_cache();

@@ -41,6 +41,9 @@ class heap_arenas {
   /// n free pages in a row, n >= 1. Nothing if there are none, or none without pages in an arena of
   /// the other user when those are not wanted.
   page_allocation alloc(page_user user, std::size_t n, bool from_the_other = true);
+  /// The n pages behind an allocated one, n >= 1, if they are free, or were not in use so far and
+  /// can be had now. Else nothing.
+  page_allocation alloc_behind(std::size_t page, std::size_t n);
   /// The free pages among 64 aligned ones; empty when no page is free.
   page_cache alloc_to_cache(page_user user);
 

@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include <warpheap/bits.hpp>
 #include <warpheap/free_view.hpp>
 #include <warpheap/layout.hpp>
 #include <warpheap/memory_stats.hpp>
@@ -84,8 +85,28 @@ class host_heap {
   void* malloc_slow(std::size_t n, contents kind) noexcept;
   /// n * m zeroed bytes; nullptr also when n * m overflows.
   void* calloc(std::size_t n, std::size_t m, contents kind = contents::no_pointers);
+  /// calloc of n * m bytes where it is only taking such a slot, and clearing it; else nullptr.
+  static void* calloc_fast(std::size_t n, contents kind, std::uint64_t id) {
+    if (last_used.heap_id != id) [[unlikely]]
+      return nullptr;
+    mcache* c = last_used.get();
+    const std::size_t least = kind == contents::pointers ? 1 : tiny_size;
+    return n - least <= max_small_size - least ? c->take_zeroed(size_to_class(n), n, kind)
+                                               : nullptr;
+  }
   /// n bytes aligned to align; nullptr also when align is no power of two.
   void* aligned_alloc(std::size_t align, std::size_t n, contents kind = contents::no_pointers);
+  /// The same where it is only taking a slot; else nullptr.
+  static void* aligned_fast(std::size_t align, std::size_t n, contents kind, std::uint64_t id) {
+    if (last_used.heap_id != id || align > page_size || n > max_small_size
+        || !bits::is_power_of_two(align)) [[unlikely]]
+      return nullptr;
+    const std::size_t rounded = bits::align_up(n, align);
+    // Neither tiny nor large.
+    return rounded - tiny_size <= max_small_size - tiny_size
+               ? last_used.get()->take(host_aligned_class(rounded, align), kind)
+               : nullptr;
+  }
   /// Never damages the heap, whatever p is, unless p is an object that was allocated anew; or p was
   /// freed before, and in the few instructions between this call's last look at the span and its
   /// atomic write others freed all that the span had, cut it anew and allocated in it: then the
@@ -99,11 +120,7 @@ class host_heap {
   /// free where p is a small object in a span of this thread's cache. Otherwise nothing was done;
   /// tiny: free_tiny may do it.
   static fast_free free_fast(void* p, const free_view& heap) {
-    // Below the base it wraps to more than any reservation.
-    const std::size_t offset =
-        reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(heap.base);
-    if (offset >= heap.bytes) return fast_free::refused;
-    const page_owner owner = mheap::owner(heap.owners, offset >> page_shift);
+    const page_owner owner = owner_at(p, heap);
     if (!owner.is_span()) return fast_free::refused;
     mspan* s = owner.span();
     // Before the cache is: see last_cache. Its being the owner says that it is a cache of this heap
@@ -133,6 +150,21 @@ class host_heap {
   std::vector<void*> take_late_double_frees() { return central_.take_late_double_frees(); }
   /// Bytes that may be used at p, at least those asked for; 0 if p is no live object.
   std::size_t usable_size(const void* p) const;
+  /// The span of a small object that begins at p and lives, where it is one of this thread's cache;
+  /// else null.
+  static const mspan* own_span_of(const void* p, const free_view& heap) {
+    const page_owner owner = owner_at(p, heap);
+    if (!owner.is_span()) return nullptr;
+    const mspan* s = owner.span();
+    // As in free_fast.
+    return last_used.is(s->seen_status()) && s->is_own_object(p) ? s : nullptr;
+  }
+  /// For realloc: whether the live object at p, of `old` usable bytes, has n bytes where it is. It
+  /// has, while it shrinks by less than half. A large one is made longer by the pages behind it, if
+  /// these are free, and shorter by its last ones.
+  bool resize(void* p, std::size_t old, std::size_t n) {
+    return (n <= old && n > old / 2) || (n > max_small_size && resize_large(p, n));
+  }
 
   /// The kind of the live object at p, or around p; no_pointers if there is none.
   contents contents_at(const void* p) const;
@@ -256,7 +288,16 @@ class host_heap {
     c.stacks.flush(stacks_);
   }
 
+  /// What the page of p belongs to, of the reservation's pages; else to nothing.
+  static page_owner owner_at(const void* p, const free_view& heap) {
+    // Below the base it wraps to more than any reservation.
+    const std::size_t offset =
+        reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(heap.base);
+    return offset < heap.bytes ? mheap::owner(heap.owners, offset >> page_shift) : page_owner();
+  }
+
   // host_heap_alloc.cpp
+  bool resize_large(void* p, std::size_t n);
   template <class F>
   void* call(mcache& c, F&& f);
   template <class F>

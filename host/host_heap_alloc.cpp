@@ -87,6 +87,27 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
   return s;
 }
 
+bool host_heap::resize_large(void* p, std::size_t n) {
+  mcache* const c = cache();
+  if (c == nullptr) return false;
+  central_.check_no_bulk();
+  const mcache::call guard(*c);
+  const live_object object = find_live(p, false);
+  mspan* const s = object.span;
+  if (s == nullptr || s->size_class() != 0) return false;
+  const std::size_t was = s->npages();
+  const std::size_t npages = n / page_size + (n % page_size != 0);
+  if (npages > was) {
+    central_.pay_for(npages - was);
+    if (!pages_.grow_large(s, npages)) return false;
+    c->counters.large_bytes_taken.add((npages - was) * page_size);
+  } else if (npages < was) {
+    pages_.shrink_large(s, npages);
+    c->counters.large_bytes_freed.add((was - npages) * page_size);
+  }
+  return true;
+}
+
 void* host_heap::alloc(mcache& c, std::size_t n, contents kind) {
   if (is_tiny(n, kind)) {
     return or_reclaim(c, [&] { return c.alloc_tiny(static_cast<unsigned>(n)); });
@@ -174,9 +195,7 @@ void* host_heap::aligned_alloc(std::size_t align, std::size_t n, contents kind) 
       return s == nullptr ? nullptr : s->base();
     }
     if (rounded < tiny_size) return alloc(c, rounded, kind);
-    unsigned size_class = size_to_class(rounded);
-    while (!host_slots_are_aligned(size_class, align)) ++size_class;
-    return alloc_class(c, size_class, kind);
+    return alloc_class(c, host_aligned_class(rounded, align), kind);
   });
 }
 

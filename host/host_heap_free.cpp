@@ -202,11 +202,13 @@ host_heap::live_object host_heap::find_live(const void* p, bool interior) const 
   return found.span == nullptr || is_current(found) ? found : live_object{};
 }
 
-/// The span that the object was found in has the same base and class, and the object's pages.
+/// The span that the object was found in has the same base and class, and the object's pages; of a
+/// large one the first, as its owner may change its length meanwhile.
 bool host_heap::is_current(const live_object& object) const {
   const auto owner = [&](const std::byte* at) { return pages_.owner_at(at).bits(); };
   const std::uintptr_t span = page_owner::of(object.span).bits();
-  return owner(object.start) == span && owner(object.start + object.bytes - 1) == span
+  const bool is_large = host_span_size_class(object.span_class) == 0;
+  return owner(object.start) == span && (is_large || owner(object.start + object.bytes - 1) == span)
          && object.span->first() == object.first && object.span->span_class() == object.span_class;
 }
 

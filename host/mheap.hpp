@@ -203,6 +203,10 @@ class mheap {
   /// A large object's span, its address aligned to align_pages (a power of two) pages.
   mspan* alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class,
                      page_stock& stock);
+  /// Makes a large object's span longer, by the pages behind it, or shorter; its owner alone uses
+  /// it. False when those pages are not free, or can have no memory: then nothing is done.
+  bool grow_large(mspan* s, std::size_t npages);
+  void shrink_large(mspan* s, std::size_t npages);
   /// Takes a swept span without live objects that is in no list, no set (else aborts) and no cache.
   void free_span(mspan* s);
   /// Gives the pages and records of a thread's stock back.
@@ -340,6 +344,7 @@ class mheap {
   mspan* take_record(page_stock& stock);
   mspan* new_record_locked();
   page_allocation alloc_pages(page_user user, std::size_t n, bool from_the_other = true);
+  page_allocation mapped(page_allocation got, std::size_t n, std::size_t grown_before);
   page_cache alloc_page_cache();
   bool map_chunks(std::size_t first, std::size_t n);
   bool commit(page_allocation got, std::size_t n);

@@ -9,8 +9,7 @@
 
 namespace warpheap {
 
-/// Pages for a user, mapped. If the heap had to grow, although it has free pages with memory in
-/// other places, as many of these give it up. mutex_ is held.
+/// Pages for a user, mapped. mutex_ is held.
 page_allocation mheap::alloc_pages(page_user user, std::size_t n, bool from_the_other) {
   const std::size_t before = arenas_.grown_pages();
   const bool may_add = user == page_user::host && map_.room() != 0;
@@ -20,8 +19,14 @@ page_allocation mheap::alloc_pages(page_user user, std::size_t n, bool from_the_
     (void)add_arenas(n);
     got = arenas_.alloc(user, n, from_the_other);
   }
-  if (arenas_.grown_pages() != before)
-    (void)scavenge_locked(scavenge_cause::growth, arenas_.grown_pages() - before);
+  return mapped(got, n, before);
+}
+
+/// Maps pages of the arenas, or abandons them. If the heap had to grow for them, although it has
+/// free pages with memory in other places, as many of these give it up. mutex_ is held.
+page_allocation mheap::mapped(page_allocation got, std::size_t n, std::size_t grown_before) {
+  if (const std::size_t grown = arenas_.grown_pages(); grown != grown_before)
+    (void)scavenge_locked(scavenge_cause::growth, grown - grown_before);
   if (!got || map_chunks(got.first, n)) return got;
   abandon_locked(got, n);
   return {};

@@ -42,6 +42,7 @@
 // can see the other); then the collector finds the slot free already and tells it.
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -86,14 +87,13 @@ class alignas(64) mspan {
     division_ = c == 0 ? slot_division() : slot_division(class_to_size(c));
     set_marks(nullptr);
     free_all();
-    if (c == 0) free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed);
+    if (c == 0) free_[0].store(~std::uint64_t{1}, std::memory_order_relaxed);
   }
 
   /// The slots alone, from `first` in the first page on; the free words stay.
   void set_slots(std::byte* first, std::size_t npages, std::size_t elemsize, unsigned nelems) {
     first_ = first;
-    npages_ = static_cast<std::uint32_t>(npages);
-    elemsize_ = elemsize;
+    set_pages(npages, elemsize);
     nelems_ = static_cast<std::uint16_t>(nelems);
     words_ = static_cast<std::uint8_t>((nelems + 63) / 64);
     past_last_ = ~bits::low_mask(nelems - (words_ - 1) * 64u);
@@ -104,7 +104,7 @@ class alignas(64) mspan {
 
   /// Of its pages.
   std::byte* base() const { return first_ - reinterpret_cast<std::uintptr_t>(first_) % page_size; }
-  std::size_t npages() const { return npages_; }
+  std::size_t npages() const { return npages_.load(std::memory_order_relaxed); }
   /// Its first slot: the base, or somewhat behind it (host_span_color).
   std::byte* first() const { return first_; }
   std::byte* limit() const { return first_ + std::size_t{nelems_} * elemsize_; }
@@ -121,8 +121,7 @@ class alignas(64) mspan {
   /// Slot that begins at p, which lies in the pages of a small-object span; nelems or more if none
   /// does.
   unsigned slot_at(const void* p) const {
-    const slot_division::place at =
-        division_.place_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - first_));
+    const slot_division::place at = place_of(p);
     return at.is_slot() ? static_cast<unsigned>(at.word * 64 + at.bit % 64) : ~0u;
   }
   std::byte* slot_address(unsigned i) const { return first_ + std::size_t{i} * elemsize_; }
@@ -195,17 +194,21 @@ class alignas(64) mspan {
   /// done, when no object starts there, when it is free, or when a word of a span that is not
   /// entered becomes all free: all these are for a slower look.
   bool free_own(const void* p) {
-    const slot_division::place at =
-        division_.place_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - first_));
+    const slot_division::place at = place_of(p);
     if (!at.is_slot()) return false;
     return set_if_clear(free_[at.word], ready_[at.word], at.bit, empty_word_);
   }
-  /// The same for a slot; false if it is free already.
+  /// An object begins at p, as in free_own, and lives.
+  bool is_own_object(const void* p) const {
+    const slot_division::place at = place_of(p);
+    return at.is_slot() && (owner_slots(static_cast<unsigned>(at.word)) >> at.bit % 64 & 1) == 0;
+  }
+  /// free_own for a slot; false if it is free already.
   bool free_own_slot(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
     if ((owner_slots(i / 64) & bit) != 0) return false;
-    const std::uint64_t old = free_at(i / 64).load(std::memory_order_relaxed);
-    free_at(i / 64).store(old | bit, std::memory_order_relaxed);
+    const std::uint64_t old = free_[i / 64].load(std::memory_order_relaxed);
+    free_[i / 64].store(old | bit, std::memory_order_relaxed);
     return true;
   }
 
@@ -215,15 +218,15 @@ class alignas(64) mspan {
   void collect(Twice&& f, Block&& on_block) {
     status_.fetch_and(~span_status::pending, std::memory_order_seq_cst);
     for (unsigned w = 0; w < words(); ++w) {
-      std::uint64_t freed = remote_at(w).load(std::memory_order_seq_cst);
+      std::uint64_t freed = remote_[w].load(std::memory_order_seq_cst);
       if (freed == 0) continue;
       std::uint64_t twice = 0;
       if (!is_tiny()) {
-        const std::uint64_t old = free_at(w).load(std::memory_order_relaxed);
-        const std::uint64_t ready = ready_at(w).load(std::memory_order_relaxed);
+        const std::uint64_t old = free_[w].load(std::memory_order_relaxed);
+        const std::uint64_t ready = ready_[w].load(std::memory_order_relaxed);
         twice = (old | ready) & freed;
         // A slot in both would be handed out twice.
-        free_at(w).store(old | (freed & ~ready), std::memory_order_relaxed);
+        free_[w].store(old | (freed & ~ready), std::memory_order_relaxed);
       } else {
         for_each_bit(w, freed, [&](unsigned i) {
           if (!on_block(i)) freed &= ~(std::uint64_t{1} << (i % 64));
@@ -231,7 +234,7 @@ class alignas(64) mspan {
       }
       // Acquire: what the others did with the slots happened before they are taken again. Release:
       // who finds the bits gone from here finds them above.
-      remote_at(w).fetch_and(~freed, std::memory_order_seq_cst);
+      remote_[w].fetch_and(~freed, std::memory_order_seq_cst);
       for_each_bit(w, twice, f);
     }
   }
@@ -257,7 +260,7 @@ class alignas(64) mspan {
   remote_free free_remote(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
     if ((slots_free(i / 64) & bit) != 0) return remote_free::was_free;
-    if ((remote_at(i / 64).fetch_or(bit, std::memory_order_seq_cst) & bit) != 0) {
+    if ((remote_[i / 64].fetch_or(bit, std::memory_order_seq_cst) & bit) != 0) {
       return remote_free::was_free;
     }
     return mark_pending();
@@ -267,7 +270,7 @@ class alignas(64) mspan {
   /// (tiny_mask.hpp).
   remote_free free_remote_tiny(tiny_mask_block& masks, unsigned i, unsigned offset) {
     const auto bit = static_cast<std::uint16_t>(tiny_mask::live(offset));
-    remote_at(i / 64).fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_seq_cst);
+    remote_[i / 64].fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_seq_cst);
     // The free itself, seq_cst as the bit of a slot in `remote` elsewhere; it also publishes the
     // bit above. From here on the span may be gone.
     const std::uint16_t old = masks.freed[i].fetch_or(bit, std::memory_order_seq_cst);
@@ -279,7 +282,7 @@ class alignas(64) mspan {
   unsigned count_remote(unsigned nelems) const {
     unsigned n = 0;
     for (unsigned w = 0; w * 64 < nelems; ++w)
-      n += static_cast<unsigned>(bits::popcount(remote_at(w).load(std::memory_order_seq_cst)));
+      n += static_cast<unsigned>(bits::popcount(remote_[w].load(std::memory_order_seq_cst)));
     return n;
   }
 
@@ -289,11 +292,9 @@ class alignas(64) mspan {
   /// Bits of the slots that are free, whoever freed them; those past nelems are set.
   std::uint64_t free_word(unsigned w) const { return is_tiny() ? owner_free(w) : slots_free(w); }
   /// For tests: any pattern, also of bits past nelems.
-  void set_free_word(unsigned w, std::uint64_t x) {
-    free_at(w).store(x, std::memory_order_relaxed);
-  }
+  void set_free_word(unsigned w, std::uint64_t x) { free_[w].store(x, std::memory_order_relaxed); }
   void set_ready_word(unsigned w, std::uint64_t x) {
-    ready_at(w).store(x, std::memory_order_relaxed);
+    ready_[w].store(x, std::memory_order_relaxed);
   }
   void set_current_word(unsigned w) { current_word_ = static_cast<std::uint8_t>(w); }
   /// The sets as they are, for checks and dumps (span_check.hpp): the owner's, the others'.
@@ -301,12 +302,9 @@ class alignas(64) mspan {
     std::uint64_t ready, free;
   };
   word_sets sets(unsigned w) const {
-    return {ready_at(w).load(std::memory_order_relaxed),
-            free_at(w).load(std::memory_order_relaxed)};
+    return {ready_[w].load(std::memory_order_relaxed), free_[w].load(std::memory_order_relaxed)};
   }
-  std::uint64_t remote_set(unsigned w) const {
-    return remote_at(w).load(std::memory_order_relaxed);
-  }
+  std::uint64_t remote_set(unsigned w) const { return remote_[w].load(std::memory_order_relaxed); }
   unsigned current_word() const { return current_word_; }
   /// Bits of the last word that are no slot's.
   std::uint64_t past_last() const { return past_last_; }
@@ -317,8 +315,8 @@ class alignas(64) mspan {
   /// tiny blocks. Reads only what is atomic.
   bool may_be_empty(unsigned nelems) const {
     for (unsigned w = 0; w * 64 < nelems; ++w) {
-      if ((remote_at(w).load(std::memory_order_seq_cst) | free_at(w).load(std::memory_order_seq_cst)
-           | ready_at(w).load(std::memory_order_seq_cst))
+      if ((remote_[w].load(std::memory_order_seq_cst) | free_[w].load(std::memory_order_seq_cst)
+           | ready_[w].load(std::memory_order_seq_cst))
           != ~std::uint64_t{0}) {
         return false;
       }
@@ -344,14 +342,16 @@ class alignas(64) mspan {
   /// Makes all slots free; nobody else uses the span.
   void free_all() {
     for (unsigned w = 0; w < max_words; ++w) {
-      free_at(w).store(~std::uint64_t{0}, std::memory_order_release);
-      ready_at(w).store(0, std::memory_order_relaxed);
-      remote_at(w).store(0, std::memory_order_relaxed);
+      free_[w].store(~std::uint64_t{0}, std::memory_order_release);
+      ready_[w].store(0, std::memory_order_relaxed);
+      remote_[w].store(0, std::memory_order_relaxed);
     }
   }
-  /// A large object's slot: taken by its new owner, freed by anyone; what the bit was.
-  void take_large() { free_at(0).store(~std::uint64_t{1}, std::memory_order_relaxed); }
-  bool free_large() { return (free_at(0).fetch_or(1, std::memory_order_acq_rel) & 1) != 0; }
+  /// A large object's length, while it lives.
+  void resize_large(std::size_t npages) { set_pages(npages, npages * page_size); }
+  /// Its slot: taken by its new owner, freed by anyone; what the bit was.
+  void take_large() { free_[0].store(~std::uint64_t{1}, std::memory_order_relaxed); }
+  bool free_large() { return (free_[0].fetch_or(1, std::memory_order_acq_rel) & 1) != 0; }
 
   /// f(i) for each slot that is not free, in order.
   template <class F>
@@ -409,39 +409,40 @@ class alignas(64) mspan {
   friend class span_list;
   friend class span_set;
 
-  word& ready_at(unsigned w) { return ready_[w]; }
-  word& free_at(unsigned w) { return free_[w]; }
-  word& remote_at(unsigned w) { return remote_[w]; }
-  const word& ready_at(unsigned w) const { return ready_[w]; }
-  const word& free_at(unsigned w) const { return free_[w]; }
-  const word& remote_at(unsigned w) const { return remote_[w]; }
+  void set_pages(std::size_t npages, std::size_t elemsize) {
+    npages_.store(static_cast<std::uint32_t>(npages), std::memory_order_relaxed);
+    elemsize_ = elemsize;
+  }
 
+  slot_division::place place_of(const void* p) const {
+    return division_.place_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - first_));
+  }
   // free_word of a span without tiny blocks; and without what others have freed, of any. In this
   // order, see "what tells a double free".
   std::uint64_t slots_free(unsigned w) const {
-    const std::uint64_t freed = remote_at(w).load(std::memory_order_seq_cst);
+    const std::uint64_t freed = remote_[w].load(std::memory_order_seq_cst);
     return freed | owner_free(w);
   }
   std::uint64_t owner_free(unsigned w) const {
-    const std::uint64_t free = free_at(w).load(std::memory_order_seq_cst);
-    return free | ready_at(w).load(std::memory_order_seq_cst);
+    const std::uint64_t free = free_[w].load(std::memory_order_seq_cst);
+    return free | ready_[w].load(std::memory_order_seq_cst);
   }
   // The same for the owner.
   std::uint64_t owner_slots(unsigned w) const {
-    return free_at(w).load(std::memory_order_relaxed) | ready_at(w).load(std::memory_order_relaxed);
+    return free_[w].load(std::memory_order_relaxed) | ready_[w].load(std::memory_order_relaxed);
   }
   // Moves free slots of word w to `ready`, whatever is there. What is there then.
   std::uint64_t make_ready(unsigned w, std::uint64_t some) {
-    const std::uint64_t ready = ready_at(w).load(std::memory_order_relaxed) | some;
-    const std::uint64_t free = free_at(w).load(std::memory_order_relaxed) & ~some;
-    ready_at(w).store(ready, std::memory_order_relaxed);
+    const std::uint64_t ready = ready_[w].load(std::memory_order_relaxed) | some;
+    const std::uint64_t free = free_[w].load(std::memory_order_relaxed) & ~some;
+    ready_[w].store(ready, std::memory_order_relaxed);
     // Release: who finds the bits gone from here finds them there.
-    free_at(w).store(free, std::memory_order_release);
+    free_[w].store(free, std::memory_order_release);
     return ready;
   }
   std::uint64_t past_end(unsigned w) const { return w + 1 == words_ ? past_last_ : 0; }
   void enter(unsigned w) {
-    current_ = &ready_at(w);
+    current_ = &ready_[w];
     current_word_ = static_cast<std::uint8_t>(w);
     current_base_ = first_ + std::size_t{w} * 64 * elemsize_;
     current_size_ = static_cast<std::uint32_t>(elemsize_);
@@ -464,7 +465,7 @@ class alignas(64) mspan {
   slot_division division_;
   std::size_t elemsize_ = 0;
   span_sweepgen sweepgen_;
-  std::uint32_t npages_ = 0;
+  std::atomic<std::uint32_t> npages_{0};  // others look at a large object that changes its length
   std::uint16_t nelems_ = 0;
   std::uint8_t size_class_ = 0;
   std::uint8_t span_class_ = 0;

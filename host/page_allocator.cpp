@@ -197,6 +197,18 @@ std::size_t page_allocator::mark_allocated(std::size_t first, std::size_t n) {
   return scavenged;
 }
 
+bool page_allocator::is_free(std::size_t first, std::size_t n) const {
+  const bool in_use = std::any_of(in_use_.begin(), in_use_.end(), [&](const chunk_range& r) {
+    return r.first * chunk_pages <= first && first + n <= r.last * chunk_pages;
+  });
+  if (!in_use || chunks_[first / chunk_pages].alloc.get(first % chunk_pages)) return false;
+  bool free = true;
+  for_chunks(first, n, [&](std::size_t c, unsigned i, unsigned count) {
+    free = free && chunks_[c].alloc.popcount_range(i, count) == 0;
+  });
+  return free;
+}
+
 std::size_t page_allocator::allocate_range(std::size_t first, std::size_t n) {
   for_chunks(first, n, [&](std::size_t c, unsigned i, unsigned count) {
     if (chunks_[c].alloc.popcount_range(i, count) != 0) {

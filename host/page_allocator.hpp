@@ -47,6 +47,9 @@ class page_allocator {
   /// The lowest n free pages in a row, n >= 1. Nothing if there are none.
   page_allocation alloc(std::size_t n);
 
+  /// Whether all pages of a range are this allocator's and free, n >= 1.
+  bool is_free(std::size_t first, std::size_t n) const;
+
   /// Marks a range allocated, all of it free before; returns how many of its pages had been given
   /// back to the system.
   std::size_t allocate_range(std::size_t first, std::size_t n);

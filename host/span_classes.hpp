@@ -2,6 +2,7 @@
 
 // The kinds of spans that the host heap has, and how many pages and slots each has.
 
+#include <array>
 #include <cstdint>
 
 #include <warpheap/contents.hpp>
@@ -68,9 +69,20 @@ constexpr unsigned host_span_color(unsigned size_class) {
   const auto has_room = [=](unsigned pages) { return pages * page_size % size >= color; };
   return has_room(host_span_pages(size_class)) && has_room(class_to_pages(size_class)) ? color : 0;
 }
-/// Slots of the class lie at multiples of align, a power of two up to page_size.
-constexpr bool host_slots_are_aligned(unsigned size_class, std::size_t align) {
-  return (class_to_size(size_class) | host_span_color(size_class)) % align == 0;
+/// The largest power of two, up to page_size, that slots of a class lie at multiples of.
+inline constexpr auto host_slot_alignments = [] {
+  std::array<std::uint16_t, num_classes> alignments{};
+  for (unsigned c = 0; c < num_classes; ++c) {
+    const std::size_t all = class_to_size(c) | host_span_color(c) | page_size;
+    alignments[c] = static_cast<std::uint16_t>(all & (~all + 1));
+  }
+  return alignments;
+}();
+/// The class for n bytes aligned to align, a power of two up to page_size; n is a multiple of it.
+constexpr unsigned host_aligned_class(std::size_t n, std::size_t align) {
+  unsigned size_class = size_to_class(n);
+  while (host_slot_alignments[size_class] < align) ++size_class;
+  return size_class;
 }
 
 inline constexpr unsigned max_host_span_pages = [] {

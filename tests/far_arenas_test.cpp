@@ -189,6 +189,42 @@ TEST_F(far_arenas, a_run_leads_through_arenas_in_a_row_only) {
   EXPECT_EQ(pieces.size(), 5u);
 }
 
+TEST_F(far_arenas, objects_grow_as_far_as_their_addresses_go_on) {
+  in_a_row = true;
+  const auto grow = [&](std::byte* p, std::size_t to) {
+    const std::size_t old = heap.usable_size(p);
+    p[old - 1] = std::byte{7};
+    const bool grown = heap.resize(p, old, to);
+    EXPECT_EQ(heap.usable_size(p), grown ? to : old);
+    EXPECT_EQ(p[old - 1], std::byte{7});
+    p[heap.usable_size(p) - 1] = std::byte{7};
+    return grown;
+  };
+  const std::size_t arena = arena_bytes - page_size;  // all of one, but for its first page
+  auto* const p = static_cast<std::byte*>(heap.malloc(arena));
+  ASSERT_TRUE(is_far(p));
+  EXPECT_FALSE(grow(p, arena + page_size)) << "nothing is behind it yet";
+  void* const second = heap.malloc(arena);
+  ASSERT_TRUE(is_far(second));
+  EXPECT_FALSE(grow(p, arena + page_size)) << "in the way";
+  EXPECT_EQ(heap.free(second), free_status::ok);
+  (void)heap.trim();
+  ASSERT_EQ(pieces.size(), 2u);
+  EXPECT_TRUE(grow(p, arena + page_size));
+  EXPECT_TRUE(grow(p, 2 * arena_bytes - page_size));
+  EXPECT_FALSE(grow(p, 2 * arena_bytes));
+
+  in_a_row = false;
+  std::vector<std::byte*> apart;
+  for (int i = 0; i < 2; ++i) {
+    apart.push_back(static_cast<std::byte*>(heap.malloc(arena)));
+    ASSERT_TRUE(is_far(apart.back()));
+  }
+  for (std::byte* q : apart) EXPECT_FALSE(grow(q, arena + page_size));
+  for (std::byte* q : apart) EXPECT_EQ(heap.free(q), free_status::ok);
+  EXPECT_EQ(heap.free(p), free_status::ok);
+}
+
 TEST_F(far_arenas, what_is_no_object_there_is_told) {
   const auto all = fill(100'000, 400);
   ASSERT_EQ(all.size(), 400u);

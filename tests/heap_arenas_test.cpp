@@ -196,6 +196,44 @@ TEST(heap_arenas, pages_of_several_runs_and_arenas_are_freed_in_one_piece) {
   EXPECT_EQ(arenas.free_pages(), free_before + border - 1 + 10);
 }
 
+TEST(heap_arenas, runs_grow_into_what_is_free_or_unused_behind_them) {
+  heap_arenas arenas(gib_pages);
+  const page_allocation got = arenas.alloc(host, 10);
+  ASSERT_TRUE(got);
+  const std::size_t arena_end = gib_pages;
+  // Within the chunk in use, and two chunks further.
+  EXPECT_EQ(arenas.alloc_behind(got.first + 9, 20).first, got.first + 10);
+  EXPECT_EQ(arenas.grown_pages(), chunk_pages);
+  EXPECT_EQ(arenas.alloc_behind(got.first + 29, 2 * chunk_pages).first, got.first + 30);
+  EXPECT_EQ(arenas.grown_pages(), 3 * chunk_pages);
+  // Not over what is taken, nor beyond the arena.
+  const std::size_t end = got.first + 30 + 2 * chunk_pages;
+  const page_allocation other = arenas.alloc(host, 1);
+  ASSERT_EQ(other.first, end);
+  EXPECT_FALSE(arenas.alloc_behind(end - 1, 1));
+  EXPECT_FALSE(arenas.alloc_behind(end - 1, chunk_pages));
+  arenas.free(other.first, 1);
+  EXPECT_FALSE(arenas.alloc_behind(end - 1, arena_end - end + 1));
+  EXPECT_FALSE(arenas.alloc_behind(end - 1, ~std::size_t{0}));
+  EXPECT_EQ(arenas.grown_pages(), 3 * chunk_pages) << "what fails takes nothing into use";
+  const page_allocation rest = arenas.alloc_behind(end - 1, arena_end - end);
+  EXPECT_EQ(rest.first, end);
+  EXPECT_EQ(rest.scavenged, arena_end - end - 1) << "one of its pages was used before";
+  EXPECT_FALSE(arenas.alloc_behind(arena_end - 1, 1));
+}
+
+TEST(heap_arenas, runs_do_not_grow_into_arenas_of_others) {
+  heap_arenas arenas(gib_pages);
+  const std::size_t arena = arenas.arena_pages();
+  const page_allocation of_device = arenas.alloc(device, arena - 1);
+  ASSERT_EQ(of_device.first, 1u);
+  EXPECT_FALSE(arenas.alloc_behind(arena - 1, 1)) << "nobody's";
+  ASSERT_TRUE(arenas.alloc(host, 15 * arena));
+  EXPECT_FALSE(arenas.alloc_behind(arena - 1, 1)) << "the host's, and in use";
+  arenas.free(arena, 15 * arena);
+  EXPECT_FALSE(arenas.alloc_behind(arena - 1, 1)) << "the host's, and free";
+}
+
 /// Against a plain map of pages: no page has two owners, none is lost, and a single page is refused
 /// only when there is none.
 TEST(heap_arenas, random_traffic_agrees_with_a_map) {
@@ -226,6 +264,26 @@ TEST(heap_arenas, random_traffic_agrees_with_a_map) {
         }
         used += n;
         live.push_back({got.first, n});
+      } else if (!live.empty() && random() % 3 == 0) {
+        run& r = live[random() % live.size()];
+        const std::size_t first = r.first + r.n;
+        const std::size_t n = random() % 20 == 0 ? 1 + random() % 900 : 1 + random() % 4;
+        const std::size_t arena_end =
+            ((first - 1) / arenas.arena_pages() + 1) * arenas.arena_pages();
+        bool room = first + n <= std::min(pages, arena_end);
+        for (std::size_t p = first; room && p < first + n; ++p) room = !taken[p];
+        const page_allocation got = arenas.alloc_behind(first - 1, n);
+        // It may lead into the next arena.
+        ASSERT_TRUE(got || !room);
+        if (!got) continue;
+        ASSERT_EQ(got.first, first);
+        for (std::size_t p = first; p < first + n; ++p) {
+          ASSERT_TRUE(p < pages);
+          ASSERT_FALSE(taken[p]);
+          taken[p] = true;
+        }
+        used += n;
+        r.n += n;
       } else if (!live.empty()) {
         std::swap(live[random() % live.size()], live.back());
         const run r = live.back();

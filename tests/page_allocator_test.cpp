@@ -173,7 +173,17 @@ TEST(page_allocator, agrees_with_page_by_page_books) {
           live.push_back({got.first, n});
           break;
         }
-        case 5:
+        case 5: {
+          const std::size_t n = random() % 8 == 0 ? random() % 1500 + 1 : random() % 40 + 1;
+          const std::size_t first = random() % (chunks * chunk_pages);
+          bool want = first + n <= m.allocated.size();
+          for (std::size_t i = first; want && i < first + n; ++i) want = !m.allocated[i];
+          ASSERT_EQ(pages.is_free(first, n), want) << "seed " << seed << " step " << step;
+          if (!want) break;
+          ASSERT_EQ(pages.allocate_range(first, n), m.take(first, n));
+          live.push_back({first, n});
+          break;
+        }
         case 6:
         case 7: {
           if (live.empty()) break;

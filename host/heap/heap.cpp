@@ -46,18 +46,22 @@ void* heap::calloc(std::size_t count, std::size_t size) noexcept {
   return calloc(count, size, contents::no_pointers);
 }
 void* heap::calloc(std::size_t count, std::size_t size, contents kind) noexcept {
-  void* p = impl_->top != nullptr ? layer_calloc(*impl_->top, count, size, kind)
-                                  : impl_->objects.calloc(count, size, kind);
   // A product that overflows is more than there can be.
-  return impl_->or_out_of_memory(p,
-                                 bits::mul_overflows(count, size) ? ~std::size_t{0} : count * size);
+  const std::size_t bytes = bits::mul_overflows(count, size) ? ~std::size_t{0} : count * size;
+  if (void* p = host_heap::calloc_fast(bytes, kind, impl_->direct); p != nullptr) return p;
+  return impl_->or_out_of_memory(impl_->top != nullptr
+                                     ? layer_calloc(*impl_->top, count, size, kind)
+                                     : impl_->objects.calloc(count, size, kind),
+                                 bytes);
 }
 void* heap::aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
   return aligned_alloc(alignment, size, contents::no_pointers);
 }
 void* heap::aligned_alloc(std::size_t alignment, std::size_t size, contents kind) noexcept {
-  void* p = impl_->top != nullptr ? layer_aligned_alloc(*impl_->top, alignment, size, kind)
-                                  : impl_->objects.aligned_alloc(alignment, size, kind);
+  void* p = host_heap::aligned_fast(alignment, size, kind, impl_->direct);
+  if (p != nullptr) return p;
+  p = impl_->top != nullptr ? layer_aligned_alloc(*impl_->top, alignment, size, kind)
+                            : impl_->objects.aligned_alloc(alignment, size, kind);
   // Another alignment is no question of memory.
   return bits::is_power_of_two(alignment) ? impl_->or_out_of_memory(p, size) : p;
 }
@@ -69,22 +73,31 @@ void* heap::realloc(void* p, std::size_t size) noexcept {
     return malloc(0);
   }
   if (p == impl_->arrays.view().base) return malloc(size);
-  const std::size_t old = usable_size(p);
+  const mspan* const own = host_heap::own_span_of(p, direct_);
+  const std::size_t old = own != nullptr ? own->elemsize() : impl_->usable_size(p);
   if (old == 0) {
     impl_->errors.note(error_kind::not_allocated, p);
     return nullptr;
   }
-  // In place while the size stays in its class, or shrinks by less than half of it. A layer knows
-  // of the bytes that were asked for.
-  if (impl_->top == nullptr ? size <= old && size > old / 2 : size == old) return p;
-  void* moved = malloc(size, impl_->objects.contents_at(p));
+  // A layer knows of the bytes that were asked for.
+  if (impl_->top == nullptr ? impl_->objects.resize(p, old, size) : size == old) {
+    if (size <= old / 2) impl_->after_pages();
+    return p;
+  }
+  const contents kind = own == nullptr                         ? impl_->objects.contents_at(p)
+                        : span_class_noscan(own->span_class()) ? contents::no_pointers
+                                                               : contents::pointers;
+  void* moved = malloc(size, kind);
   if (moved == nullptr) return nullptr;
   std::memcpy(moved, p, std::min(old, size));
   free(p);
   return moved;
 }
 
-std::size_t heap::usable_size(const void* p) const noexcept { return impl_->usable_size(p); }
+std::size_t heap::usable_size(const void* p) const noexcept {
+  const mspan* const own = host_heap::own_span_of(p, direct_);
+  return own != nullptr ? own->elemsize() : impl_->usable_size(p);
+}
 heap::heap() : heap(heap_options{}) {}
 heap::heap(heap_options options) : impl_(impl::make(std::move(options))) {
   if (impl_->top == nullptr) direct_ = impl_->objects.view();

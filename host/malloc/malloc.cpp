@@ -56,10 +56,12 @@ void* process_aligned_alloc(std::size_t align, std::size_t n) {
     return nullptr;
   const std::size_t request = slot_request(n);
   if (align <= (n <= 8 ? 8 : 16)) return heap->malloc(request);
-  return heap->aligned_alloc(align, request);
+  void* p = host_heap::aligned_fast(align, request, contents::no_pointers, heap->id());
+  return p != nullptr ? p : heap->aligned_alloc(align, request);
 }
 
 void process_free_slow(void* p) {
+  if (p == nullptr) return;
   host_heap* const heap = process_heap::direct();
   const free_status status = heap != nullptr ? heap->free_slow(p) : process_heap::front().free(p);
   if (status != free_status::ok) [[unlikely]]
@@ -107,9 +109,13 @@ void* aligned(std::size_t align, std::size_t n) {
 std::size_t page_bytes() { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
 
 std::size_t usable_size(const void* p) {
+  const mspan* const own = host_heap::own_span_of(p, process_heap::direct_view());
+  if (own != nullptr) return own->elemsize();
   host_heap* const heap = process_heap::direct();
   return heap != nullptr ? heap->usable_size(p) : process_heap::front().usable_size(p);
 }
+
+void* take(std::size_t n) { return process_malloc_fast(n, malloc_next, malloc_slow, malloc_large); }
 
 void* changed(void* p, std::size_t n) {
   const std::size_t old = usable_size(p);
@@ -119,11 +125,10 @@ void* changed(void* p, std::size_t n) {
     errno = EINVAL;
     return nullptr;
   }
-  // In place while the size stays in its class, or shrinks by less than half of it. Layers know of
-  // the bytes that were asked for.
-  const bool fits = n <= old && n > old / 2;
-  if (process_heap::direct() != nullptr ? fits : n == old) return p;
-  void* moved = or_no_memory(process_malloc(n));
+  // Layers know of the bytes that were asked for.
+  host_heap* const heap = process_heap::direct();
+  if (heap != nullptr ? !too_large(n) && heap->resize(p, old, n) : n == old) return p;
+  void* moved = take(n);
   if (moved == nullptr) return nullptr;
   std::memcpy(moved, p, std::min(old, n));
   process_free(p);
@@ -136,7 +141,7 @@ extern "C" {
 
 WARPHEAP_EXPORT void* malloc(std::size_t n) {
   const entry_check check;
-  return process_malloc_fast(n, malloc_next, malloc_slow, malloc_large);
+  return take(n);
 }
 
 WARPHEAP_EXPORT void* calloc(std::size_t count, std::size_t size) {
@@ -147,7 +152,9 @@ WARPHEAP_EXPORT void* calloc(std::size_t count, std::size_t size) {
   if (heap == nullptr) [[unlikely]]
     return or_no_memory(take_from_front(1, n, true));
   if (too_large(n)) return or_no_memory(nullptr);
-  return or_no_memory(heap->calloc(1, slot_request(n)));
+  const std::size_t request = slot_request(n);
+  void* p = host_heap::calloc_fast(request, contents::no_pointers, heap->id());
+  return p != nullptr ? p : or_no_memory(heap->calloc(1, request));
 }
 
 WARPHEAP_EXPORT void free(void* p) {
@@ -157,7 +164,7 @@ WARPHEAP_EXPORT void free(void* p) {
 
 WARPHEAP_EXPORT void* realloc(void* p, std::size_t n) {
   const entry_check check;
-  if (p == nullptr) return or_no_memory(process_malloc(n));
+  if (p == nullptr) return take(n);
   if (n == 0) {
     process_free(p);
     return nullptr;

@@ -70,9 +70,10 @@ struct memory_stats {
   std::uint64_t mallocs = 0;       ///< objects ever allocated
   std::uint64_t frees = 0;         ///< objects ever freed
   std::uint64_t live_objects = 0;  ///< objects that exist
-  std::uint64_t tiny_mallocs = 0, tiny_frees = 0;    ///< those of them below 16 bytes, in blocks
-  std::uint64_t tiny_blocks = 0;                     ///< blocks of 16 bytes that hold such objects
-  std::uint64_t large_alloc = 0, large_free = 0;     ///< bytes of large objects ever
+  std::uint64_t tiny_mallocs = 0, tiny_frees = 0;  ///< those of them below 16 bytes, in blocks
+  std::uint64_t tiny_blocks = 0;                   ///< blocks of 16 bytes that hold such objects
+  // Bytes of large objects ever, and of what realloc added to them or took away.
+  std::uint64_t large_alloc = 0, large_free = 0;
   std::uint64_t large_mallocs = 0, large_frees = 0;  ///< large objects ever: by_class[0]
   struct class_figures {
     std::uint64_t slot_bytes = 0;  ///< 0: large objects
