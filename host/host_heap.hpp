@@ -165,6 +165,11 @@ class host_heap {
   bool resize(void* p, std::size_t old, std::size_t n) {
     return (n <= old && n > old / 2) || (n > max_small_size && resize_large(p, n));
   }
+  /// malloc for an object of `old` bytes that could not stay. A large one that grows is likely to
+  /// do so again: it gets a place with free pages behind it, if there is one.
+  void* malloc_moved(std::size_t old, std::size_t n, contents kind) {
+    return n > old && n > max_small_size ? malloc_to_grow(n, kind) : malloc(n, kind);
+  }
 
   /// The kind of the live object at p, or around p; no_pointers if there is none.
   contents contents_at(const void* p) const;
@@ -297,6 +302,7 @@ class host_heap {
   }
 
   // host_heap_alloc.cpp
+  void* malloc_to_grow(std::size_t n, contents kind);
   bool resize_large(void* p, std::size_t n);
   template <class F>
   void* call(mcache& c, F&& f);
@@ -305,7 +311,8 @@ class host_heap {
   [[gnu::noinline]] void* malloc_any(std::size_t n, contents kind) noexcept;
   void* alloc(mcache& c, std::size_t n, contents kind);
   void* alloc_class(mcache& c, unsigned size_class, contents kind, bool* is_zero = nullptr);
-  mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind);
+  mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind,
+                     bool to_grow = false);
   template <class F>
   auto or_reclaim(mcache& c, F&& attempt);
 

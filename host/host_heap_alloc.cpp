@@ -66,7 +66,9 @@ void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind, bool
   return p;
 }
 
-mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind) {
+/// to_grow: with room for a quarter more behind it, if there is a place that has it.
+mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind,
+                              bool to_grow) {
   const std::size_t npages = bits::ceil_div(n, page_size);
   const unsigned span_class = make_span_class(0, kind == contents::no_pointers);
   if (npages > pages_.most_bytes() / page_size) {
@@ -74,17 +76,27 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
     c.counters.out_of_memory.add(1);
     return nullptr;
   }
-  mspan* s = align_pages == 1 ? c.take_large(npages, span_class) : nullptr;
+  mspan* s = align_pages == 1 && !to_grow ? c.take_large(npages, span_class) : nullptr;
   if (s == nullptr) {
     central_.pay_for(npages);
     c.give_kept(npages);
-    s = or_reclaim(c,
-                   [&] { return pages_.alloc_large(npages, align_pages, span_class, c.stock()); });
+    const auto attempt = [&](std::size_t room) {
+      return pages_.alloc_large(npages, align_pages, span_class, c.stock(), room);
+    };
+    if (to_grow) s = attempt(npages / 4);
+    if (s == nullptr) s = or_reclaim(c, [&] { return attempt(0); });
     if (s == nullptr) return nullptr;
     central_[span_class].add_full(s);
   }
   c.note_large(*s);
   return s;
+}
+
+void* host_heap::malloc_to_grow(std::size_t n, contents kind) {
+  return with_cache([&](mcache& c) -> void* {
+    mspan* const s = alloc_large(c, n, 1, kind, /*to_grow=*/true);
+    return s == nullptr ? nullptr : s->base();
+  });
 }
 
 bool host_heap::resize_large(void* p, std::size_t n) {
@@ -99,6 +111,7 @@ bool host_heap::resize_large(void* p, std::size_t n) {
   const std::size_t npages = n / page_size + (n % page_size != 0);
   if (npages > was) {
     central_.pay_for(npages - was);
+    c->give_kept(npages - was);
     if (!pages_.grow_large(s, npages)) return false;
     c->counters.large_bytes_taken.add((npages - was) * page_size);
   } else if (npages < was) {

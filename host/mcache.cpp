@@ -24,7 +24,7 @@ constexpr std::size_t kept_part = 128;
 // When it takes other pages from the heap, because these are too few in a row or too many, it keeps
 // so many of them, and of those of large objects a part of the most.
 constexpr std::size_t min_kept_pages = 16;
-constexpr std::size_t min_large_part = 4;
+constexpr std::size_t min_large_part = 8;
 // Classes in which it looks for spans without objects then, and at how many of one class besides
 // the current one. Two threads that free each other's objects (the benchmark's sh8) took 19 MiB at
 // most with these, 22 with six spans of 16 classes, 24 with two of 16, 34 with the current ones

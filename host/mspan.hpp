@@ -315,11 +315,7 @@ class alignas(64) mspan {
   /// tiny blocks. Reads only what is atomic.
   bool may_be_empty(unsigned nelems) const {
     for (unsigned w = 0; w * 64 < nelems; ++w) {
-      if ((remote_[w].load(std::memory_order_seq_cst) | free_[w].load(std::memory_order_seq_cst)
-           | ready_[w].load(std::memory_order_seq_cst))
-          != ~std::uint64_t{0}) {
-        return false;
-      }
+      if (slots_free(w) != ~std::uint64_t{0}) return false;
     }
     return true;
   }

@@ -28,22 +28,6 @@ void check_objects(std::size_t count, std::size_t bytes) {
   own_calls.note();
 }
 
-/// The medians of several times that f(), which does `operations`, takes in all threads.
-template <class F>
-measurement medians(std::size_t bytes, const setting& how, std::size_t operations, F&& f) {
-  constexpr unsigned times = 5;
-  double ns[times];
-  double cpu_ns[times];
-  for (unsigned i = 0; i < times; ++i) {
-    const elapsed took = in_threads(how.threads, f);
-    ns[i] = took.ns / static_cast<double>(operations);
-    cpu_ns[i] = *took.cpu_ns / static_cast<double>(operations);
-  }
-  std::sort(ns, ns + times);
-  std::sort(cpu_ns, cpu_ns + times);
-  return {bytes, ns[times / 2], cpu_ns[times / 2]};
-}
-
 }  // namespace
 
 std::vector<measurement> run_pairs(const setting& how) {

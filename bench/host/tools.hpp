@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/host/workloads.hpp"
 #include "bench/stopwatch.hpp"
 
 namespace warpheap::bench::host {
@@ -78,6 +79,22 @@ elapsed in_threads(unsigned n, F&& f) {
   return took;
 }
 
+/// The medians of several times that f(), which does `operations`, takes in all threads.
+template <class F>
+measurement medians(std::size_t bytes, const setting& how, std::size_t operations, F&& f) {
+  constexpr unsigned times = 5;
+  double ns[times];
+  double cpu_ns[times];
+  for (unsigned i = 0; i < times; ++i) {
+    const elapsed took = in_threads(how.threads, f);
+    ns[i] = took.ns / static_cast<double>(operations);
+    cpu_ns[i] = *took.cpu_ns / static_cast<double>(operations);
+  }
+  std::sort(ns, ns + times);
+  std::sort(cpu_ns, cpu_ns + times);
+  return {bytes, ns[times / 2], cpu_ns[times / 2]};
+}
+
 void note_damage();
 
 /// An object of a workload; its first and last byte tell its address, so that one that was handed
@@ -89,9 +106,11 @@ struct object {
   unsigned char mark() const {
     return static_cast<unsigned char>(reinterpret_cast<std::uintptr_t>(p) >> 4 ^ n);
   }
-  void make(std::size_t size) {
+  void make(std::size_t size) { take(opaque(std::malloc(size)), size); }
+  /// What a call of malloc's family gave for so many bytes.
+  void take(void* given, std::size_t size) {
     n = size;
-    p = static_cast<unsigned char*>(opaque(std::malloc(size)));
+    p = static_cast<unsigned char*>(given);
     ++own_calls.mallocs;
     if (p == nullptr) {
       ++own_calls.nulls;

@@ -328,6 +328,9 @@ const std::vector<workload>& workloads() {
   static const std::vector<workload> all = {
       {"pairs", "malloc and free of one object", run_pairs},
       {"batches", "up to 1000 mallocs, then as many frees, in order", run_batches},
+      {"calloc", "zeroed objects, sixteen at a time", run_calloc},
+      {"aligned", "objects at multiples of 64, sixteen at a time", run_aligned},
+      {"realloc", "two arrays that grow in turn and are written, in 64 steps each", run_realloc},
       {"larson", "random replacement, by threads that end and leave their objects", run_larson},
       {"xmalloc", "one thread allocates, another frees", run_xmalloc},
       {"mstress", "own lists and a shared table, mostly small", run_mstress},

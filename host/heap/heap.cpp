@@ -87,7 +87,9 @@ void* heap::realloc(void* p, std::size_t size) noexcept {
   const contents kind = own == nullptr                         ? impl_->objects.contents_at(p)
                         : span_class_noscan(own->span_class()) ? contents::no_pointers
                                                                : contents::pointers;
-  void* moved = malloc(size, kind);
+  void* moved = impl_->top != nullptr
+                    ? malloc(size, kind)
+                    : impl_->or_out_of_memory(impl_->objects.malloc_moved(old, size, kind), size);
   if (moved == nullptr) return nullptr;
   std::memcpy(moved, p, std::min(old, size));
   free(p);

@@ -127,8 +127,11 @@ void* changed(void* p, std::size_t n) {
   }
   // Layers know of the bytes that were asked for.
   host_heap* const heap = process_heap::direct();
-  if (heap != nullptr ? !too_large(n) && heap->resize(p, old, n) : n == old) return p;
-  void* moved = take(n);
+  if (too_large(n)) return or_no_memory(nullptr);
+  if (heap != nullptr ? heap->resize(p, old, n) : n == old) return p;
+  void* moved = heap != nullptr
+                    ? or_no_memory(heap->malloc_moved(old, slot_request(n), contents::no_pointers))
+                    : take(n);
   if (moved == nullptr) return nullptr;
   std::memcpy(moved, p, std::min(old, n));
   process_free(p);

@@ -36,6 +36,9 @@ type workload struct {
 var workloads = []workload{
 	{"pairs", runPairs},
 	{"batches", runBatches},
+	{"calloc", runCalloc},
+	{"aligned", runAligned},
+	{"realloc", runRealloc},
 	{"larson", runLarson},
 	{"xmalloc", runXmalloc},
 	{"mstress", runMstress},

@@ -38,8 +38,12 @@ func (o *object) address() uintptr { return uintptr(unsafe.Pointer(&o.p[0])) }
 
 func (o *object) mark() byte { return byte(o.address()>>4) ^ byte(len(o.p)) }
 
-func (o *object) make(n int, own *calls) {
-	o.p = allocate(n)
+func (o *object) make(n int, own *calls) { o.take(allocate(n), own) }
+
+// take has what was allocated for its bytes.
+func (o *object) take(p []byte, own *calls) {
+	o.p = p
+	n := len(p)
 	own.mallocs++
 	alignment := uintptr(n & -n)
 	if alignment > 8 {
