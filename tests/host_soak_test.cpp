@@ -56,7 +56,7 @@ TEST_F(host_soak, objects_stay_intact_and_none_is_lost) {
     std::atomic<head*> p{nullptr};
   };
   std::vector<place> shared(slots);
-  std::atomic<std::uint64_t> broken{0}, mallocs{0}, frees{0};
+  std::atomic<std::uint64_t> broken{0}, mallocs{0}, frees{0}, resized{0};
   const auto work = [&](unsigned thread) {
     std::mt19937_64 random(thread);
     std::array<head*, 256> mine{};
@@ -77,6 +77,12 @@ TEST_F(host_soak, objects_stay_intact_and_none_is_lost) {
       }
       ++made;
       write(p, heap.usable_size(p), i * threads + thread);
+      if (const std::size_t n = heap.usable_size(p); n > max_small_size) {
+        // Longer or shorter where it is, if that can be.
+        resized += heap.resize(p, n, 32769 + (r >> 40) % 200'000);
+        wrong += p->stamp != stamp_of(p, p->generation);
+        write(p, heap.usable_size(p), p->generation);
+      }
       head* old = nullptr;
       if (r % 2 == 0) {
         old = shared[r / 2 % slots].p.exchange(p, std::memory_order_acq_rel);
@@ -100,6 +106,7 @@ TEST_F(host_soak, objects_stay_intact_and_none_is_lost) {
     }
   }
   EXPECT_EQ(broken, 0u);
+  EXPECT_GT(resized, 0u);
   EXPECT_EQ(mallocs, rounds * threads);
   EXPECT_EQ(frees, mallocs);
   EXPECT_EQ(heap.stats().mallocs, mallocs);
