@@ -58,7 +58,7 @@ std::vector<measurement> run_aligned(const setting& how) {
 std::vector<measurement> run_realloc(const setting& how) {
   constexpr std::size_t steps = 64, arrays = 2;
   std::vector<measurement> out;
-  for (const std::size_t bytes : {1000, 30'000, 1'000'000, 16'000'000}) {
+  for (const std::size_t bytes : {1000, 30'000, 1'000'000, 4'000'000}) {
     const std::size_t rounds = rounds_of(4e3, bytes, how);
     out.push_back(medians(bytes, how, rounds * steps * arrays, [&](unsigned) {
       const auto mark = [](std::size_t at) { return static_cast<unsigned char>(at / 64 + 1); };

@@ -65,7 +65,7 @@ func runRealloc(how setting) []measurement {
 	const steps, arrays = 64, 2
 	mark := func(at int) byte { return byte(at/64 + 1) }
 	var out []measurement
-	for _, bytes := range []int{1000, 30_000, 1_000_000, 16_000_000} {
+	for _, bytes := range []int{1000, 30_000, 1_000_000, 4_000_000} {
 		rounds := roundsOf(4e3, bytes, how)
 		out = append(out, medians(bytes, how, rounds*steps*arrays, func(int) {
 			var own calls
