@@ -163,12 +163,14 @@ class host_heap {
   /// has, while it shrinks by less than half. A large one is made longer by the pages behind it, if
   /// these are free, and shorter by its last ones.
   bool resize(void* p, std::size_t old, std::size_t n) {
-    return (n <= old && n > old / 2) || (n > max_small_size && resize_large(p, n));
+    return (n <= old && n > old / 2)
+           || (n > max_small_size && old > max_small_size && resize_large(p, n));
   }
-  /// malloc for an object of `old` bytes that could not stay. A large one that grows is likely to
-  /// do so again: it gets a place with free pages behind it, if there is one.
+  /// malloc for an object of `old` usable bytes that could not stay. A small one that grows by less
+  /// than a quarter is likely to do so again: it gets a slot of a quarter more (as in gperftools).
   void* malloc_moved(std::size_t old, std::size_t n, contents kind) {
-    return n > old && n > max_small_size ? malloc_to_grow(n, kind) : malloc(n, kind);
+    const bool grows_a_little = n > old && n - old < old / 4 && old >= 64 && n <= max_small_size;
+    return grows_a_little ? malloc_to_grow(old, n, kind) : malloc(n, kind);
   }
 
   /// The kind of the live object at p, or around p; no_pointers if there is none.
@@ -302,7 +304,7 @@ class host_heap {
   }
 
   // host_heap_alloc.cpp
-  void* malloc_to_grow(std::size_t n, contents kind);
+  void* malloc_to_grow(std::size_t old, std::size_t n, contents kind);
   bool resize_large(void* p, std::size_t n);
   template <class F>
   void* call(mcache& c, F&& f);
@@ -311,8 +313,7 @@ class host_heap {
   [[gnu::noinline]] void* malloc_any(std::size_t n, contents kind) noexcept;
   void* alloc(mcache& c, std::size_t n, contents kind);
   void* alloc_class(mcache& c, unsigned size_class, contents kind, bool* is_zero = nullptr);
-  mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind,
-                     bool to_grow = false);
+  mspan* alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind);
   template <class F>
   auto or_reclaim(mcache& c, F&& attempt);
 

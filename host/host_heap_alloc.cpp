@@ -1,5 +1,6 @@
 // Allocation where host_heap::malloc_fast found no slot: of small, tiny and large objects, zeroed
 // and aligned.
+#include <algorithm>
 #include <cstring>
 
 #include <warpheap/bits.hpp>
@@ -66,9 +67,7 @@ void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind, bool
   return p;
 }
 
-/// to_grow: with room for a quarter more behind it, if there is a place that has it.
-mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind,
-                              bool to_grow) {
+mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages, contents kind) {
   const std::size_t npages = bits::ceil_div(n, page_size);
   const unsigned span_class = make_span_class(0, kind == contents::no_pointers);
   if (npages > pages_.most_bytes() / page_size) {
@@ -76,15 +75,12 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
     c.counters.out_of_memory.add(1);
     return nullptr;
   }
-  mspan* s = align_pages == 1 && !to_grow ? c.take_large(npages, span_class) : nullptr;
+  mspan* s = align_pages == 1 ? c.take_large(npages, span_class) : nullptr;
   if (s == nullptr) {
     central_.pay_for(npages);
     c.give_kept(npages);
-    const auto attempt = [&](std::size_t room) {
-      return pages_.alloc_large(npages, align_pages, span_class, c.stock(), room);
-    };
-    if (to_grow) s = attempt(npages / 4);
-    if (s == nullptr) s = or_reclaim(c, [&] { return attempt(0); });
+    s = or_reclaim(c,
+                   [&] { return pages_.alloc_large(npages, align_pages, span_class, c.stock()); });
     if (s == nullptr) return nullptr;
     central_[span_class].add_full(s);
   }
@@ -92,16 +88,20 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
   return s;
 }
 
-void* host_heap::malloc_to_grow(std::size_t n, contents kind) {
+void* host_heap::malloc_to_grow(std::size_t old, std::size_t n, contents kind) {
   return with_cache([&](mcache& c) -> void* {
-    mspan* const s = alloc_large(c, n, 1, kind, /*to_grow=*/true);
-    return s == nullptr ? nullptr : s->base();
+    // Where there is no room for more, the object may still have some.
+    const unsigned size_class = size_to_class(std::min(old + old / 4, max_small_size));
+    void* p = c.alloc(make_span_class(size_class, kind == contents::no_pointers));
+    if (p == nullptr) return alloc(c, n, kind);
+    c.counters.mallocs[size_class].increment();
+    return p;
   });
 }
 
 bool host_heap::resize_large(void* p, std::size_t n) {
   mcache* const c = cache();
-  if (c == nullptr) return false;
+  if (c == nullptr || n > pages_.most_bytes()) return false;
   central_.check_no_bulk();
   const mcache::call guard(*c);
   const live_object object = find_live(p, false);
@@ -118,6 +118,9 @@ bool host_heap::resize_large(void* p, std::size_t n) {
     pages_.shrink_large(s, npages);
     c->counters.large_bytes_freed.add((was - npages) * page_size);
   }
+  // As if it had moved, so that whether it did makes no difference.
+  if (central_.marks.is_on()) [[unlikely]]
+    central_.marks.note_large_birth(*s);
   return true;
 }
 

@@ -168,10 +168,10 @@ mspan* mheap::alloc_span(std::size_t n, unsigned span_class, span_status status,
 }
 
 mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class,
-                          page_stock& stock, std::size_t room) {
-  if (n > most_pages() || align_pages > most_pages() || room > most_pages()) return nullptr;
+                          page_stock& stock) {
+  if (n > most_pages() || align_pages > most_pages()) return nullptr;
   page_allocation got;
-  const std::size_t slack = align_pages - 1 + room;
+  const std::size_t slack = align_pages - 1;
   const std::size_t longer = n + slack;
   {
     const std::scoped_lock lock(mutex_);

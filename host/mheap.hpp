@@ -200,10 +200,9 @@ class mheap {
   /// A span of n pages with all slots free, or with its one object taken (class 0). nullptr when
   /// there is no room.
   mspan* alloc_span(std::size_t n, unsigned span_class, span_status status, page_stock& stock);
-  /// A large object's span, its address aligned to align_pages (a power of two) pages; behind it
-  /// are `room` pages more that are free, and nobody's.
-  mspan* alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class, page_stock& stock,
-                     std::size_t room = 0);
+  /// A large object's span, its address aligned to align_pages (a power of two) pages.
+  mspan* alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class,
+                     page_stock& stock);
   /// Makes a large object's span longer, by the pages behind it, or shorter; its owner alone uses
   /// it. False when those pages are not free, or can have no memory: then nothing is done.
   bool grow_large(mspan* s, std::size_t npages);

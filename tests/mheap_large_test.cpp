@@ -80,21 +80,6 @@ TEST_F(mheap_large, do_not_grow_past_their_arena_nor_past_the_heap) {
   EXPECT_EQ(s->npages(), to_the_end);
 }
 
-TEST_F(mheap_large, may_begin_where_there_is_room_behind_them) {
-  mspan* const low = large(12);
-  mspan* const between = large(1);
-  heap.free_span(low);
-  // The lowest place has room for itself alone.
-  mspan* const s = heap.alloc_large(10, 1, noscan, stock, 5);
-  EXPECT_EQ(s->base(), between->base() + page_size);
-  expect_pages(s, 10);
-  EXPECT_EQ(heap.stats().pages_in_use, 11u);
-  EXPECT_TRUE(heap.grow_large(s, 15));
-  EXPECT_EQ(large(10)->base(), region.base() + (s->base() - region.base()) - 13 * page_size);
-  EXPECT_EQ(heap.alloc_large(10, 1, noscan, stock, region.bytes() / page_size), nullptr);
-  EXPECT_EQ(heap.alloc_large(10, 1, noscan, stock, ~std::size_t{0}), nullptr);
-}
-
 TEST_F(mheap_large, shrink_and_give_their_last_pages_back) {
   mspan* const s = large(100);
   std::memset(s->base(), 0xa5, 100 * page_size);
@@ -175,18 +160,6 @@ TEST_F(host_heap_large, change_their_length_in_the_figures_too) {
   EXPECT_EQ(heap.stats().live_bytes, 0u);
 }
 
-TEST_F(host_heap_large, that_move_need_no_room_where_there_is_none) {
-  constexpr std::size_t mib = std::size_t{1} << 20;
-  void* const rest = heap.malloc(180 * mib);
-  void* const p = heap.malloc_moved(40'000, 60 * mib, contents::no_pointers);
-  EXPECT_NE(p, nullptr) << "there are no 75 MiB in a row";
-  EXPECT_EQ(heap.malloc_moved(40'000, 60 * mib, contents::no_pointers), nullptr);
-  EXPECT_EQ(heap.malloc_moved(40'000, ~std::size_t{0}, contents::no_pointers), nullptr);
-  EXPECT_EQ(heap.stats().out_of_memory, 2u);
-  EXPECT_EQ(heap.free(rest), free_status::ok);
-  EXPECT_EQ(heap.free(p), free_status::ok);
-}
-
 TEST_F(host_heap_large, keep_their_mark_when_they_change_their_length) {
   void* const p = heap.malloc(100'000);
   void* const q = heap.malloc(3'000'000);
@@ -199,6 +172,26 @@ TEST_F(host_heap_large, keep_their_mark_when_they_change_their_length) {
   EXPECT_EQ(found.kept.objects, 2u);
   EXPECT_EQ(found.kept.bytes, heap.usable_size(p) + heap.usable_size(q));
   EXPECT_EQ(heap.stats().live_bytes, found.kept.bytes);
+}
+
+TEST_F(host_heap_large, are_born_anew_when_they_change_their_length_between_mark_and_sweep) {
+  void* const root = heap.malloc(100);
+  void* const p = heap.malloc(100'000);
+  EXPECT_EQ(heap.mark(root), mark_status::marked);
+  ASSERT_TRUE(heap.resize(p, heap.usable_size(p), 400'000));
+  EXPECT_EQ(heap.sweep().leaked.objects, 0u);
+  EXPECT_EQ(heap.mark(root), mark_status::marked);
+  EXPECT_EQ(heap.sweep().leaked.objects, 1u);
+}
+
+TEST_F(host_heap_large, whose_new_length_cannot_be_cost_nothing) {
+  void* const p = heap.malloc(100'000);
+  EXPECT_EQ(heap.free(heap.malloc(100'000)), free_status::ok);
+  const std::size_t kept = heap.stats().free_pages;
+  EXPECT_FALSE(heap.resize(p, heap.usable_size(p), region.bytes() + 1));
+  EXPECT_FALSE(heap.resize(p, heap.usable_size(p), SIZE_MAX));
+  EXPECT_EQ(heap.stats().free_pages, kept);
+  EXPECT_EQ(heap.free(p), free_status::ok);
 }
 
 TEST_F(host_heap_large, are_found_while_another_thread_changes_their_length) {

@@ -49,27 +49,27 @@ TEST_F(realloc_test, what_is_in_the_way_makes_them_move) {
   EXPECT_TRUE(h.errors().empty());
 }
 
-TEST_F(realloc_test, arrays_that_are_in_each_others_way_move_seldom) {
-  constexpr std::size_t step = 20'000;
-  unsigned char* array[2] = {};
-  unsigned moves = 0;
-  std::size_t n = 0;
-  for (int i = 0; i < 200; ++i) {
-    for (unsigned char*& a : array) {
-      auto* const p = bytes(h.realloc(a, n + step));
-      ASSERT_NE(p, nullptr);
-      moves += p != a;
-      a = p;
-      a[n] = 1;
+TEST_F(realloc_test, small_objects_that_grow_a_little_get_a_quarter_more) {
+  for (const contents kind : {contents::pointers, contents::no_pointers}) {
+    void* p = h.malloc(64, kind);
+    unsigned moves = 0;
+    for (std::size_t n = 65; n <= 32768; ++n) {
+      void* const moved = h.realloc(p, n);
+      moves += moved != p;
+      p = moved;
+      ASSERT_GE(h.usable_size(p), n);
+      ASSERT_LE(h.usable_size(p), round_up_size(n + n / 4)) << "and its class";
     }
-    n += step;
+    // From 64 B to 32 KiB are 28 quarters; all classes would be 61.
+    EXPECT_LE(moves, 28u);
+    h.free(p);
+    // Not what grows by more.
+    for (const std::size_t n : {100, 1000, 10'000}) {
+      p = h.realloc(h.malloc(n, kind), 2 * n);
+      EXPECT_EQ(h.usable_size(p), round_up_size(2 * n));
+      h.free(p);
+    }
   }
-  for (std::size_t at = 0; at < n; at += step) EXPECT_EQ(array[0][at] & array[1][at], 1);
-  // A quarter longer each time that one has to: 4 MB from 40 KB are 21 quarters.
-  EXPECT_LE(moves, 60u);
-  EXPECT_LT(h.usable_size(array[0]), n + page_size) << "and what is free for it is not its own";
-  for (unsigned char* a : array) h.free(a);
-  EXPECT_EQ(h.memory().heap_alloc, 0u);
 }
 
 TEST_F(realloc_test, one_that_fails_leaves_the_object) {
