@@ -85,7 +85,7 @@ class host_heap {
   void* malloc_slow(std::size_t n, contents kind) noexcept;
   /// n * m zeroed bytes; nullptr also when n * m overflows.
   void* calloc(std::size_t n, std::size_t m, contents kind = contents::no_pointers);
-  /// calloc of n * m bytes where it is only taking such a slot, and clearing it; else nullptr.
+  /// calloc of n bytes in all where it is only taking such a slot, and clearing it; else nullptr.
   static void* calloc_fast(std::size_t n, contents kind, std::uint64_t id) {
     if (last_used.heap_id != id) [[unlikely]]
       return nullptr;
