@@ -168,8 +168,9 @@ class heap {
   /// Leaves an object where it is while it stays in its class of sizes and shrinks by less than
   /// half. One of more than 32 KiB also when it grows and the pages behind it are free, and when it
   /// shrinks, while it has more than 32 KiB: its last pages go back then. Otherwise it moves, and
-  /// is copied. Host objects only: for an object made by a kernel, whose size only the device
-  /// knows, it reports, answers nullptr and leaves the object as it is.
+  /// is copied; a small one that grows by less than a quarter gets room for a quarter. Host objects
+  /// only: for an object made by a kernel, whose size only the device knows, it reports, answers
+  /// nullptr and leaves the object as it is.
   void* realloc(void* p, std::size_t size) noexcept;
   /// Frees an object of either side. Objects of kernels are freed in batches, at the latest by the
   /// next synchronize(). Wrong pointers are counted and reported, and change nothing. When two
