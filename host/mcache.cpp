@@ -47,13 +47,30 @@ constexpr unsigned given_free_part = 4;
 // exception, batches of 64 to 500 B that two threads allocate for each other take 15 to 40 ns an
 // object for 9 to 20.
 constexpr unsigned left_part = 4;
-// Pages of spans with free slots that it has in one class.
-constexpr std::size_t max_other_pages = 1024;
+// Pages of spans with free slots that it has in one class, at most: so many, or this part of a
+// large heap. Those beyond go to mcentral, and each free in them is one in another's span: with 2
+// million objects, of which one at random is freed and allocated anew, such a step took 300 to 450
+// ns when the bound was 1024 pages in every heap, and takes 200 now.
+constexpr std::size_t most_other_pages = 1024;
+constexpr std::size_t other_part = 16;
+// A span of small objects is taken up again when one slot in so many is free. Otherwise it goes to
+// the back of its list, and when so many spans have too few, a new span is taken up. Without this
+// rule a heap in long use becomes dense, and each span that is taken up has only a few slots. With
+// 200 thousand objects of 20 to 40 B, one at random freed and allocated anew, a step took 141 ns
+// without the rule and takes 44 to 54 with it, for 3 % more memory. A smaller share of few pages
+// would save little memory. Larger objects do not gain: what was freed last is in the processor's
+// cache, and a new span is not.
+constexpr std::size_t sparse_size = 128;
+constexpr unsigned sparse_part = 16;
+constexpr unsigned sparse_part_of_few = 8;
+constexpr std::size_t few_pages = 128;
+constexpr std::size_t sparse_looks = 16;
 
 }  // namespace
 
 mcache::mcache(mheap& heap, mcentral_set& central)
     : most_large_pages_(std::min(max_large_pages, heap.reserve_pages() / kept_part)),
+      most_other_pages_(std::max(most_other_pages, heap.reserve_pages() / other_part)),
       heap_(&heap),
       central_(&central) {
   current_.fill(&no_span);
@@ -74,14 +91,38 @@ mspan* mcache::change_current(unsigned span_class) {
     if (!let_go_full(s)) return make_current(i, s);
     set_current(i, &no_span);
   }
-  // One that has had free slots. If none is left: what made it this thread's was a wrong free.
-  while (mspan* const s = others_[i].pop_front()) {
+  // If a span that had free slots has none: what made it this thread's was a wrong free.
+  const auto take_up = [&](mspan* s) -> mspan* {
     check_span(*s);
     if (s->enter()) return set_entered(i, s);
-    if (!let_go_full(s)) return make_current(i, s);
+    return let_go_full(s) ? nullptr : make_current(i, s);
+  };
+  while (mspan* const s = pop_worthwhile(others_[i])) {
+    if (mspan* const taken = take_up(s)) return taken;
   }
-  mspan* const s = next_span(span_class);
-  return s != nullptr ? make_current(i, s) : nullptr;
+  if (mspan* const s = next_span(span_class)) return make_current(i, s);
+  while (mspan* const s = others_[i].pop_front()) {
+    if (mspan* const taken = take_up(s)) return taken;
+  }
+  return nullptr;
+}
+
+/// The span that has had free slots longest, and enough of them; nullptr when a new one is better.
+mspan* mcache::pop_worthwhile(span_list& list) {
+  std::size_t looks = std::min(list.size(), sparse_looks);
+  mspan* s = list.pop_front();
+  if (s == nullptr || s->elemsize() > sparse_size) return s;
+  const bool is_little = (list.size() + 1) * s->npages() <= few_pages;
+  const unsigned part = is_little ? sparse_part_of_few : sparse_part;
+  const auto is_worthwhile = [=](const mspan& x) { return x.count_free() * part >= x.nelems(); };
+  if (is_worthwhile(*s) || !heap_->has_plenty()) return s;
+  for (; looks > 1; --looks) {
+    list.insert_back(s);
+    s = list.pop_front();
+    if (is_worthwhile(*s)) return s;
+  }
+  list.insert_back(s);
+  return nullptr;
 }
 
 mspan* mcache::make_current(unsigned i, mspan* s) {
@@ -305,7 +346,7 @@ void mcache::add_other(mspan* s) {
   // At the back: by the time that it is the turn of a span, more of it will have been freed.
   span_list& list = others(s->span_class());
   list.insert_back(s);
-  if (list.size() * s->npages() > max_other_pages) hand_over(list.pop_front());
+  if (list.size() * s->npages() > most_other_pages_) hand_over(list.pop_front());
 }
 
 /// Gives a span of this cache, in no list, to mcentral.

@@ -58,17 +58,17 @@ class alignas(64) mcache {
     counters.cleared_bytes.add(n);
     return std::memset(p, 0, n);
   }
-  /// take after that found none, of slots of this word that were freed since; nullptr when
-  /// there are none, or it is not as simple: that is for take_more. Calls nothing, or else it would
-  /// save registers first. (Of large slots few are ready at a time: who frees one and takes it
-  /// again is here each time, or every second. Pairs of 8 and 32 KiB took 10.5 and 13.8 ns without,
-  /// and take 9.4 and 10.9.)
+  /// take after that found none, of slots of this word or one behind it that were freed since;
+  /// nullptr when there are none, or it is not as simple: that is for take_more. Calls nothing, or
+  /// else it would save more registers first. (Of large slots few are ready at a time: who frees
+  /// one and takes it again is here each time, or every second. Pairs of 8 and 32 KiB took 10.5 and
+  /// 13.8 ns without, and take 9.4 and 10.9.)
   void* take_next(unsigned size_class, contents kind) {
     const brief_call guard(*this);
     if (!guard) [[unlikely]]
       return nullptr;
     mspan* const s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
-    const std::uint64_t ready = s->advance_here();
+    const std::uint64_t ready = s->advance_behind();
     // Births are noted after the word is filled: the slots are ready, and take_more notes them.
     if (ready == 0 || central_->marks.is_on()) return nullptr;
     counters.mallocs[size_class].increment();
@@ -317,6 +317,7 @@ class alignas(64) mcache {
     return s;
   }
   [[gnu::noinline]] mspan* change_current(unsigned span_class);
+  mspan* pop_worthwhile(span_list& list);
   [[gnu::noinline]] mspan* next_span(unsigned span_class);
   bool let_go_full(mspan* s);
   [[gnu::noinline]] mspan* make_current(unsigned i, mspan* s);
@@ -399,6 +400,7 @@ class alignas(64) mcache {
   std::array<balance, host_span_classes> others_objects_;  // by span class
   std::size_t large_pages_ = 0;                            // of large_
   const std::size_t most_large_pages_;
+  const std::size_t most_other_pages_;  // in each list of others_
   mheap* heap_;
   mcentral_set* central_;
   page_stock stock_;

@@ -259,6 +259,12 @@ class mheap {
   std::size_t taken_pages() const;
   /// Those of spans. Relaxed: a figure, by which threads choose when to look for what is idle.
   std::size_t span_pages() const { return pages_in_use_.load(std::memory_order_relaxed); }
+  /// Whether an eighth of the reservation and of the memory limit is left: pages are then a price
+  /// that may be paid for time.
+  bool has_plenty() const {
+    const std::size_t most = std::min(reserve_pages(), memory_limit() / page_size);
+    return taken_pages() < most - most / 8;
+  }
   /// The most of them at once since the last call.
   std::size_t take_window_peak() {
     return window_peak_.exchange(taken_pages(), std::memory_order_relaxed);

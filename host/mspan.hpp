@@ -165,15 +165,16 @@ class alignas(64) mspan {
     return 0;
   }
 
-  /// The same to this word alone, and to slots that were ready before. Otherwise 0, and nothing
-  /// done.
-  std::uint64_t advance_here() {
-    const unsigned w = current_word_;
-    if (w >= words_) [[unlikely]]
-      return 0;
-    const std::uint64_t all = owner_slots(w) & ~past_end(w);
+  /// The same to this word or one behind it, and to slots that were ready before. Otherwise 0, and
+  /// nothing done.
+  std::uint64_t advance_behind() {
+    unsigned w = current_word_;
+    std::uint64_t all = 0;
+    while (w < words_ && (all = owner_slots(w) & ~past_end(w)) == 0) ++w;
     const std::uint64_t some = all != 0 ? window_.choose_again(w, all) : 0;
-    return some != 0 ? make_ready(w, some) : 0;
+    if (some == 0) return 0;
+    if (w != current_word_) enter(w);
+    return make_ready(w, some);
   }
 
   /// The slots of the current word were never taken before, and their memory reads as zero.

@@ -25,15 +25,15 @@ constexpr unsigned host_span_size_class(unsigned span_class) {
 }
 
 // Pages and slots of a host span. Those of the size class, if they are many slots; else a multiple,
-// for 32 KiB or 256 slots, and 32 slots at least, 16 of more than 4 KiB, 8 of the largest. With one
-// slot to a span, as the class table has it for 8 KiB, allocating and freeing in turn a thousand
-// objects took 120 ns each, most of it for making spans; with 8 slots 16, with 16 it is 11, with 32
-// it is 9. The fewer slots a span has, the fewer of them are free when it is taken up again: groups
-// of 100 objects of 100 B, half freed at once and half after 100 more groups, took 33 ns a malloc
-// and its free with 64 slots where it has 256, and 16 now. (With 64 KiB for 32, 500 B took 30 ns
-// for 38, but the benchmark's sh6 1.5 MiB more.) Pages that no object was put on cost no memory,
-// and what was never used is ready last. Where no run is so long, one of the class table's length
-// does (mcache::next_span).
+// for 32 KiB, 48 of up to 128 B, or 512 slots, and 32 slots at least, 16 of more than 4 KiB, 8 of
+// the largest. With one slot to a span, as the class table has it for 8 KiB, allocating and freeing
+// in turn a thousand objects took 120 ns each, most of it for making spans; with 8 slots 16, with
+// 16 it is 11, with 32 it is 9. The fewer slots a span has, the fewer of them are free when it is
+// taken up again: groups of 100 objects of 40 B, half freed at once and half after 100 more groups,
+// took 23 ns a malloc and its free with 256 slots, and 16.5 with 512. (With 64 KiB for all, 500 B
+// took 30 ns for 38, but the benchmark's sh6 1.5 MiB more; with 64 for 48 it has 0.3 more.) Pages
+// that no object was put on cost no memory, and what was never used is ready last. Where no run is
+// so long, one of the class table's length does (mcache::next_span).
 constexpr unsigned host_span_pages(unsigned size_class) {
   const unsigned pages = class_to_pages(size_class), slots = class_to_objects(size_class);
   if (slots == 0) return 0;
@@ -42,7 +42,9 @@ constexpr unsigned host_span_pages(unsigned size_class) {
   constexpr unsigned least_slots = WARPHEAP_LEAST_SPAN_SLOTS;
   const unsigned fewer = least_slots / 2 * size <= most_bytes ? least_slots / 2 : most_bytes / size;
   const unsigned few = least_slots * size <= most_bytes / 2 ? least_slots : fewer;
-  const unsigned for_bytes = (4 + pages - 1) / pages, for_slots = (256 + slots - 1) / slots;
+  const unsigned most_pages = size <= 128 ? 6 : 4;
+  const unsigned for_bytes = (most_pages + pages - 1) / pages,
+                 for_slots = (512 + slots - 1) / slots;
   const unsigned least = (few + slots - 1) / slots;
   const unsigned wanted = for_bytes < for_slots ? for_bytes : for_slots;
   return pages * (wanted > least ? wanted : least);

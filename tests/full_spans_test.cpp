@@ -103,7 +103,7 @@ TEST_F(full_spans, who_frees_mostly_what_others_allocate_takes_them_at_once) {
 }
 
 TEST_F(full_spans, who_takes_them_over_keeps_few_when_they_are_empty) {
-  constexpr unsigned spans = 100, most_kept = 64;
+  constexpr unsigned spans = 60, most_kept = 64;
   const std::vector<void*> all = fill(spans);
   elsewhere([&] {
     const std::vector<void*> own = fill(spans);

@@ -79,7 +79,7 @@ TEST(ready_window_test, what_was_chosen_before_is_never_fresh) {
 
 std::byte* const some_base = reinterpret_cast<std::byte*>(std::uintptr_t{0x10000000});
 
-TEST(ready_window, slots_of_the_same_word_come_as_advance_would_give_them) {
+TEST(ready_window, slots_of_this_word_or_one_behind_come_as_advance_would_give_them) {
   std::mt19937 random(5);
   for (unsigned c = 1; c < num_classes; ++c) {
     // Two spans to which the same is done; in one of them the short way is tried first.
@@ -88,20 +88,20 @@ TEST(ready_window, slots_of_the_same_word_come_as_advance_would_give_them) {
       s->init(some_base, host_span_pages(c), make_span_class(c, true));
       ASSERT_TRUE(s->enter());
     }
-    const auto take = [](mspan& s, bool tries, unsigned& here) -> std::byte* {
+    const auto take = [](mspan& s, bool tries, unsigned& behind) -> std::byte* {
       if (std::byte* p = s.take(); p != nullptr) return p;
-      std::uint64_t ready = tries ? s.advance_here() : 0;
-      here += ready != 0;
+      std::uint64_t ready = tries ? s.advance_behind() : 0;
+      behind += ready != 0;
       if (ready == 0) ready = s.advance();
       return ready != 0 ? s.take_of(ready) : nullptr;
     };
     std::vector<std::byte*> live;
-    unsigned here = 0, none = 0;
+    unsigned behind = 0, none = 0;
     for (unsigned i = 0; i < 4000; ++i) {
       // Long runs of either kind, so that spans fill and empty.
       if (random() % 8 < (i / 500 % 2 == 0 ? 5u : 3u)) {
         std::byte* const p = take(plain, false, none);
-        ASSERT_EQ(take(tried, true, here), p) << class_to_size(c) << " at " << i;
+        ASSERT_EQ(take(tried, true, behind), p) << class_to_size(c) << " at " << i;
         ASSERT_EQ(plain.takes_fresh(), tried.takes_fresh());
         if (p != nullptr) live.push_back(p);
       } else if (!live.empty()) {
@@ -115,10 +115,10 @@ TEST(ready_window, slots_of_the_same_word_come_as_advance_would_give_them) {
       ASSERT_EQ(plain.sets(w).ready, tried.sets(w).ready);
       ASSERT_EQ(plain.sets(w).free, tried.sets(w).free);
     }
-    EXPECT_GT(here, 10u) << class_to_size(c);
-    while (take(tried, true, here) != nullptr) {
+    EXPECT_GT(behind, 10u) << class_to_size(c);
+    while (take(tried, true, behind) != nullptr) {
     }
-    EXPECT_EQ(tried.advance_here(), 0u);
+    EXPECT_EQ(tried.advance_behind(), 0u);
     EXPECT_EQ(tried.count_free(), 0u);
   }
 }

@@ -203,8 +203,10 @@ TEST_F(sweep_test, a_span_that_runs_full_again_is_put_away_once_a_cycle) {
   mspan* s = uncached_span(spans64, full64);
   for (int round = 0; round < 10; ++round) {
     EXPECT_TRUE(cache.adopt(s, s->status()));
-    EXPECT_TRUE(cache.free_own_slot(s, 3));
-    EXPECT_NE(cache.alloc(spans64), nullptr);  // the slot that was freed
+    // As many as make it worth while to take it up again.
+    const unsigned freed = full64 / 8;
+    for (unsigned i = 0; i < freed; ++i) EXPECT_TRUE(cache.free_own_slot(s, 3 * i));
+    for (unsigned i = 0; i < freed; ++i) EXPECT_NE(cache.alloc(spans64), nullptr);  // those
     EXPECT_NE(cache.alloc(spans64), nullptr);  // of another span: this one is let go
     EXPECT_EQ(s->place(), span_place::full);
     EXPECT_EQ(central[spans64].set_sizes().full, 1u);

@@ -78,6 +78,7 @@ class mheap {
   void free_swept_span(mspan*) { weak::fail("a span was swept"); }
   // Never so many that caches look for spans without objects.
   std::size_t span_pages() const { return 0; }
+  bool has_plenty() const { return false; }
   std::size_t room_pages() const { return reserve_pages(); }
   std::size_t reserve_pages() const { return std::size_t{1} << 20; }
 
