@@ -36,7 +36,7 @@ struct sparse_spans : test::host_heap_fixture {
   }
 };
 
-constexpr std::size_t small = 64, larger = 256;
+constexpr std::size_t small = 64, larger = 256, largest = 1152;
 
 TEST_F(sparse_spans, of_few_pages_need_an_eighth) {
   const std::vector<void*> all = fill(3, small);
@@ -57,22 +57,35 @@ TEST_F(sparse_spans, of_many_pages_need_a_sixteenth) {
   for (unsigned s = 0; s < spans; ++s) {
     for (unsigned i = 0; i < sixteenth; ++i) free(all[s * slots_of(small) + i]);
   }
-  EXPECT_EQ(span_of(next_elsewhere(all.back(), small)), span_of(all[0]));
+  EXPECT_EQ(span_of(next_elsewhere(all.back(), small)),
+            span_of(all[(spans - 1) * slots_of(small)]));
 }
 
-TEST_F(sparse_spans, of_larger_objects_need_one_slot) {
+TEST_F(sparse_spans, of_larger_objects_need_a_thirtysecond) {
   const std::vector<void*> all = fill(3, larger);
+  const unsigned enough = slots_of(larger) / 32;
+  ASSERT_GT(enough, 1u);
+  for (unsigned i = 0; i + 1 < enough; ++i) free(all[5 * i]);
+  void* p = next_elsewhere(all.back(), larger);
+  EXPECT_NE(span_of(p), span_of(all[0]));
+  free(all[5 * enough]);
+  EXPECT_EQ(span_of(next_elsewhere(p, larger)), span_of(all[0]));
+}
+
+TEST_F(sparse_spans, of_the_largest_objects_need_one_slot_and_have_their_turn) {
+  const std::vector<void*> all = fill(3, largest);
   free(all[7]);
-  EXPECT_EQ(next_elsewhere(all.back(), larger), all[7]);
+  free(all[slots_of(largest) + 7]);
+  EXPECT_EQ(next_elsewhere(all.back(), largest), all[7]);
 }
 
 TEST_F(sparse_spans, come_up_in_turn) {
-  constexpr unsigned spans = 20, dense = 18;
+  constexpr unsigned spans = 20, dense = 2;
   const unsigned n = slots_of(small);
   const std::vector<void*> all = fill(spans, small);
   for (unsigned s = 0; s < spans; ++s) free(all[s * n]);
   for (unsigned i = 1; i + 1 < n; ++i) free(all[dense * n + i]);
-  // The first sixteen have too few, and the next ones are looked at next time.
+  // The sixteen that were freed in last have too few, and the next ones are looked at next time.
   void* p = next_elsewhere(all.back(), small);
   for (unsigned s = 0; s < spans; ++s) EXPECT_NE(span_of(p), span_of(all[s * n]));
   p = next_elsewhere(p, small);

@@ -312,6 +312,29 @@ std::vector<measurement> run_alloc_test(const setting& how) {
   return one(took, steps / 2);
 }
 
+/// A heap in long use: 100000 objects of half a size to all of it, replaced at random.
+std::vector<measurement> run_replace(const setting& how) {
+  constexpr std::size_t places = 100'000;
+  const std::size_t steps = scaled(1'000'000, how);
+  std::vector<measurement> all;
+  for (const std::size_t bytes : {40, 100, 500}) {
+    const elapsed took = in_threads(how.threads, [&](unsigned me) {
+      randoms random(me + 5);
+      std::vector<object> mine(places);
+      for (object& o : mine) o.make(random.between(bytes / 2, bytes));
+      for (std::size_t i = 0; i < steps; ++i) {
+        object& o = mine[random.between(0, places - 1)];
+        o.drop();
+        o.make(random.between(bytes / 2, bytes));
+      }
+      for (object& o : mine) o.drop();
+    });
+    all.push_back(one(took, places + steps).front());
+    all.back().bytes = bytes;
+  }
+  return all;
+}
+
 }  // namespace
 
 void note_damage() { ++damaged; }
@@ -343,6 +366,7 @@ const std::vector<workload>& workloads() {
       {"cache-thrash", "writes to an object of 8 bytes", run_thrash},
       {"glibc-simple", "25 to 1600 small objects of a size in turn", run_glibc_simple},
       {"alloc-test", "random replacement in a table of 16384", run_alloc_test},
+      {"replace", "random replacement among 100000 objects of about one size", run_replace},
   };
   return all;
 }

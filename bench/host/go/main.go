@@ -50,6 +50,7 @@ var workloads = []workload{
 	{"cache-thrash", runThrash},
 	{"glibc-simple", runGlibcSimple},
 	{"alloc-test", runAllocTest},
+	{"replace", runReplace},
 }
 
 func list() {

@@ -178,3 +178,33 @@ func runAllocTest(how setting) []measurement {
 	})
 	return took.of(steps / 2)
 }
+
+// runReplace: a heap in long use: 100000 objects of half a size to all of it, replaced at random.
+func runReplace(how setting) []measurement {
+	const places = 100_000
+	steps := scaled(1_000_000, how)
+	var all []measurement
+	for _, bytes := range []int{40, 100, 500} {
+		took := inThreads(how.threads, func(me int) {
+			var own calls
+			random := newRandoms(me + 5)
+			mine := make([]object, places)
+			for i := range mine {
+				mine[i].make(random.between(bytes/2, bytes), &own)
+			}
+			for i := 0; i < steps; i++ {
+				o := &mine[random.between(0, places-1)]
+				o.drop()
+				o.make(random.between(bytes/2, bytes), &own)
+			}
+			for i := range mine {
+				mine[i].drop()
+			}
+			own.note()
+		})
+		m := took.of(places + steps)[0]
+		m.bytes = bytes
+		all = append(all, m)
+	}
+	return all
+}
