@@ -66,6 +66,8 @@ constexpr unsigned sparse_part_of_few = 8;
 constexpr unsigned sparse_part = 32;
 constexpr std::size_t few_pages = 128;
 constexpr std::size_t sparse_looks = 16;
+// What others have freed of tiny blocks is not counted before it is collected.
+bool may_wait(const mspan& s) { return s.elemsize() <= sparse_size && !s.is_tiny(); }
 
 }  // namespace
 
@@ -81,7 +83,6 @@ mcache::mcache(mheap& heap, mcentral_set& central)
 }
 
 // --- spans
-// ----------------------------------------------------------------------------------------
 
 /// The current span was found without free slots: makes another one current. Null when there is
 /// none.
@@ -112,7 +113,7 @@ mspan* mcache::change_current(unsigned span_class) {
 mspan* mcache::pop_worthwhile(span_list& list) {
   std::size_t looks = std::min(list.size(), sparse_looks);
   mspan* s = list.pop_front();
-  if (s == nullptr || s->elemsize() > sparse_size) return s;
+  if (s == nullptr || !may_wait(*s)) return s;
   const bool are_few = (list.size() + 1) * s->npages() <= few_pages;
   const unsigned of_smallest = are_few ? sparse_part_of_few : sparse_part_of_smallest;
   const unsigned part = s->elemsize() <= smallest_size ? of_smallest : sparse_part;
@@ -348,7 +349,7 @@ void mcache::add_other(mspan* s) {
   span_list& list = others(s->span_class());
   // At the back: by the time that it is the turn of a span, more of it will have been freed. Or at
   // the front, when its turn is not before enough of it was.
-  const bool at_front = s->elemsize() <= sparse_size;
+  const bool at_front = may_wait(*s);
   at_front ? list.insert_front(s) : list.insert_back(s);
   if (list.size() * s->npages() <= most_other_pages_) return;
   mspan* const oldest = at_front ? list.last() : list.first();
@@ -397,7 +398,6 @@ void mcache::release(mspan* s) {
 void mcache::collect(mspan* s) { counters.tiny_blocks_freed.add(central_->collect(s)); }
 
 // --- tiny objects
-// -----------------------------------------------------------------------------------
 
 void* mcache::alloc_tiny_block(unsigned n) {
   const slot_ref fresh = take_slot(tiny_span_class);
@@ -458,7 +458,6 @@ void mcache::wait_for_fork() {
 }
 
 // --- giving back
-// ------------------------------------------------------------------------------------
 
 void mcache::flush() {
   if (tiny_span_ != nullptr) close_tiny();

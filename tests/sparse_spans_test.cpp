@@ -1,6 +1,7 @@
 // Spans with few free slots: left alone while there are pages to spare, taken up when there are
 // not.
 #include <gtest/gtest.h>
+#include <thread>
 #include <vector>
 
 #include "host/mspan.hpp"
@@ -77,6 +78,20 @@ TEST_F(sparse_spans, of_the_largest_objects_need_one_slot_and_have_their_turn) {
   free(all[7]);
   free(all[slots_of(largest) + 7]);
   EXPECT_EQ(next_elsewhere(all.back(), largest), all[7]);
+}
+
+TEST_F(sparse_spans, of_tiny_blocks_are_taken_up_for_what_others_have_freed) {
+  std::vector<void*> all;
+  while (all.size() <= 3 * page_size / tiny_size) all.push_back(heap.malloc(9));
+  const mspan* const first = span_of(all[0]);
+  free(all[0]);  // this thread has the span again
+  std::thread([&] {
+    for (unsigned i = 1; i < 100; ++i) free(all[i]);
+  }).join();
+  void* p = all.back();
+  for (unsigned i = 0; i <= page_size / tiny_size && span_of(p) == span_of(all.back()); ++i)
+    p = heap.malloc(9);
+  EXPECT_EQ(span_of(p), first);
 }
 
 TEST_F(sparse_spans, come_up_in_turn) {
