@@ -16,10 +16,11 @@ class mcache;
 ///
 /// `cache` is a cache of this thread that exists, or null: a span that has it for its owner is this
 /// thread's, of whatever heap. Whoever ends caches of other threads, at a reset or with a heap,
-/// takes them out of here before anyone can get their addresses (forget). Relaxed, for those who
-/// have read the span's owner before (mspan::seen_status, acquire): if that is a cache that was
-/// made later at such an address, forget came before it was made, and is seen here. In the other
-/// order, what was read here may be as old as it likes.
+/// takes them out of here before anyone can get their addresses (forget).
+///
+/// Relaxed, if the span's owner is read first (mspan::seen_status, acquire). If that owner is a new
+/// cache at the address of an old one, forget came before the new one was made, and so before this
+/// load, which cannot find the old one. In the other order it could.
 struct last_cache {
   std::uint64_t heap_id = 0;  ///< 0: none
   span_atomic<mcache*> cache{nullptr};

@@ -26,11 +26,11 @@ namespace warpheap {
 /// Belongs to one thread; figures may be read by all.
 ///
 /// For each span class it has the current span, from which it takes slots, and others with free
-/// slots. A current span without any is nobody's, and becomes this cache's again by the first free
-/// of this thread in it (adopt). One that frees what others allocate takes such a span over when a
-/// quarter of it is free, or at once, if that is most of what it frees, and gives one that is a
-/// quarter free for it. So the frees of one thread are in its own spans, but for those in spans
-/// that another takes slots from, or has had last.
+/// slots. A span that runs full is nobody's. The thread has it again with its own next free in it
+/// (adopt). Another thread takes it when a quarter of it was freed by others than its last owner,
+/// or at once, if most of the full spans that it frees in are not its own (balance), and gives one
+/// for it that is a quarter free (give_for). So nearly all frees are in spans of the thread's own,
+/// or in one that another thread takes slots from.
 class alignas(64) mcache {
  public:
   mcache(mheap& heap, mcentral_set& central);

@@ -2,44 +2,46 @@
 
 // A span: a run of pages cut into slots of one size, with bits for its free slots. (Go: mspan.)
 //
-// Who frees what. A free slot has its bit in one of three sets of words. `ready` and `free` are
-// written by the span's owner only, with plain loads and stores: the thread whose cache has the
-// span takes slots from `ready` and frees them to `free`, without an atomic read-modify-write, and
-// so that an allocation does not wait for the store of the free before it; when a word of `ready`
-// is used up, `free` refills it (advance). Every other thread frees by setting the slot's bit in
-// `remote`, with one atomic. The owner moves these bits to `free`, in batches (collect), when it
-// runs out of slots or meets the mark `pending`, which a remote free leaves in the status.
+// Where the bit of a free slot is, and who moves it:
 //
-// Ownership is the status word, and changes by compare-exchange on it alone. Who owns a span was
-// ordered after all that the owner before did with it, by that exchange (release, acquire).
+//   a malloc <-- ready <-- advance (owner) -- free <-- collect (owner) -- remote
+//                                              |                             |
+//                                     a free of the owner        a free of another thread
 //
-// No remote free is lost. It sets its bit, then loads the status, and sets `pending` if that is not
-// there. A collector clears `pending`, and loads the bits then. These are sequentially consistent:
-// a free that still finds `pending` set has its bit set before the collector looks. A free that
-// sets `pending` learns from the old status, in the same step, whose span it is: an owner's, who
-// will find the mark; one in mcentral, where it is found as it is; or a full one, which nobody
-// looks for. That is left to its last owner, who takes it over before a free in it (mcache::adopt),
-// until others have freed a quarter of it: each counts after it set its bit, sequentially
-// consistent, so that the last sees all, and takes the span (mcache::take_left). What is less is
-// found before a malloc fails (mcentral::take_marked). An owner lets go of a full span by an
-// exchange that fails on `pending`.
+// The owner, the thread whose cache has the span, writes `ready` and `free` with plain loads and
+// stores: no atomic read-modify-write, and a malloc does not wait for the store of the free before
+// it. Another thread sets the bit in `remote`, with one atomic, and the mark `pending` in the
+// status. The owner collects when it meets the mark, or when the span has run out of slots.
+//
+// Ownership is the status word, and changes by compare-exchange on it alone (release, acquire): a
+// new owner comes after all that the owner before it did with the span.
+//
+// No remote free is lost. A free sets its bit, and then `pending`, unless that is set. A collector
+// clears `pending`, and then reads the bits. All four are sequentially consistent, so it sees the
+// bit of each free that found `pending` set. A free that sets `pending` learns from the old status,
+// in the same step, whose span it is:
+//   - a thread's: it will find the mark;
+//   - mcentral's: whoever takes the span from there collects;
+//   - nobody's, full: its last owner takes it at its own next free there (mcache::adopt). Other
+//     threads count the bits after each of their frees, and who counts a quarter of the slots takes
+//     it (mcache::take_left): the last of these frees sees all bits. Fewer than that are found
+//     before a malloc fails (mcentral::take_marked).
+// An owner lets go of a full span by an exchange that fails if `pending` is set.
 //
 // In another cycle. A bulk free makes all spans unswept, by a change of the heap's sweepgen, and
-// leaves all else as it is: bits, status and sets are those of the cycle before. Whoever takes a
-// span up looks at the sweepgen first. A free that finds an unswept span is one of an object that
-// the bulk free has freed, and goes no further; so nobody but the sweeper touches such a span, and
-// a free that finds it swept finds the sweeper's bits (release, acquire). An owner needs no such
-// look: caches are replaced in a bulk free, and a new one owns spans of this cycle only.
+// changes nothing else: bits, status and sets are those of the cycle before. Whoever takes a span
+// up looks at the sweepgen first. A free that finds an unswept span is one of an object that the
+// bulk free has freed, and goes no further; so only the sweeper touches such a span, and a free
+// that finds it swept finds the sweeper's bits (release, acquire). An owner need not look: a bulk
+// free replaces the caches, and a new one owns spans of this cycle only.
 //
-// What tells a double free. Bits move from `remote` to `free` to `ready`, set in the one before
-// they are cleared in the other (release). A remote free looks at the three in this order
-// (acquire), before it sets its bit: if the slot had been freed before, by whomever, the bit is in
-// what it sees of one, or its having gone from there is, and then what it sees of the next has it.
-// The owner looks at `free` and `ready` alone: a remote free that came before has left `pending`,
-// and the owner collects first. So a second free is told at once, provided that the first one
-// happened before it, and that the slot has no new owner. Two frees of one object at the same time,
-// of which one is the owner's, may both be answered "ok" (without a fence in the owner's, neither
-// can see the other); then the collector finds the slot free already and tells it.
+// What tells a double free. A bit is set in the next set before it is cleared in the one before
+// (release). A remote free looks at `remote`, `free` and `ready`, in this order (acquire), before
+// it sets its bit: so it finds the bit of an earlier free, wherever that has got to. The owner
+// looks at `free` and `ready` alone: an earlier remote free has left `pending`, and the owner
+// collects first. So a second free is told at once, if the first one happened before it and the
+// slot has no new owner. Of two frees of one object at the same time, one of them the owner's, both
+// may be answered "ok", as that one has no fence; the collector then finds the slot free and tells.
 
 #include <algorithm>
 #include <atomic>
@@ -98,7 +100,7 @@ class alignas(64) mspan {
     words_ = static_cast<std::uint8_t>((nelems + 63) / 64);
     past_last_ = ~bits::low_mask(nelems - (words_ - 1) * 64u);
     window_.init(elemsize);
-    enter(0);
+    point_at(0);
     leave();
   }
 
@@ -157,7 +159,7 @@ class alignas(64) mspan {
     unsigned w = begin;
     do {
       if (const std::uint64_t all = owner_slots(w) & ~past_end(w); all != 0) {
-        if (w != begin) enter(w);
+        if (w != begin) point_at(w);
         return make_ready(w, window_.choose(w, all));
       }
       w = w != last ? w + 1 : 0;
@@ -173,7 +175,7 @@ class alignas(64) mspan {
     while (w < words_ && (all = owner_slots(w) & ~past_end(w)) == 0) ++w;
     const std::uint64_t some = all != 0 ? window_.choose_again(w, all) : 0;
     if (some == 0) return 0;
-    if (w != current_word_) enter(w);
+    if (w != current_word_) point_at(w);
     return make_ready(w, some);
   }
 
@@ -185,7 +187,7 @@ class alignas(64) mspan {
   bool enter() {
     empty_word_ = 0;
     window_.restart();
-    enter(0);
+    point_at(0);
     return advance() != 0;
   }
   /// The contrary of enter.
@@ -438,7 +440,7 @@ class alignas(64) mspan {
     return ready;
   }
   std::uint64_t past_end(unsigned w) const { return w + 1 == words_ ? past_last_ : 0; }
-  void enter(unsigned w) {
+  void point_at(unsigned w) {
     current_ = &ready_[w];
     current_word_ = static_cast<std::uint8_t>(w);
     current_base_ = first_ + std::size_t{w} * 64 * elemsize_;

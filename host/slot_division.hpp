@@ -25,8 +25,9 @@ class slot_division {
  public:
   /// Of nothing: every offset is in slot 0.
   constexpr slot_division() = default;
-  /// 2^58 / elemsize, rounded up by e / elemsize. Then slot i has the remainder i * e, which is
-  /// less than the span's bytes, and what lies between slots 2^58 / elemsize or more.
+  /// The divisor is (2^58 + e) / elemsize, with 0 <= e < elemsize. So for the offset of slot i the
+  /// low 58 bits of the product are i * e, less than the span's bytes, and for an offset between
+  /// two slots they are 2^58 / elemsize or more: a comparison with rest_limit tells them apart.
   constexpr explicit slot_division(std::size_t elemsize)
       : divisor_(((std::uint64_t{1} << 58) - 1) / elemsize + 1) {}
 
