@@ -25,11 +25,12 @@ WARPHEAP_OUTLINED void* make_large(const heap_view& h, page_index p, std::uint32
 /// when that is over.
 WARPHEAP_OUTLINED bool await_home(const heap_view& h, std::uint64_t start_ns) {
   unsigned pause = 64;
-  while (pages_on_their_way(h)) {
-    if (now_ns() - start_ns > h.refill_timeout_ns) return false;
+  for (;;) {
+    const bool late = now_ns() - start_ns > h.refill_timeout_ns;
+    if (!pages_on_their_way(h)) return true;
+    if (late) return false;
     back_off(pause);
   }
-  return true;
 }
 
 /// What a search for pages remembers besides.

@@ -274,11 +274,12 @@ WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, st
   count(h.state->host_waits);
   count(h.state->waiting);
   for (;;) {
+    // Before the looks: what came while the warp slept, or was not run, is seen however late it is.
+    const bool late = note_wait(h, now_ns() - w.start);
     ask_for_pages(h, n, w);
     poll_stock_reply(h);
     w.request = stock_request_seen(h);
     w.found = take_pages(h, n);
-    const bool late = note_wait(h, now_ns() - w.start);
     if (w.found != 0 || host_has_none(h, n, w)) break;
     if (late) {
       note_late(h, w);

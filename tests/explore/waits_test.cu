@@ -1,0 +1,74 @@
+// Explorations of how waits end: at their limit, with a last look after it.
+#define WARPHEAP_SLOTS_PER_WORD 2
+
+#include "explore.cuh"
+
+namespace warpheap {
+namespace {
+
+constexpr std::uint64_t limit_ns = 3'000;
+
+/// Somewhere in the sleep of a waiter during which its limit passes.
+std::uint64_t late_moment(const simt::explore_options& o) { return 2'000 + o.seed % 20 * 50; }
+
+/// A warp that waits by `wait`, and a service that answers so late; whether it answered in time.
+bool answered_late(const simt::explore_options& o, small_heap& h,
+                   const std::function<void()>& wait) {
+  h.serve();
+  std::uint64_t begin = 0, answered = 0;
+  const auto waiting = [&] {
+    begin = core::now_ns();
+    wait();
+  };
+  const auto serve = [&] {
+    if (begin == 0 || answered != 0 || core::now_ns() - begin < late_moment(o)) return false;
+    answered = core::now_ns();
+    return h.service().poll_once();
+  };
+  run_schedule(o, {{{1, 1, 0}, waiting, "wait"}}, {{serve}});
+  return answered != 0 && answered - begin <= limit_ns;
+}
+
+TEST(Explore, PagesThatCameInTimeAreFound) {
+  unsigned in_time = 0;
+  explore_seeds(300, [&](const simt::explore_options& o) {
+    small_heap h(0, limit_ns);
+    page_index page = 0;
+    if (!answered_late(o, h, [&] {
+          page = core::await_pages(h.view(), 1, core::stock_request_seen(h.view()));
+        }))
+      return;
+    ++in_time;
+    require(page != 0, "nullptr for pages that were granted in time");
+  });
+  EXPECT_GT(in_time, 0u);
+}
+
+TEST(Explore, WhatWasLetGoInTimeIsFound) {
+  unsigned in_time = 0;
+  explore_seeds(300, [&](const simt::explore_options& o) {
+    small_heap h(1, limit_ns);
+    const heap_view& v = h.view();
+    page_index held = 0;
+    alone([&] { held = core::take_pages(v, 1); });
+    std::uint64_t begin = 0, let_go = 0;
+    void* page = nullptr;
+    const auto wait = [&] {
+      begin = core::now_ns();
+      page = core::malloc_pages(v, page_size);
+    };
+    const auto put_back = [&] {
+      while (begin == 0 || core::now_ns() - begin < late_moment(o)) __nanosleep(50);
+      core::put_back(v, {held, 1});
+      let_go = core::now_ns();
+    };
+    run_schedule(o, {{{1, 1, 0}, wait, "wait"}, {{1, 1, 0}, put_back, "put back"}});
+    if (let_go - begin > limit_ns) return;
+    ++in_time;
+    require(page != nullptr, "nullptr for a page that was let go in time");
+  });
+  EXPECT_GT(in_time, 0u);
+}
+
+}  // namespace
+}  // namespace warpheap
