@@ -1,4 +1,5 @@
-// Explorations of how waits end: at their limit, with a last look after it.
+// Explorations of how waits end: at their limit, with a last look after it; and of lanes that wait
+// for each other where a loop ends, as those of a warp do on a GPU.
 #define WARPHEAP_SLOTS_PER_WORD 2
 
 #include "explore.cuh"
@@ -27,6 +28,19 @@ bool answered_late(const simt::explore_options& o, small_heap& h,
   };
   run_schedule(o, {{{1, 1, 0}, waiting, "wait"}}, {{serve}});
   return answered != 0 && answered - begin <= limit_ns;
+}
+
+TEST(Explore, AReplyThatCameInTimeIsTaken) {
+  unsigned in_time = 0;
+  explore_seeds(300, [&](const simt::explore_options& o) {
+    small_heap h(0, limit_ns);
+    page_run run{};
+    if (!answered_late(o, h, [&] { run = core::request_run(h.view(), 2, {1, h.view().pages}); }))
+      return;
+    ++in_time;
+    require(run.count == 2, "a run that was granted in time is declined");
+  });
+  EXPECT_GT(in_time, 0u);
 }
 
 TEST(Explore, PagesThatCameInTimeAreFound) {
@@ -68,6 +82,38 @@ TEST(Explore, WhatWasLetGoInTimeIsFound) {
     require(page != nullptr, "nullptr for a page that was let go in time");
   });
   EXPECT_GT(in_time, 0u);
+}
+
+/// Does `step` until it answers true. After each one the two lanes of the warp wait for each other.
+template <class Step>
+__device__ void meet_after_each(Step&& step) {
+  for (bool over = false; __any_sync(3, !over) != 0;) {
+    over = over || step();
+    if (!over) __nanosleep(64);
+  }
+}
+
+TEST(Explore, LanesThatMeetHoldNoMailbox) {
+  // As many mailboxes as warps. If each lane of a warp that has one kept it until its sibling has
+  // one too, nobody would ask.
+  explore_seeds(1'500, [](const simt::explore_options& o) {
+    small_heap h(0, 50'000'000);
+    h.serve();
+    h.view().state->free_mailboxes.value = 0b1110;
+    std::vector<page_run> runs;
+    const auto ask = [&] {
+      core::run_request r{2, {1, h.view().pages}, core::now_ns(), lane_id()};
+      meet_after_each([&] { return core::try_request(h.view(), r); });
+      runs.push_back(r.run);
+    };
+    const simt::explored_kernel warp{{1, 2, 0}, ask, "ask"};
+    const simt::exploration run =
+        simt::explore(o, {warp, warp, warp}, {{[&] { return h.service().poll_once(); }}});
+    tally::get().add(run);
+    for (const page_run& had : runs) require(had.count == 2, "no run though the host has many");
+    require(runs.size() == 6, "lanes are missing");
+    require(run.virtual_ns < 1'000'000, "a request waited for its limit");
+  });
 }
 
 }  // namespace
