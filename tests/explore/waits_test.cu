@@ -116,5 +116,23 @@ TEST(Explore, LanesThatMeetHoldNoMailbox) {
   });
 }
 
+TEST(Explore, LanesThatMeetHaveNothingInHand) {
+  // One lane's run has both pages. Its end is the other's page, whichever comes first.
+  explore_seeds(1'500, [](const simt::explore_options& o) {
+    small_heap h(2, 50'000'000);
+    void* objects[2] = {};
+    const auto look = [&] {
+      const std::uint32_t n = lane_id() + 1;
+      core::run_search s{{core::now_ns(), core::gives_so_far(h.view()), 0, 0}, n, 1, page_size};
+      meet_after_each([&] { return core::look_once(h.view(), s); });
+      objects[lane_id()] = s.object;
+    };
+    const simt::exploration run = simt::explore(o, {{{1, 2, 0}, look, "look"}});
+    tally::get().add(run);
+    require(run.virtual_ns < 1'000'000, "a lane waited for its limit");
+    require(objects[0] != nullptr, "nullptr for a page of two");
+  });
+}
+
 }  // namespace
 }  // namespace warpheap
