@@ -184,6 +184,22 @@ TEST_F(Regressions, MoreWaitersThanMailboxes) {
   }
 }
 
+TEST_F(Regressions, AllLanesOfFourWarpsWaitForMailboxes) {
+  // Lanes that have a mailbox must not wait for those of their warp that have none.
+  heap_options o = options(1_GiB);
+  o.initial_stock_bytes = 0;
+  heap h(o);
+  constexpr unsigned lanes = 4 * 32;
+  static_assert(lanes > 2 * (mailboxes - 1));
+  shared_array<void*> pointers(lanes);
+  launch(4, 32, malloc_all, device_heap(h.device()), pointers.data(), lanes, 5_MiB);
+  synchronize();
+  for (void* p : pointers) EXPECT_NE(p, nullptr);
+  launch(1, lanes, free_all, device_heap(h.device()), pointers.data(), lanes);
+  synchronize();
+  expect_empty(h);
+}
+
 __global__ void by_copies(device_heap heap, void** pointers) {
   const device_heap copy = heap;
   {

@@ -25,71 +25,77 @@ WARPHEAP_OUTLINED void* make_large(const heap_view& h, page_index p, std::uint32
 /// when that is over.
 WARPHEAP_OUTLINED bool await_home(const heap_view& h, std::uint64_t start_ns) {
   unsigned pause = 64;
-  while (pages_on_their_way(h)) {
-    if (now_ns() - start_ns > h.refill_timeout_ns) return false;
+  for (;;) {
+    const bool late = now_ns() - start_ns > h.refill_timeout_ns;
+    if (!pages_on_their_way(h)) return true;
+    if (late) return false;
     back_off(pause);
   }
-  return true;
 }
 
-/// What a search for pages remembers besides.
+/// A search for the pages of a large object, and what it remembers besides.
 struct run_search {
   search_state looks;
+  std::uint32_t n;      ///< pages of the run
+  std::uint32_t keeps;  ///< pages of the object
+  std::uint64_t align;  ///< of its first byte, at least a page's
+  void* object = nullptr;
   std::uint64_t sent = 0;  ///< pages_sent before its last look
   unsigned rounds = 0;
   unsigned gathers = 0;  ///< how often it has sent the stock home
   unsigned unclear = 0;  ///< how often something was given while it saw no room
   bool room = true;      ///< whether the run could be there if all pages came together
+
+  __device__ bool ends_go_back() const { return n != keeps; }
 };
 
-/// A run of n pages straight from the host, with what is to be known of one when there is none.
+/// The run straight from the host, with what is to be known of one when there is none.
 ///
 /// To send the stock home for a run that cannot be there would make everybody else pay for it:
 /// their next pages are to be asked for again. Fifty mallocs of more than there was, each followed
 /// by one of 300,000 bytes, took 150 requests and sent 25,000 to 99,000 pages home. They take 3
 /// where kernels' objects leave no room, 1 where the host's do, 59 where both do, and none goes.
-WARPHEAP_OUTLINED page_run ask_for_run(const heap_view& h, std::uint32_t n, run_search& s) {
+WARPHEAP_OUTLINED page_run ask_for_run(const heap_view& h, run_search& s) {
   s.room = true;
   if (!service_alive(h) || unanswered(h)) return {};
-  run_denial known = known_denial(h, n);
+  run_denial known = known_denial(h, s.n);
   if (known == run_denial::unknown) {
-    const page_run run = request_run(h, n, {1, h.pages});
+    const page_run run = request_run(h, s.n, {1, h.pages});
     if (run.count != 0) return run;
     known = run.first != 0 ? run_denial::denied : run_denial::no_room;
   }
   s.room = false;
   if (known == run_denial::no_room) return {};
-  const page_window window = room_for(h, n);
+  const page_window window = room_for(h, s.n);
   if (window.end == 0) return {};
-  const page_run run = request_run(h, n, window);
+  const page_run run = request_run(h, s.n, window);
   s.room = run.first != 0;
   return run;
 }
 
-/// A run of n pages, too long for the stock's requests, from the stock or straight from the host;
-/// 0 when neither has one. It is in hand, from before the request on if its ends go back: others
-/// are denied because of it.
-WARPHEAP_OUTLINED page_index look_for_long_run(const heap_view& h, std::uint32_t n,
-                                               bool ends_go_back, run_search& s) {
+/// A run too long for the stock's requests, from the stock or straight from the host; 0 when
+/// neither has one. It is in hand, from before the request on if its ends go back: others are
+/// denied because of it.
+WARPHEAP_OUTLINED page_index look_for_long_run(const heap_view& h, run_search& s) {
   s.looks.gives = gives_so_far(h);
-  if (const page_index p = take_pages(h, n)) return p;
-  if (ends_go_back) take_in_hand(h);
-  const page_run run = ask_for_run(h, n, s);
+  if (const page_index p = take_pages(h, s.n)) return p;
+  if (s.ends_go_back()) take_in_hand(h);
+  const page_run run = ask_for_run(h, s);
   if (run.count == 0) {
-    if (ends_go_back) keep_in_hand(h);
-    return scan_stock(h, n);
+    if (s.ends_go_back()) keep_in_hand(h);
+    return scan_stock(h, s.n);
   }
   mark_device_pages(h, run);
   count(h.state->device_pages, run.count);
-  if (!ends_go_back) take_in_hand(h);
+  if (!s.ends_go_back()) take_in_hand(h);
   return run.first;
 }
 
 /// Brings pages together for another look, or waits for those that move. False when there are none
 /// to bring.
-WARPHEAP_OUTLINED bool gather(const heap_view& h, std::uint32_t n, run_search& s) {
+WARPHEAP_OUTLINED bool gather(const heap_view& h, run_search& s) {
   if (s.looks.reclaims++ < max_reclaims && reclaim_or_await(h, s.looks.seen)) return true;
-  if (n <= stock_run_limit || now_ns() - s.looks.start > h.refill_timeout_ns) return false;
+  if (s.n <= stock_run_limit || now_ns() - s.looks.start > h.refill_timeout_ns) return false;
   // Pages that went home meanwhile were neither in the stock nor with the host.
   if (s.sent != pages_sent(h) || pages_on_their_way(h)) return await_home(h, s.looks.start);
   // The host has the rest of the run, perhaps. Each message home has a limit of its own.
@@ -104,46 +110,10 @@ WARPHEAP_OUTLINED bool is_unclear(const heap_view& h, run_search& s) {
 
 /// After a look in vain: whether to look again. Before that pages are brought together, or those
 /// waited for that move.
-WARPHEAP_OUTLINED bool look_again(const heap_view& h, std::uint32_t n, run_search& s) {
+WARPHEAP_OUTLINED bool look_again(const heap_view& h, run_search& s) {
   if (!s.room && is_unclear(h, s)) return true;
-  if (s.room && gather(h, n, s)) return true;
+  if (s.room && gather(h, s)) return true;
   return !nothing_was_in_hand(h, s.looks.hands) && await_hands(h, s.looks);
-}
-
-/// n pages by all means there are: stock, host, empty spans, and for a long run the host with what
-/// was in the stock. 0 = out of memory. They are in hand.
-WARPHEAP_SLOW_PATH page_index find_run(const heap_view& h, std::uint32_t n, bool ends_go_back) {
-  run_search s{{now_ns(), gives_so_far(h), 0, 0}};
-  for (; s.rounds < max_search_rounds; ++s.rounds) {
-    s.looks.hands = hands_before(h);
-    s.sent = pages_sent(h);
-    const page_index p =
-        n <= stock_run_limit ? get_pages(h, n) : look_for_long_run(h, n, ends_go_back, s);
-    if (p != 0 || !look_again(h, n, s)) return p;
-  }
-  return 0;
-}
-
-/// Pages for `size` bytes; 0 for more than any heap has.
-WARPHEAP_OUTLINED std::uint32_t pages_for(const heap_view& h, std::uint64_t size) {
-  const std::uint64_t pages = size / page_size + (size % page_size != 0);
-  return pages < h.pages && pages <= page_entry::max_value ? static_cast<std::uint32_t>(pages) : 0;
-}
-
-/// The same with what may lie before a multiple of `align`, a power of two above a page.
-WARPHEAP_OUTLINED std::uint32_t pages_for_aligned(const heap_view& h, std::uint64_t size,
-                                                  std::uint64_t align) {
-  return align > h.bytes || size > h.bytes ? 0 : pages_for(h, size + align - page_size);
-}
-
-/// Whole pages for `size` bytes, nullptr when there are none.
-WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
-  [[maybe_unused]] const unbroken step;
-  const std::uint32_t n = pages_for(h, size);
-  const page_index p = n != 0 ? find_run(h, n, false) : 0;
-  if (p == 0) return nullptr;
-  keep_in_hand(h);
-  return make_large(h, p, n);
 }
 
 /// Pages from page p to the first one whose address is a multiple of `align`.
@@ -162,14 +132,58 @@ WARPHEAP_OUTLINED void release_ends(const heap_view& h, page_run run, std::uint3
   let_go(h);
 }
 
-/// Makes n pages of a run in hand into one object, from the first one on whose address is a
-/// multiple of `align`. The ends go back.
-WARPHEAP_OUTLINED void* make_large_aligned(const heap_view& h, page_run run, std::uint32_t n,
-                                           std::uint64_t align) {
-  const std::uint32_t head = pages_to_aligned(h, run.first, align);
-  void* const object = make_large(h, run.first + head, n);
-  release_ends(h, run, head, n);
+/// Makes what was looked for of the run in hand that begins at page p. The ends go back.
+WARPHEAP_OUTLINED void* make_found(const heap_view& h, page_index p, const run_search& s) {
+  if (!s.ends_go_back()) {
+    keep_in_hand(h);
+    return make_large(h, p, s.n);
+  }
+  const std::uint32_t head = pages_to_aligned(h, p, s.align);
+  void* const object = make_large(h, p + head, s.keeps);
+  release_ends(h, {p, s.n}, head, s.keeps);
   return object;
+}
+
+/// One look for the run, and what is to be done with it or without it. True when the search is
+/// over. Who has found one makes his object here, before lanes meet (warp.cuh): siblings that have
+/// none wait for what is in hand.
+WARPHEAP_OUTLINED bool look_once(const heap_view& h, run_search& s) {
+  s.looks.hands = hands_before(h);
+  s.sent = pages_sent(h);
+  const page_index p = s.n <= stock_run_limit ? get_pages(h, s.n) : look_for_long_run(h, s);
+  if (p != 0) s.object = make_found(h, p, s);
+  // Not p: lanes meet here, and siblings look again when the object is made.
+  return s.object != nullptr || !look_again(h, s);
+}
+
+/// An object of `keeps` pages at a multiple of `align` somewhere in a run of n, by all means there
+/// are: stock, host, empty spans, and for a long run the host with what was in the stock. nullptr:
+/// out of memory.
+WARPHEAP_SLOW_PATH void* search_run(const heap_view& h, std::uint32_t n, std::uint32_t keeps,
+                                    std::uint64_t align) {
+  run_search s{{now_ns(), gives_so_far(h), 0, 0}, n, keeps, align};
+  while (s.rounds++ < max_search_rounds && !look_once(h, s)) {
+  }
+  return s.object;
+}
+
+/// Pages for `size` bytes; 0 for more than any heap has.
+WARPHEAP_OUTLINED std::uint32_t pages_for(const heap_view& h, std::uint64_t size) {
+  const std::uint64_t pages = size / page_size + (size % page_size != 0);
+  return pages < h.pages && pages <= page_entry::max_value ? static_cast<std::uint32_t>(pages) : 0;
+}
+
+/// The same with what may lie before a multiple of `align`, a power of two above a page.
+WARPHEAP_OUTLINED std::uint32_t pages_for_aligned(const heap_view& h, std::uint64_t size,
+                                                  std::uint64_t align) {
+  return align > h.bytes || size > h.bytes ? 0 : pages_for(h, size + align - page_size);
+}
+
+/// Whole pages for `size` bytes, nullptr when there are none.
+WARPHEAP_SLOW_PATH void* malloc_pages(const heap_view& h, std::uint64_t size) {
+  [[maybe_unused]] const unbroken step;
+  const std::uint32_t n = pages_for(h, size);
+  return n != 0 ? search_run(h, n, n, page_size) : nullptr;
 }
 
 /// The same with the first byte at a multiple of `align`, a power of two above a page: a longer
@@ -177,9 +191,8 @@ WARPHEAP_OUTLINED void* make_large_aligned(const heap_view& h, page_run run, std
 WARPHEAP_SLOW_PATH void* malloc_pages_aligned(const heap_view& h, std::uint64_t size,
                                               std::uint64_t align) {
   [[maybe_unused]] const unbroken step;
-  const std::uint32_t taken = pages_for_aligned(h, size, align);
-  const page_index first = taken != 0 ? find_run(h, taken, true) : 0;
-  return first != 0 ? make_large_aligned(h, {first, taken}, pages_for(h, size), align) : nullptr;
+  const std::uint32_t n = pages_for_aligned(h, size, align);
+  return n != 0 ? search_run(h, n, pages_for(h, size), align) : nullptr;
 }
 
 /// Gives a run in hand back.

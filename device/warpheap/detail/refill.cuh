@@ -274,11 +274,12 @@ WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, st
   count(h.state->host_waits);
   count(h.state->waiting);
   for (;;) {
+    // Before the looks: what came while the warp slept, or was not run, is seen however late it is.
+    const bool late = note_wait(h, now_ns() - w.start);
     ask_for_pages(h, n, w);
     poll_stock_reply(h);
     w.request = stock_request_seen(h);
     w.found = take_pages(h, n);
-    const bool late = note_wait(h, now_ns() - w.start);
     if (w.found != 0 || host_has_none(h, n, w)) break;
     if (late) {
       note_late(h, w);
@@ -309,46 +310,20 @@ WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   return service_alive(h) ? await_pages(h, n, seen) : scan_stock(h, n);
 }
 
-/// A mailbox for the caller alone, `mailboxes` when none can be had within the time limit: all are
-/// taken, or held up by rounds that their holders gave up and the host has not closed. Claimed as
-/// an object is: the bit says who owns it. Acquire: the box's last seq.
-WARPHEAP_OUTLINED unsigned claim_mailbox(const heap_view& h, std::uint64_t start_ns) {
-  device_state& s = *h.state;
-  unsigned pause = 64;
-  for (unsigned turn = spread(h) >> 26; now_ns() - start_ns <= h.refill_timeout_ns; ++turn) {
-    const std::uint64_t free = atomic::load<order::relaxed>(&s.free_mailboxes.value);
-    if (free != 0) {
-      const unsigned shift = turn % mailboxes;
-      const std::uint64_t rotated = free >> shift | free << ((mailboxes - shift) % mailboxes);
-      const unsigned box = (static_cast<unsigned>(bits::countr_zero(rotated)) + shift) % mailboxes;
-      const std::uint64_t bit = std::uint64_t{1} << box;
-      if ((atomic::fetch_and<order::acquire>(&s.free_mailboxes.value, ~bit) & bit) != 0) {
-        // Acquire: the host has read the last request before this one is written.
-        if (atomic::load<order::acquire, scope::system>(&h.queue->closed[box])
-            == atomic::load<order::relaxed>(&s.mailbox_seq[box]))
-          return box;
-        atomic::fetch_or<order::release>(&s.free_mailboxes.value, bit);
-      }
-    }
-    back_off(pause);
-  }
-  return mailboxes;
-}
-
 /// True when the host has answered request seq: the reply is acquired.
 WARPHEAP_OUTLINED bool has_answered(const heap_view& h, unsigned box, std::uint32_t seq) {
   return atomic::load<order::acquire, scope::system>(&h.queue->reply[box].seq) == seq;
 }
 
-/// Waits for the answer to request seq, within the limit of a refill from `start_ns` on. True when
-/// it has come.
-WARPHEAP_OUTLINED bool await_reply(const heap_view& h, unsigned box, std::uint32_t seq,
-                                   std::uint64_t start_ns) {
+/// Waits for the answer to request seq, within the limit of a refill. True when it has come.
+WARPHEAP_OUTLINED bool await_reply(const heap_view& h, unsigned box, std::uint32_t seq) {
+  const std::uint64_t start = now_ns();
   unsigned pause = 64;
   for (;;) {
-    const bool answered = has_answered(h, box, seq);
-    if (!answered) back_off(pause);
-    if (note_wait(h, now_ns() - start_ns) || answered) return answered;
+    const bool late = note_wait(h, now_ns() - start);  // before the look, as in await_pages
+    if (has_answered(h, box, seq)) return true;
+    if (late) return false;
+    back_off(pause);
   }
 }
 
@@ -380,10 +355,31 @@ struct run_request {
   std::uint32_t n;
   page_window window;   ///< where there could be one
   std::uint64_t start;  ///< now_ns() at its begin
+  unsigned turn;        ///< the mailbox to try first
   unsigned box = mailboxes;
   std::uint32_t seq = 0;
   page_run run{1, 0};  ///< nothing is known of whether there could be one
 };
+
+/// One try to claim a mailbox for the caller alone. False when all are taken, or another was
+/// faster, or the host has not closed a round that its holder gave up. Claimed as an object is: the
+/// bit says who owns it. Acquire: the box's last seq.
+WARPHEAP_OUTLINED bool claim_mailbox(const heap_view& h, run_request& r) {
+  device_state& s = *h.state;
+  const std::uint64_t free = atomic::load<order::relaxed>(&s.free_mailboxes.value);
+  if (free == 0) return false;
+  const unsigned shift = r.turn++ % mailboxes;
+  const std::uint64_t rotated = free >> shift | free << ((mailboxes - shift) % mailboxes);
+  r.box = (static_cast<unsigned>(bits::countr_zero(rotated)) + shift) % mailboxes;
+  const std::uint64_t bit = std::uint64_t{1} << r.box;
+  if ((atomic::fetch_and<order::acquire>(&s.free_mailboxes.value, ~bit) & bit) == 0) return false;
+  // Acquire: the host has read the last request before this one is written.
+  if (atomic::load<order::acquire, scope::system>(&h.queue->closed[r.box])
+      == atomic::load<order::relaxed>(&s.mailbox_seq[r.box]))
+    return true;
+  atomic::fetch_or<order::release>(&s.free_mailboxes.value, bit);
+  return false;
+}
 
 WARPHEAP_OUTLINED void post_run_request(const heap_view& h, run_request& r) {
   // The claim of the mailbox hands this word from holder to holder.
@@ -417,17 +413,36 @@ WARPHEAP_OUTLINED void end_run_request(const heap_view& h, const run_request& r)
   atomic::fetch_or<order::release>(&h.state->free_mailboxes.value, std::uint64_t{1} << r.box);
 }
 
-/// A run of n pages straight from the host, for one large object. When denied, or at the time
-/// limit, none: its `first` is 0 if the host's own pages leave no room for it in the window,
-/// however many pages the device gives back. The pages never pass through the stock, where others
-/// could take them.
-WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n, page_window window) {
-  run_request r{n, window, now_ns()};
-  r.box = claim_mailbox(h, r.start);
-  if (r.box == mailboxes) return r.run;
+/// One try for a mailbox, and all that is to be done with it. True when the request is over.
+///
+/// Who has a mailbox waits for nothing but the host until it is free again. Lanes wait for each
+/// other where a loop ends (warp.cuh): one that left a loop for mailboxes with its own, to post
+/// behind it, would wait there for siblings that wait for a mailbox. Three warps of 32 such lanes
+/// had all of them, and asked for nothing.
+WARPHEAP_OUTLINED bool try_request(const heap_view& h, run_request& r) {
+  // Before the try: who was held up, with a sibling or as his warp was not run, has one try more.
+  const bool late = now_ns() - r.start > h.refill_timeout_ns;
+  if (!claim_mailbox(h, r)) return late;
   post_run_request(h, r);
-  if (await_reply(h, r.box, r.seq, r.start)) read_run_reply(h, r);
+  if (await_reply(h, r.box, r.seq)) read_run_reply(h, r);
   end_run_request(h, r);
+  return true;
+}
+
+/// A run of n pages straight from the host, for one large object. When denied, or when there is no
+/// mailbox or no answer in time, none: its `first` is 0 if the host's own pages leave no room for
+/// it in the window, however many pages the device gives back. The pages never pass through the
+/// stock, where others could take them.
+///
+/// Lanes of a warp that call together wait together, for three limits at most: one for a mailbox;
+/// one for siblings that got theirs at its very end, and no answer; one for an answer to who has a
+/// mailbox only then. A service that has died gives none back: lanes wait once for its answer, and
+/// those without a mailbox no longer than that.
+WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n, page_window window) {
+  // Lanes begin at different mailboxes.
+  run_request r{n, window, now_ns(), (spread(h) >> 26) + lane_id()};
+  unsigned pause = 64;
+  while (!try_request(h, r)) back_off(pause);
   return r.run;
 }
 

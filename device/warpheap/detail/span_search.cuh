@@ -176,19 +176,22 @@ inline constexpr unsigned max_hand_looks = 16;
 inline constexpr unsigned max_hand_changes = 64;
 
 /// Waits for what others had in hand in a look in vain. True when it is worth another one, false
-/// when there were enough, or the limit of a refill is over.
+/// when there were enough, or the limit of a refill is over. Nothing in hand at that moment is
+/// worth one more: the warp may have slept while it was let go.
 WARPHEAP_OUTLINED bool await_hands(const heap_view& h, search_state& s) {
   if (s.hand_looks++ == max_hand_looks) return false;
   unsigned pause = 64;
   for (unsigned changes = 0; changes < max_hand_changes;) {
+    const bool late = now_ns() - s.start > h.refill_timeout_ns;
+    if (late) s.hand_looks = max_hand_looks;
     const std::uint64_t now = hands_before(h);
-    if (!any_hand(now)) break;
-    if (now_ns() - s.start > h.refill_timeout_ns) return false;
+    if (!any_hand(now)) return true;
+    if (late) return false;
     changes += now != s.hands;
     s.hands = now;
     back_off(pause);
   }
-  return now_ns() - s.start <= h.refill_timeout_ns;
+  return true;
 }
 
 /// Reads all words of the class. False when they were read in vain before and no pages have come

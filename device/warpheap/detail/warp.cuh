@@ -30,6 +30,12 @@
 #define WARPHEAP_ROLLED
 #endif
 
+// On a GPU, lanes that part at a branch or leave a loop go on together only behind it: there the
+// first to come wait for the last. (The executor's go on by themselves.) So no lane may leave a
+// loop with what others wait for in there: a mailbox, something in hand. It does all that it has to
+// do with that inside the loop, in a slow path, which is a function for this reason as well: parts
+// of the loop's body that only leave it are behind its end for the compiler.
+
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 namespace core {
