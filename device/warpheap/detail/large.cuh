@@ -145,8 +145,8 @@ WARPHEAP_OUTLINED void* make_found(const heap_view& h, page_index p, const run_s
 }
 
 /// One look for the run, and what is to be done with it or without it. True when the search is
-/// over. Who has found one makes his object here, before lanes meet (warp.cuh): siblings that have
-/// none wait for what is in hand.
+/// over. A lane that has found one makes its object here, before lanes meet (warp.cuh): siblings
+/// that have none wait for what is in hand.
 WARPHEAP_OUTLINED bool look_once(const heap_view& h, run_search& s) {
   s.looks.hands = hands_before(h);
   s.sent = pages_sent(h);

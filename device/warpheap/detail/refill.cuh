@@ -415,12 +415,12 @@ WARPHEAP_OUTLINED void end_run_request(const heap_view& h, const run_request& r)
 
 /// One try for a mailbox, and all that is to be done with it. True when the request is over.
 ///
-/// Who has a mailbox waits for nothing but the host until it is free again. Lanes wait for each
-/// other where a loop ends (warp.cuh): one that left a loop for mailboxes with its own, to post
-/// behind it, would wait there for siblings that wait for a mailbox. Three warps of 32 such lanes
-/// had all of them, and asked for nothing.
+/// A lane that has a mailbox waits for nothing but the host until the mailbox is free again. Lanes
+/// wait for each other where a loop ends (warp.cuh): a lane that left a loop for mailboxes with its
+/// own, to post behind it, would wait there for siblings that wait for a mailbox. Three warps of 32
+/// such lanes had all of them, and asked for nothing.
 WARPHEAP_OUTLINED bool try_request(const heap_view& h, run_request& r) {
-  // Before the try: who was held up, with a sibling or as his warp was not run, has one try more.
+  // Before the try: a lane that was held up, by a sibling or as its warp was not run, has one more.
   const bool late = now_ns() - r.start > h.refill_timeout_ns;
   if (!claim_mailbox(h, r)) return late;
   post_run_request(h, r);
@@ -434,10 +434,9 @@ WARPHEAP_OUTLINED bool try_request(const heap_view& h, run_request& r) {
 /// it in the window, however many pages the device gives back. The pages never pass through the
 /// stock, where others could take them.
 ///
-/// Lanes of a warp that call together wait together, for three limits at most: one for a mailbox;
-/// one for siblings that got theirs at its very end, and no answer; one for an answer to who has a
-/// mailbox only then. A service that has died gives none back: lanes wait once for its answer, and
-/// those without a mailbox no longer than that.
+/// Lanes of a warp that call together wait together, for three limits at most: one for a mailbox,
+/// one for siblings that got theirs at its very end and no answer, and one for the answer to a
+/// mailbox that was free only then. When the service has died it is mostly one.
 WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n, page_window window) {
   // Lanes begin at different mailboxes.
   run_request r{n, window, now_ns(), (spread(h) >> 26) + lane_id()};
