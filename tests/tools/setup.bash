@@ -65,9 +65,10 @@ missing_packages() {
   fi
 }
 
-# set_up bench|gpu|tests: installs what is missing, or prints the line that does, and stops.
-# instead_of_packages: what else there is to do where they cannot be had.
+# What else there is to do where packages cannot be had.
 instead_of_packages=
+
+# set_up bench|gpu|tests: installs what is missing, or prints the line that does, and stops.
 set_up() {
   local missing
   mapfile -t missing < <(missing_packages "$1")
