@@ -18,19 +18,24 @@ std::string describe(cudaError_t code) {
   return std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code);
 }
 
+/// Whether a call has. An error that does not last is taken back, as CUDA keeps it for the thread,
+/// where the next check of somebody else would find it: Thrust's throws then before it has launched
+/// anything (device/bulk/backend.cuh).
+bool succeeded(cudaError_t code) {
+  if (code != cudaSuccess) (void)cudaGetLastError();
+  return code == cudaSuccess;
+}
+
 void check(const char* call, cudaError_t code) {
-  if (code == cudaSuccess) return;
-  // An error that is not sticky would otherwise be found by the next check of somebody else.
-  (void)cudaGetLastError();
-  throw heap_error(std::string(call) + " failed: " + describe(code));
+  if (!succeeded(code)) throw heap_error(std::string(call) + " failed: " + describe(code));
 }
 
 int attribute(cudaDeviceAttr which) {
   int device = 0, value = 0;
-  if (cudaGetDevice(&device) != cudaSuccess
-      || cudaDeviceGetAttribute(&value, which, device) != cudaSuccess)
-    return 0;
-  return value;
+  return succeeded(cudaGetDevice(&device))
+                 && succeeded(cudaDeviceGetAttribute(&value, which, device))
+             ? value
+             : 0;
 }
 
 void set_device(int device) { check("cudaSetDevice", cudaSetDevice(device)); }
@@ -48,7 +53,7 @@ cuda_device_scope::cuda_device_scope(int device)
   if (changed_) set_device(device);
 }
 cuda_device_scope::~cuda_device_scope() {
-  if (changed_) (void)cudaSetDevice(before_);
+  if (changed_) (void)succeeded(cudaSetDevice(before_));
 }
 
 namespace {
@@ -67,7 +72,7 @@ class cuda_memory final : public memory_backend {
   std::string device_name() const override {
     // All properties at once take milliseconds: asked for when somebody wants to know.
     cudaDeviceProp properties{};
-    if (cudaGetDeviceProperties(&properties, device_) == cudaSuccess) return properties.name;
+    if (succeeded(cudaGetDeviceProperties(&properties, device_))) return properties.name;
     return "CUDA device " + std::to_string(device_);
   }
 
@@ -76,7 +81,7 @@ class cuda_memory final : public memory_backend {
     // are 1.2 KiB of metadata, and other programs' contexts need room too.
     const cuda_device_scope here(device_);
     std::size_t free = 0, total = 0;
-    if (cudaMemGetInfo(&free, &total) != cudaSuccess) return 0;
+    if (!succeeded(cudaMemGetInfo(&free, &total))) return 0;
     constexpr std::size_t margin = std::size_t{256} << 20;
     return free <= margin ? 0 : (free - margin) / 6 * 5;
   }
@@ -84,12 +89,12 @@ class cuda_memory final : public memory_backend {
   std::byte* reserve(std::size_t bytes) override {
     const cuda_device_scope here(device_);
     void* p = nullptr;
-    if (cudaMallocManaged(&p, bytes + chunk_bytes) != cudaSuccess) return nullptr;
+    if (!succeeded(cudaMallocManaged(&p, bytes + chunk_bytes))) return nullptr;
     const auto address = reinterpret_cast<std::uintptr_t>(p);
     allocated_ = p;
     return static_cast<std::byte*>(p) + (bits::align_up(address, chunk_bytes) - address);
   }
-  void release(std::byte*, std::size_t) noexcept override { (void)cudaFree(allocated_); }
+  void release(std::byte*, std::size_t) noexcept override { (void)succeeded(cudaFree(allocated_)); }
 
   // Managed pages stay where they are until the heap goes. The runtime's discard
   // (cudaMemDiscardBatchAsync) is work in a stream, and may not be given to pages that a running
@@ -118,22 +123,22 @@ class cuda_memory final : public memory_backend {
   void* allocate_device(std::size_t bytes) override {
     const cuda_device_scope here(device_);
     void* p = nullptr;
-    if (cudaMalloc(&p, bytes) != cudaSuccess) return nullptr;
-    if (cudaMemset(p, 0, bytes) == cudaSuccess && wait_for_legacy_stream() == cudaSuccess) return p;
-    (void)cudaFree(p);
+    if (!succeeded(cudaMalloc(&p, bytes))) return nullptr;
+    if (succeeded(cudaMemset(p, 0, bytes)) && succeeded(wait_for_legacy_stream())) return p;
+    (void)succeeded(cudaFree(p));
     return nullptr;
   }
-  void free_device(void* p, std::size_t) noexcept override { (void)cudaFree(p); }
+  void free_device(void* p, std::size_t) noexcept override { (void)succeeded(cudaFree(p)); }
 
   void* allocate_pinned(std::size_t bytes) override {
     const cuda_device_scope here(device_);
     void* p = nullptr;
-    if (cudaHostAlloc(&p, bytes, cudaHostAllocMapped | cudaHostAllocPortable) != cudaSuccess)
+    if (!succeeded(cudaHostAlloc(&p, bytes, cudaHostAllocMapped | cudaHostAllocPortable)))
       return nullptr;
     std::fill_n(static_cast<std::byte*>(p), bytes, std::byte{0});
     return p;
   }
-  void free_pinned(void* p, std::size_t) noexcept override { (void)cudaFreeHost(p); }
+  void free_pinned(void* p, std::size_t) noexcept override { (void)succeeded(cudaFreeHost(p)); }
 
   void copy_to_device(void* device, const void* host, std::size_t bytes) override {
     copy(device, host, bytes, cudaMemcpyHostToDevice);
@@ -159,7 +164,7 @@ class cuda_memory final : public memory_backend {
     cudaError_t code = cudaDeviceGetLimit(&limit, cudaLimitStackSize);
     if (code == cudaSuccess && limit < slow_paths + users)
       code = cudaDeviceSetLimit(cudaLimitStackSize, slow_paths + users);
-    if (code != cudaSuccess) throw heap_error("cannot set the stack of kernels: " + describe(code));
+    if (!succeeded(code)) throw heap_error("cannot set the stack of kernels: " + describe(code));
   }
 
   /// A memset returns before it is done, and a copy from pageable memory may; streams that do not
@@ -170,7 +175,7 @@ class cuda_memory final : public memory_backend {
     const cuda_device_scope here(device_);
     cudaError_t code = cudaMemcpy(to, from, bytes, kind);
     if (code == cudaSuccess) code = wait_for_legacy_stream();
-    if (code != cudaSuccess)
+    if (!succeeded(code))
       throw heap_error("cudaMemcpy of " + format_bytes(bytes) + " failed: " + describe(code));
   }
 
@@ -184,7 +189,7 @@ class cuda_memory final : public memory_backend {
     const int where = device ? device_ : cudaCpuDeviceId;
 #endif
     // Without it the heap is slower, not wrong.
-    if (cudaMemAdvise(address, bytes, advice, where) != cudaSuccess) (void)cudaGetLastError();
+    (void)succeeded(cudaMemAdvise(address, bytes, advice, where));
   }
 
   const int device_;
@@ -197,10 +202,7 @@ class cuda_memory final : public memory_backend {
 std::string why_no_cuda() {
   int devices = 0;
   const cudaError_t code = cudaGetDeviceCount(&devices);
-  if (code != cudaSuccess) {
-    (void)cudaGetLastError();
-    return "no CUDA device can be used (" + describe(code) + ")";
-  }
+  if (!succeeded(code)) return "no CUDA device can be used (" + describe(code) + ")";
   if (devices == 0) return "the CUDA driver knows no device";
   if (attribute(cudaDevAttrConcurrentManagedAccess) == 0)
     return "the device cannot share managed memory with the CPU while kernels run "

@@ -1,0 +1,56 @@
+// What only CUDA has: errors that it keeps for a thread, memory of a device that several heaps
+// share.
+#include "device_fixture.cuh"
+
+#ifdef __CUDACC__
+
+namespace warpheap {
+namespace {
+
+class Cuda : public DeviceTest {
+ protected:
+  /// More than any device has: the error stays for the thread.
+  static void leave_an_error() {
+    void* p = nullptr;
+    ASSERT_NE(cudaMalloc(&p, std::size_t{1} << 60), cudaSuccess);
+    ASSERT_NE(cudaPeekAtLastError(), cudaSuccess);
+  }
+};
+
+TEST_F(Cuda, AnErrorThatTheUserLeftIsNotTheHeaps) {
+  leave_an_error();
+  heap h(options(64_MiB));
+  shared_array<void*> pointers(1000);
+  launch(blocks_for(1000, 128), 128, malloc_all, device_heap(h.device()), pointers.data(), 1000u,
+         std::size_t{100});
+  synchronize();
+  leave_an_error();
+  EXPECT_EQ(h.stats().device.live_objects, 1000u);
+  leave_an_error();
+  for (void* p : pointers) h.free(p);
+  h.synchronize();
+  leave_an_error();
+  EXPECT_NO_THROW(h.trim());
+  leave_an_error();
+  EXPECT_NO_THROW(h.reset());
+  leave_an_error();
+  h.begin_device_marks();
+  leave_an_error();
+  EXPECT_EQ(h.sweep_device().leaked.objects, 0u);
+  expect_empty(h);
+}
+
+TEST_F(Cuda, MemoryThatCannotBeHadLeavesNoError) {
+  const auto memory = make_cuda_memory();
+  EXPECT_EQ(memory->reserve(std::size_t{1} << 60), nullptr);
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+  EXPECT_EQ(memory->allocate_device(std::size_t{1} << 60), nullptr);
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+  EXPECT_EQ(memory->allocate_pinned(std::size_t{1} << 60), nullptr);
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+}
+
+}  // namespace
+}  // namespace warpheap
+
+#endif
