@@ -7,8 +7,10 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstdint>
+#include <iterator>
 #include <string>
 
 namespace warpheap {
@@ -38,6 +40,13 @@ int attribute(cudaDeviceAttr which) {
              : 0;
 }
 
+std::string name_of(int device) {
+  // All properties at once take milliseconds: asked for when somebody wants to know.
+  cudaDeviceProp properties{};
+  if (succeeded(cudaGetDeviceProperties(&properties, device))) return properties.name;
+  return "CUDA device " + std::to_string(device);
+}
+
 void set_device(int device) { check("cudaSetDevice", cudaSetDevice(device)); }
 
 }  // namespace
@@ -58,6 +67,10 @@ cuda_device_scope::~cuda_device_scope() {
 
 namespace {
 
+/// What heaps of this process have reserved on each device. The free memory that CUDA tells of has
+/// all pages in it that nobody has touched yet. Devices beyond so many share an entry.
+constinit std::atomic<std::size_t> reserved[64]{};
+
 /// Every call that allocates, copies or asks makes the heap's device current for its time. What
 /// frees needs not: CUDA knows by the address whose the memory is.
 class cuda_memory final : public memory_backend {
@@ -69,12 +82,7 @@ class cuda_memory final : public memory_backend {
   }
 
   backend_kind kind() const override { return backend_kind::cuda; }
-  std::string device_name() const override {
-    // All properties at once take milliseconds: asked for when somebody wants to know.
-    cudaDeviceProp properties{};
-    if (succeeded(cudaGetDeviceProperties(&properties, device_))) return properties.name;
-    return "CUDA device " + std::to_string(device_);
-  }
+  std::string device_name() const override { return name_of(device_); }
 
   std::size_t max_reserve() const override {
     // A managed reservation beyond the free memory can hang the GPU. For each page of 8 KiB there
@@ -83,7 +91,8 @@ class cuda_memory final : public memory_backend {
     std::size_t free = 0, total = 0;
     if (!succeeded(cudaMemGetInfo(&free, &total))) return 0;
     constexpr std::size_t margin = std::size_t{256} << 20;
-    return free <= margin ? 0 : (free - margin) / 6 * 5;
+    const std::size_t spoken_for = margin + reserved_here();
+    return free <= spoken_for ? 0 : (free - spoken_for) / 6 * 5;
   }
 
   std::byte* reserve(std::size_t bytes) override {
@@ -92,9 +101,13 @@ class cuda_memory final : public memory_backend {
     if (!succeeded(cudaMallocManaged(&p, bytes + chunk_bytes))) return nullptr;
     const auto address = reinterpret_cast<std::uintptr_t>(p);
     allocated_ = p;
+    reserved_here() += bytes;
     return static_cast<std::byte*>(p) + (bits::align_up(address, chunk_bytes) - address);
   }
-  void release(std::byte*, std::size_t) noexcept override { (void)succeeded(cudaFree(allocated_)); }
+  void release(std::byte*, std::size_t bytes) noexcept override {
+    (void)succeeded(cudaFree(allocated_));
+    reserved_here() -= bytes;
+  }
 
   // Managed pages stay where they are until the heap goes. The runtime's discard
   // (cudaMemDiscardBatchAsync) is work in a stream, and may not be given to pages that a running
@@ -155,6 +168,10 @@ class cuda_memory final : public memory_backend {
   std::uint64_t default_refill_timeout_ns() const override { return 1'000'000; }
 
  private:
+  std::atomic<std::size_t>& reserved_here() const {
+    return reserved[static_cast<std::size_t>(device_) % std::size(reserved)];
+  }
+
   /// Kernels call the slow paths through pointers, so that the driver cannot know how much stack a
   /// kernel needs and grants this limit: what the slow paths take (tests/goldens has it), and the
   /// rest for the frames of the user's kernels. A higher limit is left as it is.
@@ -207,6 +224,11 @@ std::string why_no_cuda() {
   if (attribute(cudaDevAttrConcurrentManagedAccess) == 0)
     return "the device cannot share managed memory with the CPU while kernels run "
            "(concurrentManagedAccess is 0)";
+  if (const std::string reason = why_no_cuda_kernels(); !reason.empty())
+    return name_of(current_cuda_device()) + " (compute capability "
+           + std::to_string(attribute(cudaDevAttrComputeCapabilityMajor)) + '.'
+           + std::to_string(attribute(cudaDevAttrComputeCapabilityMinor))
+           + ") does not run this build's kernels (" + reason + ")";
   return {};
 }
 

@@ -50,6 +50,26 @@ TEST_F(Cuda, MemoryThatCannotBeHadLeavesNoError) {
   EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
 }
 
+TEST_F(Cuda, WhatHeapsHaveReservedIsNotReservedTwice) {
+  const auto memory = make_cuda_memory();
+  const std::size_t before = memory->max_reserve();
+  if (before < 4_GiB) GTEST_SKIP() << "needs a GPU with 4 GiB free";
+  {
+    const heap h(options(2_GiB));  // of which nothing is touched
+    EXPECT_LE(memory->max_reserve(), before - 2_GiB / 6 * 5);
+  }
+  EXPECT_GT(memory->max_reserve(), before - 1_GiB);
+}
+
+// Also where there is no GPU.
+TEST(CudaKernels, ThatCannotRunAreAReason) {
+  const std::string reason = why_no_cuda_kernels();
+  if (why_no_cuda().empty())
+    EXPECT_EQ(reason, "");
+  else
+    EXPECT_NE(reason.find("CMAKE_CUDA_ARCHITECTURES"), std::string::npos) << reason;
+}
+
 }  // namespace
 }  // namespace warpheap
 

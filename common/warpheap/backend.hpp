@@ -67,6 +67,9 @@ std::unique_ptr<memory_backend> make_mmap_memory();
 std::unique_ptr<memory_backend> make_cuda_memory();
 /// Empty when a CUDA device can be used, else the reason why not.
 std::string why_no_cuda();
+/// In a build with CUDA: empty when the current device runs the kernels of this build, else what
+/// CUDA says, what they are compiled for, and what to do.
+std::string why_no_cuda_kernels();
 
 /// The calling thread's current CUDA device. Throws heap_error when there is none.
 int current_cuda_device();
