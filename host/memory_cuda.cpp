@@ -1,13 +1,23 @@
 // Memory of the CUDA backend: pages are one managed reservation, metadata is device memory, the
 // queue is pinned host memory. In a build without CUDA only the reason why is left.
+#include <atomic>
 #include <warpheap/backend.hpp>
+
+namespace warpheap {
+
+namespace {
+constinit std::atomic<const char*> gone{nullptr};
+}  // namespace
+const char* why_cuda_is_gone() noexcept { return gone.load(std::memory_order_relaxed); }
+void give_up_cuda(const char* why) noexcept { gone.store(why, std::memory_order_relaxed); }
+
+}  // namespace warpheap
 
 #ifdef WARPHEAP_HAS_CUDA
 
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cstdint>
 #include <iterator>
@@ -43,7 +53,8 @@ int attribute(cudaDeviceAttr which) {
 std::string name_of(int device) {
   // All properties at once take milliseconds: asked for when somebody wants to know.
   cudaDeviceProp properties{};
-  if (succeeded(cudaGetDeviceProperties(&properties, device))) return properties.name;
+  if (why_cuda_is_gone() == nullptr && succeeded(cudaGetDeviceProperties(&properties, device)))
+    return properties.name;
   return "CUDA device " + std::to_string(device);
 }
 
@@ -52,6 +63,8 @@ void set_device(int device) { check("cudaSetDevice", cudaSetDevice(device)); }
 }  // namespace
 
 int current_cuda_device() {
+  if (const char* const why = why_cuda_is_gone(); why != nullptr)
+    throw heap_error(std::string("CUDA cannot be used: ") + why);
   int device = 0;
   check("cudaGetDevice", cudaGetDevice(&device));
   return device;
@@ -71,8 +84,8 @@ namespace {
 /// all pages in it that nobody has touched yet. Devices beyond so many share an entry.
 constinit std::atomic<std::size_t> reserved[64]{};
 
-/// Every call that allocates, copies or asks makes the heap's device current for its time. What
-/// frees needs not: CUDA knows by the address whose the memory is.
+/// Every call that allocates, copies or asks makes the heap's device current for its time, and
+/// throws when CUDA is gone. What frees needs not: CUDA knows by the address whose the memory is.
 class cuda_memory final : public memory_backend {
  public:
   cuda_memory() : device_(current_cuda_device()) {
@@ -105,7 +118,7 @@ class cuda_memory final : public memory_backend {
     return static_cast<std::byte*>(p) + (bits::align_up(address, chunk_bytes) - address);
   }
   void release(std::byte*, std::size_t bytes) noexcept override {
-    (void)succeeded(cudaFree(allocated_));
+    free_device(allocated_, bytes);
     reserved_here() -= bytes;
   }
 
@@ -141,7 +154,9 @@ class cuda_memory final : public memory_backend {
     (void)succeeded(cudaFree(p));
     return nullptr;
   }
-  void free_device(void* p, std::size_t) noexcept override { (void)succeeded(cudaFree(p)); }
+  void free_device(void* p, std::size_t) noexcept override {
+    if (why_cuda_is_gone() == nullptr) (void)succeeded(cudaFree(p));
+  }
 
   void* allocate_pinned(std::size_t bytes) override {
     const cuda_device_scope here(device_);
@@ -151,7 +166,9 @@ class cuda_memory final : public memory_backend {
     std::fill_n(static_cast<std::byte*>(p), bytes, std::byte{0});
     return p;
   }
-  void free_pinned(void* p, std::size_t) noexcept override { (void)succeeded(cudaFreeHost(p)); }
+  void free_pinned(void* p, std::size_t) noexcept override {
+    if (why_cuda_is_gone() == nullptr) (void)succeeded(cudaFreeHost(p));
+  }
 
   void copy_to_device(void* device, const void* host, std::size_t bytes) override {
     copy(device, host, bytes, cudaMemcpyHostToDevice);
@@ -217,6 +234,7 @@ class cuda_memory final : public memory_backend {
 }  // namespace
 
 std::string why_no_cuda() {
+  if (const char* const why = why_cuda_is_gone(); why != nullptr) return why;
   int devices = 0;
   const cudaError_t code = cudaGetDeviceCount(&devices);
   if (!succeeded(code)) return "no CUDA device can be used (" + describe(code) + ")";

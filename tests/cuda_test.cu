@@ -4,8 +4,15 @@
 
 #ifdef __CUDACC__
 
+#include <cstdlib>
+
+#include "child_of_cuda.hpp"
+
 namespace warpheap {
 namespace {
+
+/// Destroyed after CUDA: constructed before it was initialised.
+std::unique_ptr<heap> late;
 
 class Cuda : public DeviceTest {
  protected:
@@ -59,6 +66,55 @@ TEST_F(Cuda, WhatHeapsHaveReservedIsNotReservedTwice) {
     EXPECT_LE(memory->max_reserve(), before - 2_GiB / 6 * 5);
   }
   EXPECT_GT(memory->max_reserve(), before - 1_GiB);
+}
+
+__global__ void malloc_from_bound_heap(void** out) { *out = device_malloc(24); }
+
+TEST_F(Cuda, AHeapIsBoundForKernelsOnAnyStreamOfItsDevice) {
+  int devices = 0, before = 0;
+  ASSERT_EQ(cudaGetDeviceCount(&devices), cudaSuccess);
+  ASSERT_EQ(cudaGetDevice(&before), cudaSuccess);
+  for (int device = 0; device < devices; ++device) {
+    const cuda_device_scope here(device);
+    heap first(options(16_MiB)), second(options(16_MiB));
+    shared_array<void*> out(1);
+    stream other;
+    for (int i = 0; i < 20; ++i) {
+      heap& bound = i % 2 == 0 ? first : second;
+      {
+        const cuda_device_scope elsewhere(before);
+        bind(bound.device());
+      }
+      launch(other, 1, 1, malloc_from_bound_heap, out.data());
+      other.synchronize();
+      ASSERT_NE(out[0], nullptr);
+      const auto* const p = static_cast<std::byte*>(out[0]);
+      EXPECT_TRUE(p >= bound.device().base && p < bound.device().base + bound.device().bytes);
+      bound.free(out[0]);
+    }
+    bind({});
+    launch(other, 1, 1, malloc_from_bound_heap, out.data());
+    other.synchronize();
+    EXPECT_EQ(out[0], nullptr);
+  }
+}
+
+TEST_F(Cuda, AChildOfAForkHasNothingOfAHeap) {
+  heap_options o = quiet_options(64_MiB);
+  testing::expect_nothing_in_a_child(o);
+  o.red_zones = true;
+  testing::expect_nothing_in_a_child(o);
+}
+
+TEST_F(Cuda, AHeapMayEndAfterCuda) {
+  // A process of its own, which initialises CUDA after `late`.
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto end_late = [] {
+    late = std::make_unique<heap>(options(64_MiB));
+    (void)late->malloc(100);
+    std::exit(0);
+  };
+  EXPECT_EXIT(end_late(), ::testing::ExitedWithCode(0), "");
 }
 
 // Also where there is no GPU.
