@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 #include <warpheap/heap.hpp>
@@ -54,13 +53,13 @@ inline int use_in_child(heap& h, const parents_objects& objects) {
   return 0;
 }
 
-/// f() in a child, which ends as a process does: its exit status, or the negative signal.
+/// f() in a child: its exit status, or the negative signal.
 template <class F>
 int status_of_child(F&& f) {
   const pid_t child = fork();
   if (child == 0) {
     alarm(20);
-    std::exit(f());
+    _exit(f());
   }
   int status = 0;
   waitpid(child, &status, 0);

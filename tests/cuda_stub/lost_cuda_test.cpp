@@ -1,5 +1,6 @@
 // The host side of heaps on CUDA, where CUDA fails, is shared, or goes before the heap does.
 #include <gtest/gtest.h>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <warpheap/backend.hpp>
