@@ -70,12 +70,14 @@ void print_version(backend_kind wanted) {
             << backend.device << '\n';
 }
 
-/// Half of what is free, at most 16 GiB on a GPU; on the executor enough for every case.
+/// On a GPU a quarter of what is free, at most 16 GiB: the heap of CUDA's own malloc, which is of
+/// that size too, stays for as long as the process. On the executor half, or enough for every case.
 std::size_t default_reserve(const backend_hooks& hooks, bool quick) {
-  const std::size_t most = hooks.backend == backend_kind::cuda ? std::size_t{16} << 30
-                           : quick                             ? std::size_t{1} << 30
-                                                               : std::size_t{2} << 30;
-  return std::clamp(hooks.available_bytes() / 2, probe_reserve, most);
+  const bool gpu = hooks.backend == backend_kind::cuda;
+  const std::size_t most = gpu     ? std::size_t{16} << 30
+                           : quick ? std::size_t{1} << 30
+                                   : std::size_t{2} << 30;
+  return std::clamp(hooks.available_bytes() / (gpu ? 4 : 2), probe_reserve, most);
 }
 
 std::size_t longest_name(const std::vector<bench_case>& cases) {
@@ -99,7 +101,8 @@ void check_input(const char* option, const std::string& path, const std::vector<
     throw usage_error(std::string(option) + ": '" + path + "' is empty or cannot be read");
 }
 
-result run_case(const bench_case& one, const run_context& run) {
+/// `no_heap` is set when the case could not have its heap.
+result run_case(const bench_case& one, const run_context& run, bool& no_heap) {
   result out;
   try {
     out = one.run(run);
@@ -110,6 +113,11 @@ result run_case(const bench_case& one, const run_context& run) {
     out.check = check_state::failed;
     out.detail = "the memory of the machine is out";
   } catch (const no_input& error) {
+    out.check = check_state::skipped;
+    out.detail = error.what();
+  } catch (const heap_error& error) {
+    // Others need less, or find more: what a case has left behind may go later.
+    no_heap = true;
     out.check = check_state::skipped;
     out.detail = error.what();
   }
@@ -147,7 +155,7 @@ int run(const options& wanted) {
                  wanted, std::cout, longest_name(cases));
   install_interrupt_handler();
   progress line;
-  bool interrupted_run = false;
+  bool interrupted_run = false, no_heap = false, any_ok = false;
   try {
     std::vector<bool> once;
     for (const bench_case& one : cases) once.push_back(one.once);
@@ -155,9 +163,11 @@ int run(const options& wanted) {
     for (auto i = plan.next(); i && !interrupted_run; i = plan.next()) {
       line.begin_case(cases[*i].name, plan.turn(), plan.turns(), plan.seconds_left());
       const stopwatch clock;
-      result one = run_case(cases[*i], {wanted, line, backend.kind, reserve, threads});
+      result one = run_case(cases[*i], {wanted, line, backend.kind, reserve, threads}, no_heap);
       line.clear();
-      const bool last = plan.ran(one.check == check_state::ok, clock.read().ns / 1e9);
+      const bool ok = one.check == check_state::ok;
+      any_ok |= ok;
+      const bool last = plan.ran(ok, clock.read().ns / 1e9);
       results.add(std::move(one), last);
       interrupted_run = interrupt_requested();
     }
@@ -171,7 +181,8 @@ int run(const options& wanted) {
   }
   results.finish(interrupted_run);
   if (interrupted_run) return stopped;
-  return results.any_failed() ? check_failed : all_ok;
+  if (results.any_failed()) return check_failed;
+  return no_heap && !any_ok ? cannot_run : all_ok;
 }
 
 int guarded(const std::vector<std::string>& arguments) {

@@ -5,6 +5,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 #include <warpheap/backend.hpp>
@@ -426,6 +427,25 @@ class bulk_operations final : public device_operations {
 }  // namespace WARPHEAP_BACKEND_NS
 
 #ifdef __CUDACC__
+std::string why_no_cuda_kernels() {
+  cudaFuncAttributes attributes{};
+  const cudaError_t code = cudaFuncGetAttributes(&attributes, mark_done);
+  if (code == cudaSuccess) return {};
+  (void)cudaGetLastError();
+  std::string text = std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code);
+#ifdef __CUDA_ARCH_LIST__
+  const char* before = "; they are compiled for ";
+  for (const int architecture : {__CUDA_ARCH_LIST__}) {
+    text +=
+        before + std::to_string(architecture / 100) + '.' + std::to_string(architecture / 10 % 10);
+    before = ", ";
+  }
+#endif
+  return text
+         + ": configure with CMAKE_CUDA_ARCHITECTURES for it, and make no heap before main(), when "
+           "kernels may not be known yet";
+}
+
 std::unique_ptr<device_operations> make_cuda_operations(const heap_view& view)
 #else
 std::unique_ptr<device_operations> make_simt_operations(const heap_view& view)

@@ -1,6 +1,17 @@
 // Memory of the CUDA backend: pages are one managed reservation, metadata is device memory, the
 // queue is pinned host memory. In a build without CUDA only the reason why is left.
+#include <atomic>
 #include <warpheap/backend.hpp>
+
+namespace warpheap {
+
+namespace {
+constinit std::atomic<const char*> gone{nullptr};
+}  // namespace
+const char* why_cuda_is_gone() noexcept { return gone.load(std::memory_order_relaxed); }
+void give_up_cuda(const char* why) noexcept { gone.store(why, std::memory_order_relaxed); }
+
+}  // namespace warpheap
 
 #ifdef WARPHEAP_HAS_CUDA
 
@@ -9,6 +20,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <iterator>
 #include <string>
 
 namespace warpheap {
@@ -18,19 +30,32 @@ std::string describe(cudaError_t code) {
   return std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code);
 }
 
+/// Whether a call has. An error that does not last is taken back, as CUDA keeps it for the thread,
+/// where the next check of somebody else would find it: Thrust's throws then before it has launched
+/// anything (device/bulk/backend.cuh).
+bool succeeded(cudaError_t code) {
+  if (code != cudaSuccess) (void)cudaGetLastError();
+  return code == cudaSuccess;
+}
+
 void check(const char* call, cudaError_t code) {
-  if (code == cudaSuccess) return;
-  // An error that is not sticky would otherwise be found by the next check of somebody else.
-  (void)cudaGetLastError();
-  throw heap_error(std::string(call) + " failed: " + describe(code));
+  if (!succeeded(code)) throw heap_error(std::string(call) + " failed: " + describe(code));
 }
 
 int attribute(cudaDeviceAttr which) {
   int device = 0, value = 0;
-  if (cudaGetDevice(&device) != cudaSuccess
-      || cudaDeviceGetAttribute(&value, which, device) != cudaSuccess)
-    return 0;
-  return value;
+  return succeeded(cudaGetDevice(&device))
+                 && succeeded(cudaDeviceGetAttribute(&value, which, device))
+             ? value
+             : 0;
+}
+
+std::string name_of(int device) {
+  // All properties at once take milliseconds: asked for when somebody wants to know.
+  cudaDeviceProp properties{};
+  if (why_cuda_is_gone() == nullptr && succeeded(cudaGetDeviceProperties(&properties, device)))
+    return properties.name;
+  return "CUDA device " + std::to_string(device);
 }
 
 void set_device(int device) { check("cudaSetDevice", cudaSetDevice(device)); }
@@ -38,6 +63,8 @@ void set_device(int device) { check("cudaSetDevice", cudaSetDevice(device)); }
 }  // namespace
 
 int current_cuda_device() {
+  if (const char* const why = why_cuda_is_gone(); why != nullptr)
+    throw heap_error(std::string("CUDA cannot be used: ") + why);
   int device = 0;
   check("cudaGetDevice", cudaGetDevice(&device));
   return device;
@@ -48,13 +75,17 @@ cuda_device_scope::cuda_device_scope(int device)
   if (changed_) set_device(device);
 }
 cuda_device_scope::~cuda_device_scope() {
-  if (changed_) (void)cudaSetDevice(before_);
+  if (changed_) (void)succeeded(cudaSetDevice(before_));
 }
 
 namespace {
 
-/// Every call that allocates, copies or asks makes the heap's device current for its time. What
-/// frees needs not: CUDA knows by the address whose the memory is.
+/// What heaps of this process have reserved on each device. The free memory that CUDA tells of has
+/// all pages in it that nobody has touched yet. Devices beyond so many share an entry.
+constinit std::atomic<std::size_t> reserved[64]{};
+
+/// Every call that allocates, copies or asks makes the heap's device current for its time, and
+/// throws when CUDA is gone. What frees needs not: CUDA knows by the address whose the memory is.
 class cuda_memory final : public memory_backend {
  public:
   cuda_memory() : device_(current_cuda_device()) {
@@ -64,32 +95,32 @@ class cuda_memory final : public memory_backend {
   }
 
   backend_kind kind() const override { return backend_kind::cuda; }
-  std::string device_name() const override {
-    // All properties at once take milliseconds: asked for when somebody wants to know.
-    cudaDeviceProp properties{};
-    if (cudaGetDeviceProperties(&properties, device_) == cudaSuccess) return properties.name;
-    return "CUDA device " + std::to_string(device_);
-  }
+  std::string device_name() const override { return name_of(device_); }
 
   std::size_t max_reserve() const override {
     // A managed reservation beyond the free memory can hang the GPU. For each page of 8 KiB there
     // are 1.2 KiB of metadata, and other programs' contexts need room too.
     const cuda_device_scope here(device_);
     std::size_t free = 0, total = 0;
-    if (cudaMemGetInfo(&free, &total) != cudaSuccess) return 0;
+    if (!succeeded(cudaMemGetInfo(&free, &total))) return 0;
     constexpr std::size_t margin = std::size_t{256} << 20;
-    return free <= margin ? 0 : (free - margin) / 6 * 5;
+    const std::size_t spoken_for = margin + reserved_here();
+    return free <= spoken_for ? 0 : (free - spoken_for) / 6 * 5;
   }
 
   std::byte* reserve(std::size_t bytes) override {
     const cuda_device_scope here(device_);
     void* p = nullptr;
-    if (cudaMallocManaged(&p, bytes + chunk_bytes) != cudaSuccess) return nullptr;
+    if (!succeeded(cudaMallocManaged(&p, bytes + chunk_bytes))) return nullptr;
     const auto address = reinterpret_cast<std::uintptr_t>(p);
     allocated_ = p;
+    reserved_here() += bytes;
     return static_cast<std::byte*>(p) + (bits::align_up(address, chunk_bytes) - address);
   }
-  void release(std::byte*, std::size_t) noexcept override { (void)cudaFree(allocated_); }
+  void release(std::byte*, std::size_t bytes) noexcept override {
+    free_device(allocated_, bytes);
+    reserved_here() -= bytes;
+  }
 
   // Managed pages stay where they are until the heap goes. The runtime's discard
   // (cudaMemDiscardBatchAsync) is work in a stream, and may not be given to pages that a running
@@ -118,22 +149,26 @@ class cuda_memory final : public memory_backend {
   void* allocate_device(std::size_t bytes) override {
     const cuda_device_scope here(device_);
     void* p = nullptr;
-    if (cudaMalloc(&p, bytes) != cudaSuccess) return nullptr;
-    if (cudaMemset(p, 0, bytes) == cudaSuccess && wait_for_legacy_stream() == cudaSuccess) return p;
-    (void)cudaFree(p);
+    if (!succeeded(cudaMalloc(&p, bytes))) return nullptr;
+    if (succeeded(cudaMemset(p, 0, bytes)) && succeeded(wait_for_legacy_stream())) return p;
+    (void)succeeded(cudaFree(p));
     return nullptr;
   }
-  void free_device(void* p, std::size_t) noexcept override { (void)cudaFree(p); }
+  void free_device(void* p, std::size_t) noexcept override {
+    if (why_cuda_is_gone() == nullptr) (void)succeeded(cudaFree(p));
+  }
 
   void* allocate_pinned(std::size_t bytes) override {
     const cuda_device_scope here(device_);
     void* p = nullptr;
-    if (cudaHostAlloc(&p, bytes, cudaHostAllocMapped | cudaHostAllocPortable) != cudaSuccess)
+    if (!succeeded(cudaHostAlloc(&p, bytes, cudaHostAllocMapped | cudaHostAllocPortable)))
       return nullptr;
     std::fill_n(static_cast<std::byte*>(p), bytes, std::byte{0});
     return p;
   }
-  void free_pinned(void* p, std::size_t) noexcept override { (void)cudaFreeHost(p); }
+  void free_pinned(void* p, std::size_t) noexcept override {
+    if (why_cuda_is_gone() == nullptr) (void)succeeded(cudaFreeHost(p));
+  }
 
   void copy_to_device(void* device, const void* host, std::size_t bytes) override {
     copy(device, host, bytes, cudaMemcpyHostToDevice);
@@ -150,6 +185,10 @@ class cuda_memory final : public memory_backend {
   std::uint64_t default_refill_timeout_ns() const override { return 1'000'000; }
 
  private:
+  std::atomic<std::size_t>& reserved_here() const {
+    return reserved[static_cast<std::size_t>(device_) % std::size(reserved)];
+  }
+
   /// Kernels call the slow paths through pointers, so that the driver cannot know how much stack a
   /// kernel needs and grants this limit: what the slow paths take (tests/goldens has it), and the
   /// rest for the frames of the user's kernels. A higher limit is left as it is.
@@ -159,7 +198,7 @@ class cuda_memory final : public memory_backend {
     cudaError_t code = cudaDeviceGetLimit(&limit, cudaLimitStackSize);
     if (code == cudaSuccess && limit < slow_paths + users)
       code = cudaDeviceSetLimit(cudaLimitStackSize, slow_paths + users);
-    if (code != cudaSuccess) throw heap_error("cannot set the stack of kernels: " + describe(code));
+    if (!succeeded(code)) throw heap_error("cannot set the stack of kernels: " + describe(code));
   }
 
   /// A memset returns before it is done, and a copy from pageable memory may; streams that do not
@@ -170,7 +209,7 @@ class cuda_memory final : public memory_backend {
     const cuda_device_scope here(device_);
     cudaError_t code = cudaMemcpy(to, from, bytes, kind);
     if (code == cudaSuccess) code = wait_for_legacy_stream();
-    if (code != cudaSuccess)
+    if (!succeeded(code))
       throw heap_error("cudaMemcpy of " + format_bytes(bytes) + " failed: " + describe(code));
   }
 
@@ -184,7 +223,7 @@ class cuda_memory final : public memory_backend {
     const int where = device ? device_ : cudaCpuDeviceId;
 #endif
     // Without it the heap is slower, not wrong.
-    if (cudaMemAdvise(address, bytes, advice, where) != cudaSuccess) (void)cudaGetLastError();
+    (void)succeeded(cudaMemAdvise(address, bytes, advice, where));
   }
 
   const int device_;
@@ -195,16 +234,19 @@ class cuda_memory final : public memory_backend {
 }  // namespace
 
 std::string why_no_cuda() {
+  if (const char* const why = why_cuda_is_gone(); why != nullptr) return why;
   int devices = 0;
   const cudaError_t code = cudaGetDeviceCount(&devices);
-  if (code != cudaSuccess) {
-    (void)cudaGetLastError();
-    return "no CUDA device can be used (" + describe(code) + ")";
-  }
+  if (!succeeded(code)) return "no CUDA device can be used (" + describe(code) + ")";
   if (devices == 0) return "the CUDA driver knows no device";
   if (attribute(cudaDevAttrConcurrentManagedAccess) == 0)
     return "the device cannot share managed memory with the CPU while kernels run "
            "(concurrentManagedAccess is 0)";
+  if (const std::string reason = why_no_cuda_kernels(); !reason.empty())
+    return name_of(current_cuda_device()) + " (compute capability "
+           + std::to_string(attribute(cudaDevAttrComputeCapabilityMajor)) + '.'
+           + std::to_string(attribute(cudaDevAttrComputeCapabilityMinor))
+           + ") does not run this build's kernels (" + reason + ")";
   return {};
 }
 

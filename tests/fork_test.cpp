@@ -14,6 +14,7 @@
 #include <warpheap/heap.hpp>
 
 #include "host/host_heap.hpp"
+#include "host/layers/object_layer.hpp"
 #include "tests/held_thread.hpp"
 #include "tests/host_only.hpp"
 #include "tests/host_region.hpp"
@@ -251,6 +252,21 @@ TEST(fork_test, child_starts_threads_and_forks_again) {
               });
             }),
             7);
+}
+
+// What a child of a process with a heap on CUDA calls (cuda_test.cu).
+TEST(fork_test, of_lost_memory_nothing_can_be_had_or_freed) {
+  test::host_region region{64_MiB};
+  host_heap h(region.base(), region.bytes(), region.source());
+  void* const p = h.malloc(100);
+  lost_layer lost(h);
+  EXPECT_EQ(layer_malloc(lost, 100, contents::no_pointers), nullptr);
+  EXPECT_EQ(layer_calloc(lost, 1, 100, contents::no_pointers), nullptr);
+  EXPECT_EQ(layer_aligned_alloc(lost, 64, 64, contents::no_pointers), nullptr);
+  EXPECT_EQ(lost.usable_size(p), h.usable_size(p));
+  EXPECT_EQ(lost.free(p), free_status::null);
+  EXPECT_EQ(lost.free(&h), free_status::null);
+  EXPECT_EQ(h.stats().live_objects, 1u);
 }
 
 // What other threads of the parent did at the moment of the fork, the child finds half done.

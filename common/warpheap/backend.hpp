@@ -67,6 +67,14 @@ std::unique_ptr<memory_backend> make_mmap_memory();
 std::unique_ptr<memory_backend> make_cuda_memory();
 /// Empty when a CUDA device can be used, else the reason why not.
 std::string why_no_cuda();
+/// In a build with CUDA: empty when the current device runs the kernels of this build, else what
+/// CUDA says, what they are compiled for, and what to do.
+std::string why_no_cuda_kernels();
+
+/// Why this process can make no CUDA call any more, said by who has found that out; null while it
+/// can. What has to be undone with CUDA is left alone then: the driver does it, or has done it.
+const char* why_cuda_is_gone() noexcept;
+void give_up_cuda(const char* why) noexcept;
 
 /// The calling thread's current CUDA device. Throws heap_error when there is none.
 int current_cuda_device();

@@ -31,7 +31,7 @@ inline constexpr std::size_t max_device_events = std::size_t{1} << 30;
 struct heap_options {
   /// Address space of the heap in bytes, rounded down to whole 4 MiB chunks. Memory is taken from
   /// the system as pages are touched. At least 8 MiB, at most 1 TiB; on CUDA no more than the
-  /// device has free.
+  /// device has free beside the other heaps of the process.
   static constexpr std::size_t default_reserve_bytes = std::size_t{1} << 30;
   std::size_t reserve_bytes = default_reserve_bytes;
 

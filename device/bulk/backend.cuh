@@ -90,6 +90,10 @@ T read(device_record<T>& record) {
 /// Calls f(i) for i in [first, first + n), in any order.
 template <class F>
 void for_each_index(std::uint32_t first, std::uint32_t n, F f) {
+#ifdef __CUDACC__
+  // Thrust asks for the thread's last error, and takes one that user's code has left for its own.
+  (void)cudaGetLastError();
+#endif
   thrust::for_each_n(thrust::device, thrust::counting_iterator<std::uint32_t>(first), n, f);
 }
 

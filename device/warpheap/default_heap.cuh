@@ -4,6 +4,7 @@
 // each one that calls device_malloc has a handle of its own, set by `bind` in that same unit.
 #pragma once
 
+#include <warpheap/backend.hpp>
 #include <warpheap/device_heap.cuh>
 #include <warpheap/launch.cuh>
 
@@ -21,11 +22,23 @@ inline namespace WARPHEAP_OBSERVE_NS {
 
 /// Makes `view` (from `heap::device()`) the heap of device_malloc and device_free in this
 /// translation unit. A host call; no kernel of this unit may run meanwhile. Bind a default
-/// constructed view to unbind: device_malloc then answers nullptr.
+/// constructed view to unbind: device_malloc then answers nullptr. On CUDA each device has a heap
+/// bound of its own: the view's is bound on its device, and unbound on the current one.
 [[maybe_unused]] static void bind(const heap_view& view) {
 #ifdef __CUDACC__
-  launch_detail::check_launch("cudaMemcpyToSymbol",
-                              cudaMemcpyToSymbol(core::bound_heap, &view, sizeof view));
+  using launch_detail::check_launch;
+  int device = current_cuda_device();
+  if (view.self != nullptr) {
+    cudaPointerAttributes of{};
+    check_launch("cudaPointerGetAttributes", cudaPointerGetAttributes(&of, view.self));
+    device = of.device;
+  }
+  const cuda_device_scope here(device);
+  check_launch("cudaMemcpyToSymbolAsync",
+               cudaMemcpyToSymbolAsync(core::bound_heap, &view, sizeof view, 0,
+                                       cudaMemcpyHostToDevice, cudaStreamLegacy));
+  // Kernels on streams that do not block would not wait for the copy.
+  check_launch("cudaStreamSynchronize", cudaStreamSynchronize(cudaStreamLegacy));
 #else
   core::bound_heap = view;
 #endif

@@ -101,6 +101,7 @@ void heap::impl::reset() {
 }
 
 void heap::impl::refuse_layers() const {
+  if (memory_is_lost()) operations->synchronize();  // which says why it cannot
   if (top != nullptr)
     throw heap_error("warpheap: no marks in a heap with a profile or debug modes");
 }
@@ -117,10 +118,10 @@ mark_status heap::impl::mark_reachable(const void* p) {
 }
 
 sweep_report heap::impl::sweep(std::size_t listed) {
-  if (top != nullptr)
-    throw heap_error("warpheap: no sweep of a heap with a profile or debug modes");
   // What kernels have freed is no leak.
   synchronize();
+  if (top != nullptr)
+    throw heap_error("warpheap: no sweep of a heap with a profile or debug modes");
   // The fast paths go on with the new number also when there is no memory for the report.
   struct renew {
     impl& self;

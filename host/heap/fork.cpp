@@ -1,5 +1,6 @@
 // A heap is carried over a fork: no lock of it is held in the child by a thread that only the
 // parent has. host_heap cares for its own locks; these are the ones that are taken before them.
+// And what ends for all heaps on CUDA at once: in a child, and with the process.
 #include <pthread.h>
 #include <cstddef>
 #include <new>
@@ -40,6 +41,27 @@ void heap::impl::leave_forks() noexcept {
   list.heaps.erase_if([this](const impl* other) { return other == this; });
 }
 
+/// By std::atexit, registered when CUDA has been initialised: so it comes before CUDA's own
+/// handlers. Objects of static lifetime that were constructed before that go after it.
+void heap::impl::before_cuda_ends() {
+  fork_list& list = fork_list::instance();
+  const std::scoped_lock lock(list.mutex);
+  for (impl* h : list.heaps) {
+    if (h->is_cuda() && h->service != nullptr && !h->service->on_own_thread()) h->service->stop();
+  }
+  give_up_cuda("the process is ending");
+}
+
+/// The driver gives none of its mappings to a child. No fast path is longer for it: they find no
+/// cache of their heap's number, and come to the layer.
+void heap::impl::lose_memory() {
+  give_up_cuda(
+      "this process is a child of a fork, and only its parent has a device and its memory");
+  top = &lost;
+  direct = host_heap::no_id;
+  (void)service.release();  // what is left of it would write to the queue
+}
+
 // A kind of lock at a time, of all heaps. Who holds the device_mutex of one may wait for the
 // kernels of all, and they for pages of another heap, which its service gives as long as nobody
 // here holds that.
@@ -74,6 +96,7 @@ void heap::impl::after_fork(bool in_child) {
   }
   for (impl* h : list.heaps) {
     if (in_child) h->is_of_parent = true;
+    if (in_child && h->is_cuda()) h->lose_memory();
     h->device_mutex.unlock();
     h->events_mutex.unlock();
   }

@@ -29,6 +29,7 @@ struct heap::impl {
   static std::unique_ptr<impl> make(heap_options asked);
   explicit impl(const heap_options& o);
   ~impl();
+  void end_without_cuda();
   void make_layers();
   void write_profile();
   void report_leaks();
@@ -40,6 +41,10 @@ struct heap::impl {
   void leave_forks() noexcept;
   static void before_fork();
   static void after_fork(bool in_child);
+  void lose_memory();
+  bool memory_is_lost() const { return top == &lost; }
+  bool is_cuda() const { return chosen.memory->kind() == backend_kind::cuda; }
+  static void before_cuda_ends();
 
   // heap.cpp. What fast paths end in is not inlined: it would make them save registers.
   [[gnu::noinline]] void* malloc(std::size_t size, contents kind) noexcept;
@@ -105,6 +110,7 @@ struct heap::impl {
   device_memory arrays;
   host_heap objects;
   std::optional<layer_chain> layers;
+  lost_layer lost{objects};
   object_layer* top = nullptr;  ///< null: the calls go to `objects`
   /// For the fast calls of `objects`: its number, or one that leads past them to the layers.
   std::uint64_t direct = host_heap::no_id;

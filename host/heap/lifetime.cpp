@@ -1,6 +1,7 @@
 // A heap is made from its options, and taken down: what it writes and reports at its end.
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <exception>
 #include <fstream>
 #include <functional>
@@ -123,13 +124,29 @@ heap::impl::impl(const heap_options& o)
   if (options.scavenge && chosen.memory->can_discard())
     service->each_interval([this] { objects.scavenge_step(); });
   // On a GPU a large request is answered in time only if it meets no page faults.
-  if (chosen.memory->kind() == backend_kind::cuda) service->prepare_ahead();
+  if (is_cuda()) service->prepare_ahead();
   if (options.refill_service) service->start();
+  if (is_cuda()) [[maybe_unused]]
+    static const int once = std::atexit(before_cuda_ends);
   join_forks();  // the last that can fail
+}
+
+/// Neither kernels' objects nor the pages can be looked at.
+void heap::impl::end_without_cuda() {
+  (void)operations.release();  // all that it has is CUDA's
+  try {
+    if (!options.profile_file.empty()) write_profile();
+  } catch (const std::exception& error) {
+    errors.say(std::string("warpheap: no profile was written: ") + error.what());
+  }
 }
 
 heap::impl::~impl() {
   leave_forks();
+  if (is_cuda() && why_cuda_is_gone() != nullptr) {
+    end_without_cuda();
+    return;
+  }
   try {
     if (operations != nullptr) operations->synchronize();
   } catch (const std::exception& error) {

@@ -14,7 +14,7 @@ std::size_t heap::stack_size(std::size_t bytes, std::size_t alignment) noexcept 
 void* heap::acquire_stack(std::size_t bytes, std::size_t alignment) noexcept {
   const std::size_t size = stack_size(bytes, alignment);
   if (size == 0) return nullptr;
-  void* p = impl_->objects.acquire_stack(size);
+  void* p = impl_->memory_is_lost() ? nullptr : impl_->objects.acquire_stack(size);
   if (p == nullptr) impl_->note_out_of_memory(bytes);
   return p;
 }
@@ -24,7 +24,7 @@ void heap::release_stack(void* p, std::size_t bytes, std::size_t alignment) noex
 }
 
 std::byte* heap::take_region_chunk(std::size_t bytes) noexcept {
-  return impl_->objects.take_region_chunk(bytes / page_size);
+  return impl_->memory_is_lost() ? nullptr : impl_->objects.take_region_chunk(bytes / page_size);
 }
 
 void heap::region_out_of_memory(std::size_t bytes) noexcept { impl_->note_out_of_memory(bytes); }

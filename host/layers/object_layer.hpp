@@ -85,6 +85,23 @@ class heap_layer final : public object_layer {
   host_heap& heap_;
 };
 
+/// In place of all others where the memory of the heap's pages has been taken away: objects have
+/// sizes, but none can be had, and frees are ignored. Nothing touches a page.
+class lost_layer final : public object_layer {
+ public:
+  explicit lost_layer(host_heap& heap) : object_layer(nullptr), heap_(heap) {}
+
+  void* take(const object_request&) override { return nullptr; }
+  free_status free(void*) override { return free_status::null; }
+  std::size_t usable_size(const void* p) override { return heap_.usable_size(p); }
+  void check(const void*) override {}
+  void drain() override {}
+  void forget() override {}
+
+ private:
+  host_heap& heap_;
+};
+
 // malloc's family over a layer, with the answers of host_heap.
 void* layer_malloc(object_layer& top, std::size_t n, contents kind);
 void* layer_calloc(object_layer& top, std::size_t count, std::size_t size, contents kind);

@@ -124,11 +124,17 @@ inline constexpr int heap_stats_schema = 1;
 /// and no kernel uses the heap meanwhile. They throw what a failed kernel throws that nobody has
 /// synchronised with yet, and can be called again.
 ///
-/// A child of a fork may go on with its parent's heaps, whatever other threads did at the moment:
-/// allocate and free objects of the host, take figures, trim, reset, and end them. It has no refill
-/// service and nothing that runs kernels: what it frees of kernels' objects stays, and the calls
-/// that wait for kernels come back only if none ran at the fork. Kernels, and heaps made in the
-/// child, need threads that only the parent has.
+/// A child of a fork may go on with its parent's heaps on the CPU backend, whatever other threads
+/// did at the moment: allocate and free objects of the host, take figures, trim, reset, and end
+/// them. It has no refill service and nothing that runs kernels: what it frees of kernels' objects
+/// stays, and the calls that wait for kernels come back only if none ran at the fork. Kernels, and
+/// heaps made in the child, need threads that only the parent has. Of a heap on CUDA a child has
+/// nothing: not the memory, so that objects must not be touched; what allocates answers nullptr,
+/// frees do nothing, calls that wait for kernels throw heap_error, and the heap can be ended.
+///
+/// On CUDA a heap is made after main() has begun, as kernels may not be known before. One of static
+/// lifetime may be destroyed after CUDA has ended, with neither a leak report nor a printed state;
+/// once exit() has come to objects that are older than the first heap, it must not be used.
 class heap {
  public:
   /// Options from the environment variable WARPHEAP and the defaults.

@@ -11,6 +11,7 @@ import math
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -410,6 +411,11 @@ class Program(Files):
         self.assertFalse(data["complete"])
         self.assertEqual(data["results"][0]["name"], "create")
         self.assertGreater(data["results"][0]["operations"][0]["ns_per_op"], 0)
+
+    def test_a_case_without_room_for_its_heap_is_skipped(self):
+        got = self.bench("--quick", "--reserve", "64G", "--filter", "^pairs/16", preexec_fn=lambda:
+                         resource.setrlimit(resource.RLIMIT_AS, (1 << 35, 1 << 35)))
+        self.assertEqual((got.returncode, "reserve=SIZE" in got.stdout), (3, True), got)
 
     def test_bad_options_are_named(self):
         missing = os.path.join(self.folder.name, "missing")

@@ -56,14 +56,17 @@ missing_packages() {
   fi
   if [[ $1 != bench ]]; then
     have_header gtest/gtest.h || echo libgtest-dev
+    have_header nlohmann/json.hpp || echo nlohmann-json3-dev
   fi
   if [[ $1 == tests ]]; then
-    have_header nlohmann/json.hpp || echo nlohmann-json3-dev
     command -v clang-format-14 >/dev/null || echo clang-format-14
     have_header relacy/relacy.hpp || echo relacy-dev
     command -v valgrind >/dev/null || echo valgrind
   fi
 }
+
+# What else there is to do where packages cannot be had.
+instead_of_packages=
 
 # set_up bench|gpu|tests: installs what is missing, or prints the line that does, and stops.
 set_up() {
@@ -85,12 +88,13 @@ install_packages() {
     if command -v sudo >/dev/null && { [[ -t 0 ]] || sudo -n true 2>/dev/null; }; then
       as_root=(sudo)
     else
-      command -v apt-get >/dev/null || die "Missing, by Debian's names: $*"
+      command -v apt-get >/dev/null || die "Missing, by Debian's names: $*$instead_of_packages"
       die "Some packages are missing. Run this as root, then start again:
-  apt-get update && apt-get install --no-install-recommends -y $*"
+  apt-get update && apt-get install --no-install-recommends -y $*$instead_of_packages"
     fi
   fi
-  command -v apt-get >/dev/null || die "Missing, by Debian's names: $* (and there is no apt-get)"
+  command -v apt-get >/dev/null ||
+    die "Missing, by Debian's names: $* (and there is no apt-get)$instead_of_packages"
   echo "installing $*"
   mkdir -p "$logs"
   if ! {
@@ -99,7 +103,7 @@ install_packages() {
         apt-get install --no-install-recommends -y "$@"
   } >"$logs/apt.log" 2>&1 </dev/null; then
     tail -n 20 "$logs/apt.log" >&2
-    die "apt-get failed; the whole log: build/logs/apt.log"
+    die "apt-get failed; the whole log: build/logs/apt.log$instead_of_packages"
   fi
 }
 

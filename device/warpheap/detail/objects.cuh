@@ -41,6 +41,7 @@ WARPHEAP_SLOW_PATH void zero_objects(lane_mask group, void* p, std::size_t bytes
   const bool alone = bytes < shared_fill_bytes;
   if (alone)
     for (std::size_t i = 0; i < bytes; ++i) static_cast<unsigned char*>(p)[i] = 0;
+  __syncwarp(group);  // who had the object before is done with it, as its lane's malloc has seen
   for (lane_mask rest = __ballot_sync(group, !alone); rest != 0; rest &= rest - 1) {
     const int lane = static_cast<int>(leader_of(rest));
     const auto to = reinterpret_cast<unsigned long long*>(
