@@ -1,4 +1,4 @@
-// For heap.hpp only.
+// What heap.hpp keeps for the fast path of free. Not for programs.
 #pragma once
 
 #include <cstddef>
