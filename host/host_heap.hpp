@@ -62,9 +62,9 @@ class host_heap {
   host_heap(const host_heap&) = delete;
   host_heap& operator=(const host_heap&) = delete;
 
-  /// n bytes, indeterminate; nullptr when there is no room. n == 0: base. Aligned to the largest
-  /// power of two up to 128 that divides the slot size, hence to what any type of n bytes needs
-  /// that needs no more than that.
+  /// n bytes, indeterminate; nullptr when there is no room. n == 0: base. Tiny objects (below 16
+  /// bytes, without pointers) are aligned to the largest power of two that divides n, all others to
+  /// host_slot_alignments of their class, hence each to what a type of n bytes needs, up to 128.
   void* malloc(std::size_t n, contents kind = contents::no_pointers) {
     void* p = malloc_fast(n, kind, id_);
     return p != nullptr ? p : malloc_slow(n, kind);
@@ -197,7 +197,6 @@ class host_heap {
   void* acquire_stack(std::size_t bytes) noexcept;
   /// Aborts when p is no scratch stack of this heap for so many bytes.
   void release_stack(void* p, std::size_t bytes) noexcept;
-  stack_pool_stats stack_stats() const { return stacks_.stats(); }
   /// Pages in a row for a region, indeterminate; nullptr when there is no room.
   std::byte* take_region_chunk(std::size_t pages) noexcept;
   /// Takes it back, into quarantine. Aborts when it is none.

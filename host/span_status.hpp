@@ -48,7 +48,6 @@ class span_status {
   }
   /// Of a span without owner.
   constexpr unsigned span_class() const { return static_cast<unsigned>(bits_ >> 8); }
-  constexpr span_status without_pending() const { return span_status(bits_ & ~pending); }
 
  private:
   std::uintptr_t bits_;

@@ -97,7 +97,6 @@ class tiny_rule {
     open_ = false;
     offset_ = 0;
   }
-  bool has_block() const { return open_; }
   unsigned offset() const { return offset_; }
 
  private:

@@ -182,6 +182,7 @@ int c_api_no_heap(void) {
 int c_api_options(void) {
   warpheap_options options;
   warpheap_heap* heap;
+  CHECK(warpheap_version() == WARPHEAP_VERSION);
   warpheap_options_init(&options);
   CHECK(options.struct_size == sizeof options && options.reserve_bytes == (size_t)1 << 30);
   options.backend = WARPHEAP_BACKEND_SIMT;

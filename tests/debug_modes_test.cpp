@@ -41,12 +41,39 @@ std::vector<heap_options> all_modes() {
   return all;
 }
 
+/// The alignment that heap.hpp promises for n bytes.
+std::size_t promised_alignment(std::size_t n, contents kind) {
+  if (n > 16 && n <= 24) return 8;
+  if (n >= 16) return 16;
+  if (kind == contents::pointers) return n <= 8 ? 8 : 16;
+  return n & (~n + 1);
+}
+
+void expect_promised_alignments(heap& h) {
+  for (const contents kind : {contents::no_pointers, contents::pointers}) {
+    for (std::size_t n = 1; n < 40'000; n += n < 200 ? 1 : n / 5) {
+      for (int i = 0; i < 3; ++i) {
+        void* p = i < 2 ? h.malloc(n, kind) : h.calloc(1, n, kind);
+        ASSERT_NE(p, nullptr);
+        ASSERT_EQ(reinterpret_cast<std::uintptr_t>(p) % promised_alignment(n, kind), 0u) << n;
+      }
+    }
+  }
+  h.reset();
+}
+
 class debug_modes : public ::testing::TestWithParam<std::size_t> {
  protected:
   watched_heap w{all_modes()[GetParam()]};
   heap& h = *w.h;
   bool never_frees() const { return all_modes()[GetParam()].sbrk; }
 };
+
+TEST_P(debug_modes, malloc_aligns_as_promised) { expect_promised_alignments(h); }
+TEST(without_debug_modes, malloc_aligns_as_promised) {
+  watched_heap w{heap_options{}};
+  expect_promised_alignments(*w.h);
+}
 
 TEST_P(debug_modes, objects_keep_their_contents) {
   std::mt19937 random(6);

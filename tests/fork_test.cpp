@@ -184,6 +184,10 @@ heap_options quiet_with_service() {
   return o;
 }
 
+std::uint64_t foreign_frees(heap& h) {
+  return h.stats().errors[static_cast<unsigned>(error_kind::foreign_pointer)];
+}
+
 void use_some(heap& h) {
   void* all[200];
   for (void*& p : all) p = h.malloc(100);
@@ -222,7 +226,16 @@ TEST(fork_test, child_resets_a_heap_whose_other_thread_was_about_to_hold_a_fence
 TEST(fork_test, child_reports_wrong_frees) {
   if (!can_fork) GTEST_SKIP() << "ThreadSanitizer allows no child that has threads";
   const auto wrong = [](heap& h) { h.free(&h); };
-  fork_beside(quiet_with_service(), wrong, wrong);
+  fork_beside(quiet_with_service(), wrong, [](heap& h) {
+    int not_of_the_heap = 0;
+    (void)h.errors();  // those of the parent
+    const std::uint64_t before = foreign_frees(h);
+    h.free(&not_of_the_heap);
+    const std::vector<error_record> found = h.errors();
+    if (found.size() != 1 || found[0].kind != error_kind::foreign_pointer) _exit(2);
+    if (found[0].address != reinterpret_cast<std::uint64_t>(&not_of_the_heap)) _exit(3);
+    if (foreign_frees(h) != before + 1) _exit(4);
+  });
 }
 
 TEST(fork_test, child_does_bulk_operations_and_ends_the_heap) {

@@ -273,8 +273,7 @@ TEST(heap_profile_test, folded_stacks_add_up) {
   EXPECT_EQ(bytes, (std::multiset<std::uint64_t>{150, 10000}));
 }
 
-// --- the file, read by others
-// ---------------------------------------------------------------------
+// --- the file, read by others ------------------------------------------------
 
 /// What a shell prints for the line.
 std::string output_of(const std::string& line) {

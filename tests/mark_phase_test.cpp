@@ -250,8 +250,42 @@ TEST_F(mark_phase_test, zeroed_aligned_and_moved_objects_are_new_too) {
   heap.reset();
 }
 
-TEST(barrier_for_all, can_be_had) {
-  for (int i = 0; i < 3; ++i) barrier_for_all();
+void wait_for(const std::atomic<int>& word, int value) {
+  for (int spins = 0; word.load(std::memory_order_acquire) != value; ++spins)
+    if (spins > 1000) std::this_thread::yield();
+}
+
+// Two threads store and then look at each other's word. One of them has only a fence of the
+// compiler, as the other's barrier is for both: at least one sees what the other has stored.
+TEST(barrier_for_all, orders_a_store_and_a_load_of_another_thread) {
+  const int rounds = warpheap::testing::scaled(20'000);
+  alignas(64) std::atomic<int> first{0};
+  alignas(64) std::atomic<int> second{0};
+  alignas(64) std::atomic<int> round{0};
+  alignas(64) std::atomic<int> arrived{0};
+  std::vector<unsigned char> first_saw(static_cast<std::size_t>(rounds) + 1);
+  std::thread other([&] {
+    for (int r = 1; r <= rounds; ++r) {
+      wait_for(round, r);
+      first.store(r, std::memory_order_relaxed);
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      first_saw[static_cast<std::size_t>(r)] = second.load(std::memory_order_relaxed) == r;
+      arrived.store(r, std::memory_order_release);
+    }
+  });
+  int both_missed = 0;
+  for (int r = 1; r <= rounds; ++r) {
+    round.store(r, std::memory_order_release);
+    // As long as the other takes to see it, more or less.
+    for (int i = r % 256; i > 0; --i) std::atomic_signal_fence(std::memory_order_seq_cst);
+    second.store(r, std::memory_order_relaxed);
+    barrier_for_all();
+    const bool second_saw = first.load(std::memory_order_relaxed) == r;
+    wait_for(arrived, r);
+    both_missed += !second_saw && first_saw[static_cast<std::size_t>(r)] == 0;
+  }
+  other.join();
+  EXPECT_EQ(both_missed, 0);
 }
 
 }  // namespace

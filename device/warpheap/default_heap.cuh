@@ -1,7 +1,7 @@
-// device_malloc and device_free: the bound default heap, for kernels that take no handle.
+// device_malloc and device_free: calls on a bound default heap, for kernels that take no handle.
 //
-// Without relocatable device code a kernel cannot see a variable of another translation unit, so
-// each one that calls device_malloc has a handle of its own, set by `bind` in that same unit.
+// Without relocatable device code a kernel cannot see a variable of another translation unit. So
+// each unit that calls device_malloc has a handle of its own, and calls `bind` to set it.
 #pragma once
 
 #include <warpheap/backend.hpp>
@@ -21,9 +21,9 @@ namespace core {
 inline namespace WARPHEAP_OBSERVE_NS {
 
 /// Makes `view` (from `heap::device()`) the heap of device_malloc and device_free in this
-/// translation unit. A host call; no kernel of this unit may run meanwhile. Bind a default
-/// constructed view to unbind: device_malloc then answers nullptr. On CUDA each device has a heap
-/// bound of its own: the view's is bound on its device, and unbound on the current one.
+/// translation unit. Called on the host, while no kernel of this unit runs. A default constructed
+/// view unbinds: device_malloc then returns nullptr. On CUDA each device has a bound heap of its
+/// own: a view is bound on its heap's device, and unbound on the current one.
 [[maybe_unused]] static void bind(const heap_view& view) {
 #ifdef __CUDACC__
   using launch_detail::check_launch;
@@ -44,13 +44,13 @@ inline namespace WARPHEAP_OBSERVE_NS {
 #endif
 }
 
-/// As device_heap::malloc, on the bound heap; nullptr when none is bound.
+/// device_heap::malloc on the bound heap; nullptr when none is bound.
 [[maybe_unused]] static __device__ __forceinline__ void* device_malloc(std::size_t size) {
   return core::bound_heap.base == nullptr ? nullptr
                                           : WARPHEAP_CALLS::malloc(core::bound_heap, size);
 }
 
-/// The same for a size known at compile time.
+/// device_heap::malloc<Size, Align> on the bound heap; nullptr when none is bound.
 template <std::size_t Size, std::size_t Align = 1>
 __device__ __forceinline__ void* device_malloc() {
   return core::bound_heap.base == nullptr
@@ -58,7 +58,7 @@ __device__ __forceinline__ void* device_malloc() {
              : WARPHEAP_CALLS::template malloc_fixed<Size, Align>(core::bound_heap);
 }
 
-/// As the members of device_heap, on the bound heap; nullptr and 0 when none is bound.
+/// The members of device_heap of these names, on the bound heap; nullptr or 0 when none is bound.
 [[maybe_unused]] static __device__ __forceinline__ unsigned device_malloc_n(std::size_t size,
                                                                             unsigned n,
                                                                             void** out) {
@@ -85,7 +85,7 @@ __device__ __forceinline__ void* device_malloc() {
   return core::bound_heap.base == nullptr ? 0 : core::live_bytes_entry(*core::bound_heap.self, p);
 }
 
-/// As device_heap::free, on the bound heap; does nothing when none is bound.
+/// device_heap::free on the bound heap; does nothing when none is bound.
 [[maybe_unused]] static __device__ __forceinline__ void device_free(void* p) {
   if (core::bound_heap.base != nullptr) WARPHEAP_CALLS::free(core::bound_heap, p);
 }

@@ -6,9 +6,9 @@
 //     heap.free(p);
 //   }
 //
-// Start here to read the device side: `malloc` below, then detail/route.cuh and small.cuh. All
-// calls may be made by any lanes of a warp, converged or not, in divergent branches and loops;
-// lanes that happen to call together share one atomic operation.
+// Start here to read the device side; device/README.md has the way of a malloc. Any lanes of a warp
+// may make any call, converged or not, in divergent branches and loops. Lanes that call together
+// share one atomic operation.
 #pragma once
 
 #include <cstddef>
@@ -17,11 +17,11 @@
 #include <warpheap/construct.hpp>
 #include <warpheap/heap_view.hpp>
 
-// A file that defines WARPHEAP_OBSERVE as 1 before its first include of warpheap, or is added to
-// its target by warpheap_add_kernels(... OBSERVE ...), has kernels whose calls are counted, timed
-// and logged. They and others may use one heap, and be linked together: what depends on the choice
-// stands in an inline namespace of its own. Hence a function that takes a device_heap from one kind
-// of file cannot be called from the other kind; let it take a heap_view.
+// In a file that defines WARPHEAP_OBSERVE as 1 before its first include of warpheap, or is added to
+// its target by warpheap_add_kernels(... OBSERVE ...), the calls of kernels are counted, timed and
+// logged. Observed and other kernels may use one heap and be linked together: whatever depends on
+// the choice is in an inline namespace of its own. So a function of an observed file that takes a
+// device_heap cannot be called from another file, and vice versa; let it take a heap_view.
 #ifndef WARPHEAP_OBSERVE
 #define WARPHEAP_OBSERVE 0
 #endif
@@ -38,74 +38,79 @@
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 inline namespace WARPHEAP_OBSERVE_NS {
-/// A heap as kernels see it: a handle, trivially copyable, passed to kernels by value. Valid as
-/// long as the `heap` that it came from. All members may be called by any number of lanes, warps,
-/// blocks and kernels at once.
+/// A heap as kernels see it: a handle, trivially copyable, to be passed to kernels by value. It is
+/// valid as long as the `heap` that it came from. Any number of lanes, warps, blocks and kernels
+/// may call its members at once.
 struct device_heap {
   heap_view view;
 
   device_heap() = default;
-  /// Implicit, so that `device_heap dev = heap.device();` reads as it should.
+  /// Implicit, for `device_heap dev = heap.device();`.
   WARPHEAP_HD device_heap(const heap_view& v) : view(v) {}
 
-  /// `size` bytes, aligned to the largest power of two that divides the size class (at least 8
-  /// from 8 bytes on; page-aligned above 32 KiB; 1..15 bytes as Go aligns tiny objects). nullptr
-  /// when there is no memory, within a bound on the time. 0 bytes: one address for all, which free
-  /// ignores. The contents are undefined. The largest object has 128 GiB less a page.
+  /// `size` bytes with indeterminate contents; at most 128 GiB less a page. nullptr when there is
+  /// no memory, within a bound on the time. 0 bytes: one address for all, which free ignores.
+  ///
+  /// Alignment: 16, with two exceptions. An object of 17..24 bytes is aligned to 8. One of 1..15
+  /// bytes is aligned to the largest power of two that divides its size, as Go aligns tiny objects:
+  /// 12 bytes to 4, 9 bytes to 1. An object above 32 KiB is aligned to a page (8 KiB).
   __device__ void* malloc(std::size_t size) const { return WARPHEAP_CALLS::malloc(view, size); }
 
-  /// Frees an object of this heap, from a kernel or from the host, and reports everything else:
-  /// foreign and interior pointers, objects that are free already (as long as their slot has no
-  /// new owner) are counted, kept with their address for `heap::errors()`, and change nothing.
+  /// Frees an object of this heap, whether a kernel or the host allocated it. nullptr is ignored.
+  /// Foreign pointers, pointers into objects, and second frees (as long as the slot has no new
+  /// owner) are counted, and kept with their address for `heap::errors()`; they change nothing.
   __device__ void free(void* p) const { WARPHEAP_CALLS::free(view, p); }
 
-  /// malloc of a size known at compile time: one look-up and one exchange between lanes less.
+  /// malloc(Size) for a size known at compile time, which saves one look-up and one exchange
+  /// between lanes. The object is aligned to Align, a power of two up to a page, and at least as
+  /// malloc aligns it.
   template <std::size_t Size, std::size_t Align = 1>
   __device__ void* malloc() const {
     return WARPHEAP_CALLS::template malloc_fixed<Size, Align>(view);
   }
 
-  /// Up to n objects of `size` bytes for the calling lane, their addresses written to out[0..];
-  /// returns how many there was memory for. The wishes of lanes that call together are added up,
-  /// and up to 64 objects cost one atomic operation. Each object is freed on its own.
+  /// Allocates n objects of `size` bytes for the calling lane, or as many as there is memory for,
+  /// and writes their addresses to out[0], out[1], ... Returns their number. The requests of lanes
+  /// that call together are added up, and one atomic operation claims up to 64 small objects. Each
+  /// object is freed on its own.
   __device__ unsigned malloc_n(std::size_t size, unsigned n, void** out) const {
     return WARPHEAP_CALLS::malloc_n(view, size, n, out);
   }
 
-  /// As C's calloc: zeroed memory for n objects of `size` bytes; nullptr also when n * size does
+  /// Zeroed memory for n objects of `size` bytes, as C's calloc. nullptr also when n * size does
   /// not fit in a size_t.
   __device__ void* calloc(std::size_t n, std::size_t size) const {
     return WARPHEAP_CALLS::calloc(view, n, size);
   }
 
-  /// As C's realloc: the object with at least `size` bytes, moved if need be; nullptr, and p stays
-  /// as it is, when there is no memory. realloc(nullptr, n) is malloc(n); realloc(p, 0) frees p and
-  /// answers what malloc(0) does. For objects made by kernels: anything else at p (an object of the
-  /// host, an address inside an object, a freed one) is reported, answered by nullptr and left
-  /// alone. Large objects grow in place where the pages behind them are free.
+  /// The object with at least `size` bytes, moved if need be, as C's realloc. nullptr when there is
+  /// no memory; p is then unchanged. realloc(nullptr, n) is malloc(n). realloc(p, 0) frees p and
+  /// returns what malloc(0) returns. For objects made by kernels only: any other p (an object of
+  /// the host, an address inside an object, a freed object) is reported and left alone, and the
+  /// answer is nullptr. Large objects grow in place if the pages behind them are free.
   __device__ void* realloc(void* p, std::size_t size) const {
     return WARPHEAP_CALLS::realloc(view, p, size);
   }
 
-  /// `size` bytes at a multiple of `align`; nullptr unless align is a power of two.
+  /// `size` bytes at a multiple of `align`; nullptr also if align is not a power of two.
   __device__ void* aligned_alloc(std::size_t align, std::size_t size) const {
     return WARPHEAP_CALLS::aligned_alloc(view, align, size);
   }
 
-  /// Bytes that may be used at p: the whole slot; 0 for what is no live object of a kernel. Objects
-  /// below 16 bytes lie side by side and the heap does not keep their sizes: what it answers for
-  /// them is safe to use and at least 1, but may be less than was asked for.
+  /// Bytes that may be used at p: the whole slot; 0 if no live object of a kernel begins there. The
+  /// heap does not keep the sizes of objects below 16 bytes, which lie side by side: the answer for
+  /// one of them is safe to use and at least 1, but may be less than was asked for.
   __device__ std::size_t usable_size(const void* p) const {
     return core::live_bytes_entry(*view.self, p);
   }
 
   /// Marks the object of a kernel at p, so that it outlives the next heap::sweep_device(). True for
-  /// the one call, of whatever lane, that gave it its mark: who gets it goes on to what the object
-  /// points to. False also for what is no live object of a kernel, which the sweep tells as
-  /// dangling, and before heap::begin_device_marks().
+  /// one call only, the one that set the mark: its lane goes on to what the object points to. False
+  /// also before heap::begin_device_marks(), and if no live object of a kernel begins at p; the
+  /// sweep then reports p as dangling.
   __device__ bool mark(const void* p) const { return core::mark_object_entry(*view.self, p); }
 
-  /// malloc and construction of a T, aligned as T wants it; nullptr when there is no memory.
+  /// Allocates a T, aligned as T needs, and constructs it; nullptr when there is no memory.
   template <class T, class... Args>
   __device__ T* make(Args&&... args) const {
     static_assert(alignof(T) <= page_size, "use aligned_alloc for alignments above a page");
@@ -113,7 +118,7 @@ struct device_heap {
     return p == nullptr ? nullptr : construct<T>(p, std::forward<Args>(args)...);
   }
 
-  /// Destruction and free of what `make` made; ignores nullptr.
+  /// Destroys and frees what `make` gave; nullptr is ignored.
   template <class T>
   __device__ void destroy(T* p) const {
     if (p != nullptr) p->~T();

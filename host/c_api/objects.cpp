@@ -98,6 +98,8 @@ std::optional<heap_options> converted(const warpheap_options* given) {
 
 extern "C" {
 
+int warpheap_version(void) { return WARPHEAP_VERSION; }
+
 void warpheap_options_init(warpheap_options* options) {
   if (options == nullptr) return;
   const heap_options defaults;

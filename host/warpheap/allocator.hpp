@@ -14,10 +14,10 @@ namespace warpheap {
 
 namespace detail {
 
-/// `bytes` at a multiple of `alignment`; throws std::bad_alloc when there is no memory and for an
-/// alignment that is no power of two.
+/// `bytes` at a multiple of `alignment`. Throws std::bad_alloc when there is no memory, and for an
+/// alignment that is not a power of two.
 inline void* allocate_or_throw(heap& h, std::size_t bytes, std::size_t alignment) {
-  // A slot of the heap is aligned to every power of two up to 16 that divides its size.
+  // heap::malloc aligns to each power of two up to 16 that divides the size.
   const bool by_size =
       alignment == 1 || alignment == 2 || alignment == 4 || alignment == 8 || alignment == 16;
   void* p = nullptr;
@@ -31,11 +31,11 @@ inline void* allocate_or_throw(heap& h, std::size_t bytes, std::size_t alignment
 
 }  // namespace detail
 
-/// Allocator of the C++ standard library over a heap, which has to outlive it and all that it
-/// allocated. It goes along with the contents when containers are copied, moved or swapped.
+/// Allocator of the C++ standard library over a heap. The heap must outlive the allocator and all
+/// that it allocated. Containers that are copied, moved or swapped take their allocator along.
 ///
-/// allocate throws std::bad_array_new_length when n objects have more bytes than std::size_t can
-/// say, std::bad_alloc when there is no memory. Thread-safe as the heap is.
+/// allocate throws std::bad_array_new_length when the bytes of n objects do not fit in std::size_t,
+/// and std::bad_alloc when there is no memory. As thread-safe as the heap.
 template <class T>
 class allocator {
  public:

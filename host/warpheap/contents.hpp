@@ -1,4 +1,4 @@
-// What objects hold, as far as the heap is to know: pointers to other objects, or none.
+// Whether objects hold pointers to other objects.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@ namespace warpheap {
 /// follows. The two kinds never share a span. (Go: the noscan bit of a span class.)
 enum class contents : std::uint8_t { no_pointers, pointers };
 
-/// What a T holds: numbers, enumerations and arrays of them no pointers. A program that knows it of
-/// a class of its own says so:
+/// What a T holds. Numbers, enumerations and arrays of them hold no pointers; anything else may. A
+/// program may say so of a class of its own:
 ///   template <> inline constexpr warpheap::contents warpheap::contents_of<vec3> =
 ///       warpheap::contents::no_pointers;
 template <class T>

@@ -1,3 +1,4 @@
+// What heap.hpp keeps for the fast path of free. Not for programs.
 #pragma once
 
 #include <cstddef>
@@ -5,10 +6,10 @@
 
 namespace warpheap {
 
-/// A heap as the fast path of free sees it.
+/// What the fast path of free knows of a heap.
 struct free_view {
   const std::byte* base = nullptr;
-  std::size_t bytes = 0;  ///< 0: no object is freed by the fast path
+  std::size_t bytes = 0;  ///< 0: the fast path frees no object
   const std::uintptr_t* owners = nullptr;
 };
 

@@ -11,25 +11,25 @@ namespace warpheap {
 /// The rate of Go's heap profile: an allocation is sampled about every 512 KiB.
 inline constexpr std::size_t default_profile_rate = std::size_t{512} << 10;
 
-/// Sampled allocations of a heap's host objects, by call stack and size, and of what observed
-/// kernels made up to the last synchronize(). (Go: runtime.MemProfile.)
+/// Sampled allocations of a heap, by call stack and size: host objects, and those that observed
+/// kernels made before the last synchronize(). (Go: runtime.MemProfile.)
 struct heap_profile {
-  /// Sampled allocations of one size from one call stack. Counts of the samples themselves.
+  /// Sampled allocations of one size from one call stack. It counts the samples themselves.
   struct bucket {
-    /// Return addresses, innermost first; none: made by an observed kernel (device_heap.cuh).
+    /// Return addresses, innermost first. Empty for objects of observed kernels (device_heap.cuh).
     std::vector<std::uintptr_t> stack;
     std::size_t object_bytes = 0;  ///< bytes that were asked for
     std::uint64_t allocs = 0;      ///< sampled so far
-    std::uint64_t frees = 0;       ///< of these
+    std::uint64_t frees = 0;       ///< sampled objects that were freed
   };
-  /// What all allocations of a bucket are estimated to be, the samples scaled up by the chance that
-  /// an allocation of this size is sampled.
+  /// An estimate of all allocations of a bucket: the samples, divided by the chance that an
+  /// allocation of this size is sampled.
   struct estimate {
     double alloc_objects = 0, alloc_bytes = 0;
     double live_objects = 0, live_bytes = 0;
   };
 
-  /// Mean bytes between samples; 1: every allocation is one; 0: none is.
+  /// Mean bytes between samples. 1: every allocation is sampled; 0: none is.
   std::size_t rate = 0;
   std::vector<bucket> buckets;
 
@@ -37,10 +37,10 @@ struct heap_profile {
   estimate total() const;
 
   /// The profile in the format of pprof (profile.proto, not compressed), for
-  /// `go tool pprof FILE`: objects and bytes, allocated and live. Functions have names as far as
-  /// the process's dynamic symbols tell; pprof finds the others in the files of the mappings.
+  /// `go tool pprof FILE`: objects and bytes, allocated and live. It has the names of functions in
+  /// the process's dynamic symbols; pprof finds the others in the files of the mappings.
   std::string pprof() const;
-  /// A line for each stack, "outermost;...;innermost BYTES", live bytes, for flame graphs.
+  /// A line for each stack, "outermost;...;innermost BYTES", with its live bytes: for flame graphs.
   std::string folded() const;
 };
 

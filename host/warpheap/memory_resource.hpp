@@ -11,11 +11,11 @@
 
 namespace warpheap {
 
-/// std::pmr::memory_resource over a heap, which has to outlive it. As thread-safe as the heap.
+/// std::pmr::memory_resource over a heap, which must outlive it. As thread-safe as the heap.
 ///
-/// allocate throws std::bad_alloc when there is no memory and for an alignment that is no power of
-/// two. deallocate needs the pointer alone; one that is no object of the heap is counted and
-/// reported by the heap and changes nothing. Two resources are equal when their heap is the same.
+/// allocate throws std::bad_alloc when there is no memory, and for an alignment that is not a power
+/// of two. deallocate uses the pointer only, and is heap::free of it. Two resources are equal if
+/// they have the same heap.
 class memory_resource final : public std::pmr::memory_resource {
  public:
   explicit memory_resource(heap& h) noexcept : heap_(&h) {}

@@ -8,33 +8,32 @@
 
 namespace warpheap {
 
-/// The times at which everything was freed at once (heap::reset).
+/// The calls of heap::reset so far.
 struct epoch_stats {
   static constexpr unsigned ring_slots = 256;
-  std::uint64_t count = 0;     ///< resets so far
-  std::uint64_t total_ns = 0;  ///< nanoseconds that they took together
-  /// Of the last 256: nanoseconds that they took, and when they ended, in nanoseconds since 1970.
-  /// The last one is at (count + 255) % 256.
+  std::uint64_t count = 0;
+  std::uint64_t total_ns = 0;  ///< nanoseconds of all of them together
+  /// Of the last 256: nanoseconds that each took, and when it ended, in nanoseconds since 1970. The
+  /// last one is at (count + 255) % 256.
   std::array<std::uint64_t, ring_slots> duration_ns{};
   std::array<std::uint64_t, ring_slots> end_unix_ns{};
 };
 
-/// Figures of a heap: heap::memory(). Bytes, unless the name says otherwise; those that end in
-/// _inuse are a part of the one that ends in _sys.
+/// Figures of a heap: heap::memory(). In bytes, unless the name says otherwise. A figure that ends
+/// in _inuse is a part of the one that ends in _sys.
 ///
-/// A snapshot may be taken at any time, while other threads and kernels use the heap. These hold in
-/// each one:
-///   sys = heap_sys + device_sys + stacks_sys + regions_sys + mspan_sys + mcache_sys +
-///   tiny_mask_sys
-///         + buckhash_sys + page_table_sys + device_table_sys + other_sys
-///   heap_sys = heap_inuse + heap_idle,  heap_released <= heap_idle,  quarantined <= heap_released
-///   mallocs = tiny_mallocs + all of by_class,  frees likewise,  frees <= mallocs in each class
-///   live_objects = mallocs - frees
-/// and counts of events never fall from one snapshot to the next. When nothing else runs, all
-/// figures are exact, and heap_alloc <= heap_inuse.
+/// A snapshot may be taken at any time, while other threads and kernels use the heap. In each one:
+/// - sys is the sum of all other figures that end in _sys;
+/// - heap_sys = heap_inuse + heap_idle;
+/// - quarantined <= heap_released <= heap_idle;
+/// - mallocs = tiny_mallocs + the mallocs of all of by_class, and the same holds for frees;
+/// - frees <= mallocs in each class;
+/// - live_objects = mallocs - frees.
+/// Counts of events never fall from one snapshot to the next. While nothing else runs, all figures
+/// are exact, and heap_alloc <= heap_inuse.
 struct memory_stats {
   // Memory by use.
-  std::uint64_t sys = 0;               ///< all of the below that ends in _sys
+  std::uint64_t sys = 0;               ///< the sum of the figures below that end in _sys
   std::uint64_t heap_sys = 0;          ///< pages of host objects, and free ones
   std::uint64_t heap_inuse = 0;        ///< pages of host objects' spans
   std::uint64_t heap_idle = 0;         ///< free pages
@@ -45,18 +44,18 @@ struct memory_stats {
   std::uint64_t stacks_inuse = 0;      ///< stacks handed out
   std::uint64_t regions_sys = 0;       ///< pages of regions
   std::uint64_t mspan_sys = 0;         ///< records of spans
-  std::uint64_t mspan_inuse = 0;       ///< those of spans that have pages
+  std::uint64_t mspan_inuse = 0;       ///< records of spans that have pages
   std::uint64_t mcache_sys = 0;        ///< caches of threads
-  std::uint64_t mcache_inuse = 0;      ///< those of threads that run
+  std::uint64_t mcache_inuse = 0;      ///< caches of threads that run
   std::uint64_t tiny_mask_sys = 0;     ///< records of objects below 16 bytes
   std::uint64_t buckhash_sys = 0;      ///< call stacks of the profile
   std::uint64_t page_table_sys = 0;    ///< tables of pages, as far as the heap has grown
   std::uint64_t device_table_sys = 0;  ///< tables that kernels work on, for the whole reservation
-  std::uint64_t other_sys = 0;         ///< taken for records and not used yet
+  std::uint64_t other_sys = 0;         ///< taken from the system for records, not used yet
 
   std::uint64_t reserved = 0;      ///< address space of the heap
   std::uint64_t committed = 0;     ///< pages that hold memory, or may: what memory_limit is about
-  std::uint64_t memory_limit = 0;  ///< for that and the records; 0: none
+  std::uint64_t memory_limit = 0;  ///< for committed pages and the records; 0: none
   std::uint64_t peak = 0;          ///< most pages ever in use at once, of all uses
   // Memory of free pages given back to the system so far, by cause.
   std::uint64_t scavenged_asked = 0;       ///< by trim
@@ -66,13 +65,13 @@ struct memory_stats {
 
   // Objects of the host.
   std::uint64_t heap_alloc = 0;    ///< bytes of live objects: of their slots, blocks and pages
-  std::uint64_t total_alloc = 0;   ///< the same of all objects ever allocated
+  std::uint64_t total_alloc = 0;   ///< bytes of all objects ever allocated
   std::uint64_t mallocs = 0;       ///< objects ever allocated
   std::uint64_t frees = 0;         ///< objects ever freed
   std::uint64_t live_objects = 0;  ///< objects that exist
-  std::uint64_t tiny_mallocs = 0, tiny_frees = 0;  ///< those of them below 16 bytes, in blocks
+  std::uint64_t tiny_mallocs = 0, tiny_frees = 0;  ///< of these, objects in shared blocks
   std::uint64_t tiny_blocks = 0;                   ///< blocks of 16 bytes that hold such objects
-  // Bytes of large objects ever, and of what realloc added to them or took away.
+  // Bytes of large objects ever allocated and freed, with what realloc added or took away.
   std::uint64_t large_alloc = 0, large_free = 0;
   std::uint64_t large_mallocs = 0, large_frees = 0;  ///< large objects ever: by_class[0]
   struct class_figures {
@@ -87,12 +86,12 @@ struct memory_stats {
   epoch_stats epochs;
 };
 
-/// Several lines for people, in which the sums are shown.
+/// Several lines for people, with sums.
 std::string to_string(const memory_stats& stats);
 
-/// One JSON object. Its member "schema" is the version of its form: a change that readers may
-/// notice raises it. Names are those of the struct; "epochs" has the rings from the oldest to the
-/// newest.
+/// One JSON object. Its member "schema" is the version of its form; a change that readers may
+/// notice raises it. Names are those of the struct. "epochs" lists the resets from the oldest to
+/// the newest.
 std::string to_json(const memory_stats& stats);
 inline constexpr int memory_stats_schema = 1;
 

@@ -1,4 +1,4 @@
-// Objects that are freed together: those of a request, a frame, a kernel.
+// Objects that are freed together, such as those of a request, a frame or a kernel.
 //
 //   warpheap::region region(heap);
 //   auto* node = region.make<list_node>(1, nullptr);   // a bump of a pointer
@@ -18,19 +18,19 @@
 
 namespace warpheap {
 
-/// How a region grows: its first chunk, and each next one twice as large up to the largest. Rounded
+/// How a region grows: each chunk is twice as large as the one before, up to the largest. Rounded
 /// up to whole pages.
 struct region_options {
   std::size_t first_chunk_bytes = std::size_t{64} << 10;
   std::size_t largest_chunk_bytes = std::size_t{8} << 20;
 };
 
-/// Takes chunks of whole pages from a heap, which has to outlive it, and hands them out from the
-/// bottom up. Single objects are not freed; all of them are by clear and by the destructor, which
-/// runs no destructors of theirs. A chunk that has ended cannot be touched any more on the CPU
-/// backend, and is not used again for a while: use after free ends in SIGSEGV at the instruction.
-/// On CUDA managed pages cannot be protected, and chunks are free at once. Kernels that use a
-/// region must have ended before it is cleared.
+/// Takes chunks of whole pages from a heap, which must outlive it, and hands them out from the
+/// bottom up. Single objects cannot be freed: clear and the destructor free all of them, and run no
+/// destructors. On the CPU backend, a freed chunk cannot be touched and is not used again for a
+/// while: a use after free is a SIGSEGV at its instruction. On CUDA managed pages cannot be
+/// protected, and chunks are free at once. Kernels that use a region must have ended before it is
+/// cleared.
 ///
 /// Also a std::pmr::memory_resource, equal only to itself; deallocate does nothing. Not
 /// thread-safe: one thread at a time. Method: Go's user arenas.
@@ -41,8 +41,8 @@ class region final : public std::pmr::memory_resource {
   region(const region&) = delete;
   region& operator=(const region&) = delete;
 
-  /// bytes, indeterminate and aligned. nullptr when there is no room, or for an alignment that is
-  /// no power of two or above a page (8 KiB).
+  /// `bytes` bytes at a multiple of `alignment`; their contents are indeterminate. nullptr when
+  /// there is no room, or for an alignment that is not a power of two up to a page (8 KiB).
   void* malloc(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) noexcept {
     const auto next = reinterpret_cast<std::uintptr_t>(next_);
     const std::size_t pad = -next & (alignment - 1);
@@ -68,7 +68,7 @@ class region final : public std::pmr::memory_resource {
   /// Frees everything. The region can be used again.
   void clear() noexcept;
 
-  /// Bytes handed out since the last clear, with what alignment took.
+  /// Bytes handed out since the last clear, with the padding for alignment.
   std::size_t used_bytes() const noexcept { return used_; }
   /// Bytes of the chunks.
   std::size_t chunk_bytes() const noexcept { return chunk_bytes_; }

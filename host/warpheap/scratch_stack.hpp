@@ -1,4 +1,4 @@
-// Memory for work that comes and goes: stacks of coroutines and signal handlers, buffers of a call.
+// Memory for temporary use: stacks of coroutines and signal handlers, buffers of a call.
 //
 //   warpheap::scratch_stack stack(heap, 64 << 10);
 //   if (stack) makecontext_on(stack.base(), stack.size());
@@ -10,13 +10,13 @@
 
 namespace warpheap {
 
-/// Owns a scratch stack of a heap (heap::acquire_stack), which has to outlive it. Movable, not
-/// copyable; not thread-safe, but may be given to another thread and end there.
+/// Owns a scratch stack of a heap (heap::acquire_stack), which must outlive it. Movable, not
+/// copyable. Not thread-safe, but it may be moved to another thread and destroyed there.
 class scratch_stack {
  public:
   /// Owns nothing.
   scratch_stack() noexcept = default;
-  /// At least so many bytes; owns nothing when there is no room.
+  /// A stack of at least `bytes` bytes; owns nothing when there is no room.
   explicit scratch_stack(heap& h, std::size_t bytes, std::size_t alignment = 16) noexcept
       : heap_(&h),
         base_(static_cast<std::byte*>(h.acquire_stack(bytes, alignment))),
@@ -39,12 +39,12 @@ class scratch_stack {
   explicit operator bool() const noexcept { return base_ != nullptr; }
   /// The lowest byte; nullptr when it owns nothing.
   std::byte* base() const noexcept { return base_; }
-  /// Bytes: a power of two from 2 KiB on; 0 when it owns nothing.
+  /// Bytes: a power of two, at least 2 KiB; 0 when it owns nothing.
   std::size_t size() const noexcept { return size_; }
   /// Past the highest byte, where a stack that grows down begins.
   std::byte* top() const noexcept { return base_ + size_; }
 
-  /// Gives the stack back; owns nothing then.
+  /// Gives the stack back. Afterwards it owns nothing.
   void release() noexcept {
     if (base_ != nullptr) heap_->release_stack(base_, size_);
     base_ = nullptr;

@@ -1,4 +1,4 @@
-// Mark and sweep on request: what a mark was put on, and what a sweep found.
+// The results of heap::mark and heap::sweep.
 #pragma once
 
 #include <array>
@@ -9,21 +9,21 @@
 
 namespace warpheap {
 
-/// What became of a mark.
+/// The result of a mark.
 enum class mark_status : std::uint8_t {
   marked,    ///< the object lives and has its mark now
-  again,     ///< it had its mark already; or there is nothing to mark: nullptr, an object of size 0
-  dangling,  ///< no live object starts there: a pointer that the program must not use
-  device,    ///< in pages lent to kernels: sweep_device() finds it marked, or dangling
+  again,     ///< it had its mark already, or there is nothing to mark: nullptr, an object of size 0
+  dangling,  ///< no live object starts there: the program must not use this pointer
+  device,    ///< in pages lent to kernels: sweep_device() will find it marked, or dangling
   foreign,   ///< not an address of this heap
   no_memory,  ///< no room for marks: the next sweep will free nothing
 };
 
-/// What a sweep found: of objects of the host, or of kernels (heap::sweep_device).
+/// What heap::sweep found among objects of the host, or heap::sweep_device among those of kernels.
 struct sweep_report {
   struct object {
     void* address = nullptr;
-    std::size_t bytes = 0;    ///< that could be used at it
+    std::size_t bytes = 0;    ///< usable bytes
     unsigned size_class = 0;  ///< 0: large; tiny_objects: below 16 bytes, in a shared block
   };
   struct sum {
@@ -31,14 +31,14 @@ struct sweep_report {
   };
   static constexpr unsigned tiny_objects = num_classes;
 
-  /// False: there was no memory for a mark, so nothing was freed and the rest is empty.
+  /// False if there was no memory for a mark: then nothing was freed, and the rest is empty.
   bool complete = true;
-  sum kept;                                            ///< marked and new ones, which live on
+  sum kept;                                            ///< marked and new objects, which live on
   sum leaked;                                          ///< unmarked objects, which have been freed
   std::array<sum, num_classes + 1> leaked_by_class{};  ///< index: size_class as above
-  std::vector<object> leaks;                           ///< the first of them, in no order
-  std::uint64_t dangling = 0;  ///< marks on what did not live, at the mark or at the sweep
-  std::vector<void*> dangling_pointers;  ///< the first of them
+  std::vector<object> leaks;                           ///< some of the leaked objects, in no order
+  std::uint64_t dangling = 0;            ///< marks where no object lived, then or at the sweep
+  std::vector<void*> dangling_pointers;  ///< the first of these
 };
 
 }  // namespace warpheap

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -23,8 +24,7 @@ namespace {
 using warpheap::test::ended;
 using warpheap::test::in_child;
 
-// --- start: what came before main is looked at in the tests
-// ---------------------------------------
+// --- start: what came before main is looked at in the tests ------------------
 
 std::array<char*, 100> early;
 
@@ -94,8 +94,7 @@ TEST(process_test, objects_from_before_all_constructors) {
   }
 }
 
-// --- new and delete
-// -------------------------------------------------------------------------------
+// --- new and delete ----------------------------------------------------------
 
 volatile std::size_t too_much = SIZE_MAX / 4;
 
@@ -153,8 +152,7 @@ TEST(process_test, new_handler_is_called_until_it_gives_up) {
   std::set_new_handler(nullptr);
 }
 
-// --- threads
-// --------------------------------------------------------------------------------------
+// --- threads -----------------------------------------------------------------
 
 struct of_thread {
   std::vector<void*> objects;
@@ -189,6 +187,20 @@ TEST(process_test, threads_that_end_allocate_and_free_to_the_last) {
   EXPECT_GE(rounds_of_destructors, 100);
 }
 
+// An object says at its start how long it is, and its last byte follows from that.
+constexpr std::size_t least_marked = sizeof(std::uint16_t) + 1;
+unsigned char end_mark(std::size_t n) { return static_cast<unsigned char>(n * 37 + 11); }
+void mark_ends(unsigned char* p, std::size_t n) {
+  const auto length = static_cast<std::uint16_t>(n);
+  std::memcpy(p, &length, sizeof length);
+  p[n - 1] = end_mark(n);
+}
+bool has_marked_ends(unsigned char* p) {
+  std::uint16_t n = 0;
+  std::memcpy(&n, p, sizeof n);
+  return n >= least_marked && malloc_usable_size(p) >= n && p[n - 1] == end_mark(n);
+}
+
 TEST(process_test, objects_wander_between_threads) {
   constexpr std::size_t slots = 1000;
   std::vector<std::atomic<unsigned char*>> shared(slots);
@@ -199,20 +211,21 @@ TEST(process_test, objects_wander_between_threads) {
       unsigned state = t + 1;
       for (int i = 0; i < 100000; ++i) {
         state = state * 1664525 + 1013904223;
-        const std::size_t n = (state >> 8) % 600 + 2;
+        const std::size_t n = (state >> 8) % 600 + least_marked;
         auto* fresh = static_cast<unsigned char*>(malloc(n));
-        fresh[0] = static_cast<unsigned char>(n);
-        fresh[n - 1] = static_cast<unsigned char>(n);
-        if (n > 255) std::memset(fresh, static_cast<int>(n & 0xff), n);
+        mark_ends(fresh, n);
         unsigned char* old = shared[(state >> 4) % slots].exchange(fresh);
         if (old == nullptr) continue;
-        if (malloc_usable_size(old) < 2) ++wrong;
+        if (!has_marked_ends(old)) ++wrong;
         free(old);
       }
     });
   }
   for (std::thread& t : threads) t.join();
-  for (auto& slot : shared) free(slot.load());
+  for (auto& slot : shared) {
+    if (slot != nullptr && !has_marked_ends(slot)) ++wrong;
+    free(slot.load());
+  }
   EXPECT_EQ(wrong, 0);
 }
 
@@ -229,8 +242,7 @@ TEST(process_test, threads_come_and_go_with_live_objects) {
   }
 }
 
-// --- fork
-// -----------------------------------------------------------------------------------------
+// --- fork --------------------------------------------------------------------
 
 TEST(process_test, children_allocate_whatever_threads_of_the_parent_did) {
   std::atomic<bool> stop{false};
@@ -278,8 +290,7 @@ TEST(process_test, handlers_of_fork_may_allocate) {
   EXPECT_EQ(calls, 2);
 }
 
-// --- libraries
-// ------------------------------------------------------------------------------------
+// --- libraries ---------------------------------------------------------------
 
 TEST(process_test, libraries_come_and_go) {
   for (int round = 0; round < 20; ++round) {
@@ -297,8 +308,7 @@ TEST(process_test, libraries_come_and_go) {
   }
 }
 
-// --- signals
-// --------------------------------------------------------------------------------------
+// --- signals -----------------------------------------------------------------
 
 std::atomic<int> signals{0};
 

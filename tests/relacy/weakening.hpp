@@ -7,7 +7,7 @@
 namespace warpheap::weak {
 
 /// From the environment: WARPHEAP_WEAKEN="FILE LINE FROM TO", such as
-/// "device/warpheap/detail/claim.cuh 31 release relaxed". FILE is the end of a path.
+/// "device/warpheap/detail/small.cuh 31 release relaxed". FILE is the end of a path.
 class weakening {
  public:
   weakening() {
