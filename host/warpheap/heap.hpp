@@ -136,17 +136,17 @@ inline constexpr int heap_stats_schema = 1;
 /// has failed and nothing has reported that yet, they throw what it threw, and can be called again;
 /// the destructor reports it.
 ///
-/// A child of a fork may go on with its parent's heaps on the CPU backend, whatever other threads
-/// did at the moment: allocate and free objects of the host, take figures, trim, reset, and end
-/// them. It has no refill service and nothing that runs kernels: what it frees of kernels' objects
-/// stays, and the calls that wait for kernels come back only if none ran at the fork. Kernels, and
-/// heaps made in the child, need threads that only the parent has. Of a heap on CUDA a child has
-/// nothing: not the memory, so that objects must not be touched; what allocates answers nullptr,
-/// frees do nothing, calls that wait for kernels throw heap_error, and the heap can be ended.
+/// Fork, CPU backend: a child may go on with its parent's heaps, whatever other threads did at that
+/// moment: it can allocate and free objects of the host, take figures, trim, reset, and destroy
+/// them. It has no refill service and cannot run kernels. Objects of kernels that it frees stay.
+/// Calls that wait for kernels return only if no kernel ran at the fork. Fork, CUDA: a child must
+/// not touch objects of its parent's heaps, as the driver takes the memory away. Calls that
+/// allocate return nullptr, frees do nothing, calls that wait for kernels throw heap_error. The
+/// heap can be destroyed.
 ///
-/// On CUDA a heap is made after main() has begun, as kernels may not be known before. One of static
-/// lifetime may be destroyed after CUDA has ended, with neither a leak report nor a printed state;
-/// once exit() has come to objects that are older than the first heap, it must not be used.
+/// Static lifetime, CUDA: a heap is made after main() has begun, as kernels may not be known
+/// before. It may be destroyed after CUDA has ended, then without a leak report or a printed state.
+/// Once exit() destroys objects that are older than the first heap, the heap must not be used.
 class heap {
  public:
   /// Options from the environment variable WARPHEAP and the defaults.
