@@ -17,7 +17,7 @@ namespace detail {
 /// `bytes` at a multiple of `alignment`. Throws std::bad_alloc when there is no memory, and for an
 /// alignment that is not a power of two.
 inline void* allocate_or_throw(heap& h, std::size_t bytes, std::size_t alignment) {
-  // heap::malloc aligns to each power of two up to 16 that divides the size.
+  // heap::malloc aligns to any power of two up to 16 that divides the size.
   const bool by_size =
       alignment == 1 || alignment == 2 || alignment == 4 || alignment == 8 || alignment == 16;
   void* p = nullptr;
@@ -31,8 +31,9 @@ inline void* allocate_or_throw(heap& h, std::size_t bytes, std::size_t alignment
 
 }  // namespace detail
 
-/// Allocator of the C++ standard library over a heap. The heap must outlive the allocator and all
-/// that it allocated. Containers that are copied, moved or swapped take their allocator along.
+/// Allocator of the C++ standard library over a heap. The heap must outlive the allocator and
+/// everything allocated through it. Containers that are copied, moved or swapped take their
+/// allocator along.
 ///
 /// allocate throws std::bad_array_new_length when the bytes of n objects do not fit in std::size_t,
 /// and std::bad_alloc when there is no memory. As thread-safe as the heap.

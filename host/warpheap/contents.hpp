@@ -11,7 +11,7 @@ namespace warpheap {
 enum class contents : std::uint8_t { no_pointers, pointers };
 
 /// What a T holds. Numbers, enumerations and arrays of them hold no pointers; anything else may. A
-/// program may say so of a class of its own:
+/// program can specialise this for a class of its own:
 ///   template <> inline constexpr warpheap::contents warpheap::contents_of<vec3> =
 ///       warpheap::contents::no_pointers;
 template <class T>

@@ -1,4 +1,4 @@
-// What heap.hpp keeps for the fast path of free. Not for programs.
+// What heap.hpp keeps for the fast path of free. For internal use.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +6,7 @@
 
 namespace warpheap {
 
-/// What the fast path of free knows of a heap.
+/// What the fast path of free knows about a heap.
 struct free_view {
   const std::byte* base = nullptr;
   std::size_t bytes = 0;  ///< 0: the fast path frees no object

@@ -8,17 +8,17 @@
 
 namespace warpheap {
 
-/// The rate of Go's heap profile: an allocation is sampled about every 512 KiB.
+/// The rate of Go's heap profile: on average one sample for every 512 KiB allocated.
 inline constexpr std::size_t default_profile_rate = std::size_t{512} << 10;
 
-/// Sampled allocations of a heap, by call stack and size: host objects, and those that observed
-/// kernels made before the last synchronize(). (Go: runtime.MemProfile.)
+/// Sampled allocations of a heap, by call stack and size: of host objects, and of those that
+/// observed kernels made before the last synchronize(). (Go: runtime.MemProfile.)
 struct heap_profile {
-  /// Sampled allocations of one size from one call stack. It counts the samples themselves.
+  /// Sampled allocations of one size from one call stack. The counts are of samples, not estimates.
   struct bucket {
     /// Return addresses, innermost first. Empty for objects of observed kernels (device_heap.cuh).
     std::vector<std::uintptr_t> stack;
-    std::size_t object_bytes = 0;  ///< bytes that were asked for
+    std::size_t object_bytes = 0;  ///< bytes requested
     std::uint64_t allocs = 0;      ///< sampled so far
     std::uint64_t frees = 0;       ///< sampled objects that were freed
   };
@@ -36,9 +36,9 @@ struct heap_profile {
   estimate estimate_of(const bucket& b) const;
   estimate total() const;
 
-  /// The profile in the format of pprof (profile.proto, not compressed), for
-  /// `go tool pprof FILE`: objects and bytes, allocated and live. It has the names of functions in
-  /// the process's dynamic symbols; pprof finds the others in the files of the mappings.
+  /// The profile in the format of pprof (profile.proto, not compressed), for `go tool pprof FILE`:
+  /// objects and bytes, allocated and live. It names the functions found in the process's dynamic
+  /// symbols; pprof looks up the others in the mapped files.
   std::string pprof() const;
   /// A line for each stack, "outermost;...;innermost BYTES", with its live bytes: for flame graphs.
   std::string folded() const;

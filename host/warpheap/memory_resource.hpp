@@ -14,8 +14,8 @@ namespace warpheap {
 /// std::pmr::memory_resource over a heap, which must outlive it. As thread-safe as the heap.
 ///
 /// allocate throws std::bad_alloc when there is no memory, and for an alignment that is not a power
-/// of two. deallocate uses the pointer only, and is heap::free of it. Two resources are equal if
-/// they have the same heap.
+/// of two. deallocate passes the pointer to heap::free and ignores its other arguments. Two
+/// resources are equal if they have the same heap.
 class memory_resource final : public std::pmr::memory_resource {
  public:
   explicit memory_resource(heap& h) noexcept : heap_(&h) {}

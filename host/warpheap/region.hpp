@@ -18,22 +18,22 @@
 
 namespace warpheap {
 
-/// How a region grows: each chunk is twice as large as the one before, up to the largest. Rounded
-/// up to whole pages.
+/// How a region grows: each chunk is twice as large as the one before, up to the largest. Sizes are
+/// in bytes and rounded up to whole pages.
 struct region_options {
   std::size_t first_chunk_bytes = std::size_t{64} << 10;
   std::size_t largest_chunk_bytes = std::size_t{8} << 20;
 };
 
 /// Takes chunks of whole pages from a heap, which must outlive it, and hands them out from the
-/// bottom up. Single objects cannot be freed: clear and the destructor free all of them, and run no
-/// destructors. On the CPU backend, a freed chunk cannot be touched and is not used again for a
-/// while: a use after free is a SIGSEGV at its instruction. On CUDA managed pages cannot be
-/// protected, and chunks are free at once. Kernels that use a region must have ended before it is
-/// cleared.
+/// bottom up. Single objects cannot be freed: clear and the region's destructor free all of them,
+/// and run no destructors. On the CPU backend, a freed chunk is made inaccessible and not reused
+/// for a while, so that a use after free raises SIGSEGV at the offending instruction. On CUDA,
+/// managed pages cannot be protected, and chunks can be reused at once. Kernels that use a region
+/// must have ended before it is cleared.
 ///
 /// Also a std::pmr::memory_resource, equal only to itself; deallocate does nothing. Not
-/// thread-safe: one thread at a time. Method: Go's user arenas.
+/// thread-safe. Method: Go's user arenas.
 class region final : public std::pmr::memory_resource {
  public:
   explicit region(heap& h, region_options options = {}) noexcept;
@@ -68,9 +68,9 @@ class region final : public std::pmr::memory_resource {
   /// Frees everything. The region can be used again.
   void clear() noexcept;
 
-  /// Bytes handed out since the last clear, with the padding for alignment.
+  /// Bytes handed out since the last clear, including the padding for alignment.
   std::size_t used_bytes() const noexcept { return used_; }
-  /// Bytes of the chunks.
+  /// Total bytes of the chunks.
   std::size_t chunk_bytes() const noexcept { return chunk_bytes_; }
 
  private:

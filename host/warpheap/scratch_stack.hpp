@@ -1,4 +1,4 @@
-// Memory for temporary use: stacks of coroutines and signal handlers, buffers of a call.
+// Memory for temporary use: stacks of coroutines and signal handlers, buffers for one call.
 //
 //   warpheap::scratch_stack stack(heap, 64 << 10);
 //   if (stack) makecontext_on(stack.base(), stack.size());
@@ -16,7 +16,8 @@ class scratch_stack {
  public:
   /// Owns nothing.
   scratch_stack() noexcept = default;
-  /// A stack of at least `bytes` bytes; owns nothing when there is no room.
+  /// A stack of at least `bytes` bytes. Owns nothing if there is no room or no stack has this
+  /// alignment.
   explicit scratch_stack(heap& h, std::size_t bytes, std::size_t alignment = 16) noexcept
       : heap_(&h),
         base_(static_cast<std::byte*>(h.acquire_stack(bytes, alignment))),
@@ -41,10 +42,10 @@ class scratch_stack {
   std::byte* base() const noexcept { return base_; }
   /// Bytes: a power of two, at least 2 KiB; 0 when it owns nothing.
   std::size_t size() const noexcept { return size_; }
-  /// Past the highest byte, where a stack that grows down begins.
+  /// One past the highest byte, where a stack that grows down begins.
   std::byte* top() const noexcept { return base_ + size_; }
 
-  /// Gives the stack back. Afterwards it owns nothing.
+  /// Gives the stack back; afterwards this object owns nothing.
   void release() noexcept {
     if (base_ != nullptr) heap_->release_stack(base_, size_);
     base_ = nullptr;

@@ -11,12 +11,12 @@ namespace warpheap {
 
 /// The result of a mark.
 enum class mark_status : std::uint8_t {
-  marked,    ///< the object lives and has its mark now
-  again,     ///< it had its mark already, or there is nothing to mark: nullptr, an object of size 0
-  dangling,  ///< no live object starts there: the program must not use this pointer
-  device,    ///< in pages lent to kernels: sweep_device() will find it marked, or dangling
-  foreign,   ///< not an address of this heap
-  no_memory,  ///< no room for marks: the next sweep will free nothing
+  marked,     ///< the object is live and is now marked
+  again,      ///< marked already, or nothing to mark: nullptr or an object of size 0
+  dangling,   ///< no live object starts there: the program must not use this pointer
+  device,     ///< in pages lent to kernels: sweep_device() will find it marked, or dangling
+  foreign,    ///< not an address of this heap
+  no_memory,  ///< no room for the mark: the next sweep will free nothing
 };
 
 /// What heap::sweep found among objects of the host, or heap::sweep_device among those of kernels.
@@ -31,13 +31,13 @@ struct sweep_report {
   };
   static constexpr unsigned tiny_objects = num_classes;
 
-  /// False if there was no memory for a mark: then nothing was freed, and the rest is empty.
+  /// False if there was no memory for a mark: nothing was freed, and the rest is empty.
   bool complete = true;
-  sum kept;                                            ///< marked and new objects, which live on
+  sum kept;                                            ///< marked and new objects, which survive
   sum leaked;                                          ///< unmarked objects, which have been freed
   std::array<sum, num_classes + 1> leaked_by_class{};  ///< index: size_class as above
   std::vector<object> leaks;                           ///< some of the leaked objects, in no order
-  std::uint64_t dangling = 0;            ///< marks where no object lived, then or at the sweep
+  std::uint64_t dangling = 0;            ///< marks where no object was live, then or at the sweep
   std::vector<void*> dangling_pointers;  ///< the first of these
 };
 

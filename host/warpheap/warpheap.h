@@ -5,21 +5,21 @@
  *   warpheap_free(heap, text);
  *   warpheap_destroy(heap);
  *
- * A call that fails returns NULL, -1 or 0, as its comment says. Then errno is set, and
- * warpheap_last_error() returns a text. Every call but destroy fails with EINVAL for a heap or
- * region of NULL. No C++ exception leaves these functions.
+ * A call that fails returns NULL, -1 or 0, as its comment says; errno is then set, and
+ * warpheap_last_error() returns a message. Except for the destroy calls, every call fails with
+ * EINVAL if its heap or region is NULL. No C++ exception leaves these functions.
  *
- * Thread-safety is that of warpheap::heap, whose comment in warpheap/heap.hpp has the list. At any
- * time, by any thread: the calls on objects and on scratch stacks, mark, mark_reachable,
- * get_device, get_memory, memory_text, memory_json, set_memory_limit, write_profile, and the
- * questions about the backend. One at a time: stop_refill_service, start_refill_service. All other
- * calls are for the heap at rest: no other call and no kernel uses it meanwhile. But several
- * threads may be in synchronize at the same time.
+ * Thread-safety is that of warpheap::heap, listed in its comment in warpheap/heap.hpp. At any time,
+ * by any thread: the calls on objects and on scratch stacks, mark, mark_reachable, get_device,
+ * get_memory, memory_text, memory_json, set_memory_limit, write_profile, and the backend queries.
+ * One at a time: stop_refill_service, start_refill_service. All other calls need the heap at rest:
+ * no other call and no kernel may use it meanwhile, except that several threads may be in
+ * synchronize at the same time.
  *
- * A struct begins with its size, which the caller sets. So a program that was compiled with an
- * older and shorter version of a struct still works. A text returned as char* belongs to the
- * caller, who releases it with free(). If it is NULL, errno says why: ENOMEM, or EIO when a kernel
- * has failed. */
+ * Each struct begins with its size, which the caller sets, so that a program compiled with an
+ * older, shorter version of the struct still works. A text returned as char* belongs to the caller
+ * and is released with free(). If it is NULL, errno says why: ENOMEM, or EIO when a kernel has
+ * failed. */
 #ifndef WARPHEAP_WARPHEAP_H
 #define WARPHEAP_WARPHEAP_H
 
@@ -43,8 +43,9 @@ enum {
   WARPHEAP_BACKEND_SIMT = 2 /* the CPU */
 };
 
-/* Options of a heap; warpheap_options_init fills in the defaults. warpheap/options.hpp explains the
- * member of each name. The environment variable WARPHEAP overrides the options that it names. */
+/* Options of a heap; warpheap_options_init fills in the defaults. Each comment gives the unit and
+ * the default; warpheap/options.hpp explains the members of the same names. The environment
+ * variable WARPHEAP overrides the options that it names. */
 typedef struct warpheap_options {
   size_t struct_size;         /* sizeof(warpheap_options), set by warpheap_options_init */
   size_t reserve_bytes;       /* bytes; 1 GiB */
@@ -53,8 +54,8 @@ typedef struct warpheap_options {
   int backend;                /* WARPHEAP_BACKEND_...; AUTOMATIC */
   int refill_service;         /* 0 or 1; 1 */
   int report_leaks;           /* 0 or 1; 1 */
-  /* Called with one line for each report; NULL, the default: the line goes to standard error. Any
-   * thread that uses the heap may make the call. It must return. */
+  /* Called with one line for each report; with NULL, the default, the line goes to standard error.
+   * It may be called on any thread that uses the heap, and must return. */
   void (*on_report)(void* context, const char* line);
   void* report_context;         /* passed to on_report; NULL */
   size_t memory_limit;          /* bytes; 0: no limit */
@@ -72,38 +73,38 @@ typedef struct warpheap_options {
 
 void warpheap_options_init(warpheap_options* options);
 
-/* A new heap; options of NULL are the defaults. NULL with EINVAL for options that make no sense,
- * ENODEV for a backend that cannot be used, ENOMEM when there is not enough memory, the system's
- * errno for a trace that cannot be written. */
+/* A new heap; NULL options mean the defaults. NULL with EINVAL for invalid options, ENODEV for a
+ * backend that cannot be used, ENOMEM when there is not enough memory, and the system's errno for a
+ * trace file that cannot be written. */
 warpheap_heap* warpheap_create(const warpheap_options* options);
-/* Gives all memory of the heap back, also that of live objects. NULL is ignored. */
+/* Releases all memory of the heap, including that of live objects. NULL is ignored. */
 void warpheap_destroy(warpheap_heap* heap);
 
 /* Like the C functions of these names, on this heap. NULL with ENOMEM when there is no memory or
- * the size overflows. malloc(0) gives one address: no byte of it may be used, and it may be freed
- * any number of times.
+ * the size overflows. malloc(0) always returns the same address: no byte there may be used, and it
+ * may be freed any number of times.
  *
  * Alignment: 16, with two exceptions. An object of 17..24 bytes is aligned to 8. One of 1..15 bytes
  * is aligned to the largest power of two that divides its size: malloc(12) to 4, malloc(9) to 1;
- * but if it may hold pointers, one of 1..8 bytes is aligned to 8 and one of 9..15 bytes to 16. An
- * object that realloc leaves in place keeps the alignment that it had. */
+ * but an object that may hold pointers is aligned to 8 if it has 1..8 bytes and to 16 if it has
+ * 9..15. An object that realloc leaves in place keeps its alignment. */
 void* warpheap_malloc(warpheap_heap* heap, size_t size);
 void* warpheap_calloc(warpheap_heap* heap, size_t count, size_t size);
 /* NULL with EINVAL for an alignment that is not a power of two. The size need not be a multiple of
- * it. */
+ * the alignment. */
 void* warpheap_aligned_alloc(warpheap_heap* heap, size_t alignment, size_t size);
 /* For objects that may hold pointers to other objects, which mark_reachable follows. The calls
- * above are for objects that hold none. realloc keeps the kind. */
+ * above are for objects without pointers. realloc preserves the kind. */
 void* warpheap_malloc_pointers(warpheap_heap* heap, size_t size);
 void* warpheap_calloc_pointers(warpheap_heap* heap, size_t count, size_t size);
 void* warpheap_aligned_alloc_pointers(warpheap_heap* heap, size_t alignment, size_t size);
-/* With p of NULL, malloc. Size 0 frees p and returns what malloc(0) returns. NULL with EINVAL when
- * no live object of the host begins at p. When it fails, the object is unchanged. */
+/* If p is NULL, the same as malloc. Size 0 frees p and returns what malloc(0) returns. NULL with
+ * EINVAL when no live host object begins at p. On failure the object is unchanged. */
 void* warpheap_realloc(warpheap_heap* heap, void* p, size_t size);
 /* Frees an object of the host or of a kernel. NULL is ignored. A wrong pointer is counted and
- * reported, and nothing changes. errno stays as it is. */
+ * reported, and otherwise has no effect. errno is preserved. */
 void warpheap_free(warpheap_heap* heap, void* p);
-/* Bytes that may be used at p, at least those asked for; 0 when no live object of the host begins
+/* Usable bytes at p, at least as many as were requested; 0 when no live host object begins
  * there. */
 size_t warpheap_usable_size(const warpheap_heap* heap, const void* p);
 
@@ -111,42 +112,45 @@ size_t warpheap_usable_size(const warpheap_heap* heap, const void* p);
 
 /* A stack of `bytes` rounded up to a power of two, at least 2 KiB. `alignment` is a power of two up
  * to 8 KiB. Contents are indeterminate. A stack is not an object: free refuses it, reset leaves it
- * alone, and it must be released before the heap is destroyed. NULL with EINVAL for another
+ * alone, and it must be released before the heap is destroyed. NULL with EINVAL for any other
  * alignment, ENOMEM when there is no room. */
 void* warpheap_acquire_stack(warpheap_heap* heap, size_t bytes, size_t alignment);
-/* Takes bytes and alignment as given to acquire_stack. Any thread may release. NULL is ignored.
- * errno is EINVAL for an alignment or size that no stack has. Aborts when there is no such stack at
- * p. */
+/* `bytes` and `alignment` must be those passed to acquire_stack. Any thread may release a stack.
+ * NULL is ignored. Sets errno to EINVAL for an alignment or size that no stack has. Aborts when
+ * there is no such stack at p. */
 void warpheap_release_stack(warpheap_heap* heap, void* p, size_t bytes, size_t alignment);
-/* Bytes of the stack that acquire_stack gives; 0 with EINVAL if it gives none for this size or
+/* Size in bytes of the stack that acquire_stack returns; 0 with EINVAL if no stack has this size or
  * alignment. */
 size_t warpheap_stack_size(size_t bytes, size_t alignment);
 
 /* ---- Regions: objects that are freed together. ---- */
 
-/* One thread at a time uses a region. See warpheap/region.hpp for how a region that ended is
- * protected from use. */
+/* A region may be used by one thread at a time. warpheap/region.hpp describes how a region that has
+ * ended is protected from further use. */
 typedef struct warpheap_region warpheap_region;
 
 /* A region takes chunks from the heap, which must outlive it. The first chunk has
- * first_chunk_bytes, each next one twice as many up to largest_chunk_bytes; 0: the defaults, 64 KiB
- * and 8 MiB. NULL with ENOMEM when there is no memory for its record. */
+ * first_chunk_bytes, and each further one is twice as large, up to largest_chunk_bytes; 0 selects
+ * the defaults, 64 KiB and 8 MiB. NULL with ENOMEM when there is no memory for the region's
+ * record. */
 warpheap_region* warpheap_region_create(warpheap_heap* heap, size_t first_chunk_bytes,
                                         size_t largest_chunk_bytes);
-/* Frees everything in it, and the region. NULL is ignored. */
+/* Frees the region and everything in it. NULL is ignored. */
 void warpheap_region_destroy(warpheap_region* region);
-/* Bytes with indeterminate contents. NULL with EINVAL for an alignment that is no power of two up
+/* The contents are indeterminate. NULL with EINVAL for an alignment that is not a power of two up
  * to 8 KiB, ENOMEM when there is no room. */
 void* warpheap_region_malloc(warpheap_region* region, size_t bytes, size_t alignment);
 /* Frees everything at once. The region can be used again. */
 void warpheap_region_clear(warpheap_region* region);
-/* Bytes handed out since the last clear, with the padding for alignment; bytes of the chunks. */
+/* Bytes handed out since the last clear, including the padding for alignment; total bytes of the
+ * chunks. */
 size_t warpheap_region_used_bytes(const warpheap_region* region);
 size_t warpheap_region_chunk_bytes(const warpheap_region* region);
 
 /* ---- Figures. ---- */
 
-/* Both sides together, counted anew. In bytes unless the name says otherwise. */
+/* Figures of host and kernels, counted at the time of the call. In bytes unless the name says
+ * otherwise. */
 typedef struct warpheap_stats {
   size_t struct_size;         /* sizeof(warpheap_stats), set by the caller */
   uint64_t reserve_bytes;     /* address space of the heap */
@@ -160,9 +164,9 @@ typedef struct warpheap_stats {
   uint64_t device_live_objects; /* objects of kernels that are not freed */
   uint64_t device_live_bytes;
   uint64_t out_of_memory; /* allocations that found no memory */
-  uint64_t wrong_frees;   /* all other errors of both sides: the sum of the rest of errors[] */
-  /* From here on, the members of warpheap::heap_stats of these names. Figures of each class of the
-   * device, and latencies, are in warpheap_stats_json. */
+  uint64_t wrong_frees;   /* all other errors of both sides: the rest of errors[], summed */
+  /* From here on, as the members of warpheap::heap_stats with these names. The device's figures by
+   * size class, and latencies, are in warpheap_stats_json. */
   uint64_t host_span_bytes;
   uint64_t host_spans; /* spans of small objects */
   uint64_t device_span_bytes;
@@ -181,8 +185,8 @@ typedef struct warpheap_stats {
   uint64_t phantom_words;
 } warpheap_stats;
 
-/* Counts everything into *stats, or into as much of it as its struct_size covers. 0, or -1 with
- * EINVAL for a NULL or a struct_size that no version had, EIO when a kernel has failed. */
+/* Counts everything into *stats, or into as much of it as struct_size covers. 0, or -1: EINVAL for
+ * a NULL pointer or a struct_size that no version had, EIO when a kernel has failed. */
 int warpheap_get_stats(warpheap_heap* heap, warpheap_stats* stats);
 /* All figures of warpheap::heap_stats, as text for people and as JSON (see warpheap/heap.hpp). */
 char* warpheap_stats_text(warpheap_heap* heap);
@@ -190,9 +194,9 @@ char* warpheap_stats_json(warpheap_heap* heap);
 
 enum { WARPHEAP_CLASSES = 68, WARPHEAP_RESETS_KEPT = 256 };
 
-/* Where the host's memory is and what was done with it. warpheap/memory_stats.hpp explains the
- * member of each name, and which of them add up. In bytes, except for counts of objects, events and
- * threads. */
+/* Where the host's memory is and what it has been used for. warpheap/memory_stats.hpp explains the
+ * members of the same names, and which of them add up. In bytes, except for counts of objects,
+ * events and threads. */
 typedef struct warpheap_memory {
   size_t struct_size; /* sizeof(warpheap_memory), set by the caller */
   uint64_t sys;
@@ -223,13 +227,13 @@ typedef struct warpheap_memory {
   uint64_t reset_end_unix_ns[WARPHEAP_RESETS_KEPT];
 } warpheap_memory;
 
-/* 0, or -1 with EINVAL for a NULL or a struct_size that no version had. */
+/* 0, or -1 with EINVAL for a NULL pointer or a struct_size that no version had. */
 int warpheap_get_memory(const warpheap_heap* heap, warpheap_memory* memory);
 char* warpheap_memory_text(const warpheap_heap* heap);
 char* warpheap_memory_json(const warpheap_heap* heap);
 
-/* The whole heap as text for people; print_state writes it to a file. print_state: 0, or -1 with
- * EINVAL for a file of NULL, EIO when it cannot be written or a kernel has failed. */
+/* The whole heap as text for people; print_state writes it to a file and returns 0, or -1: EINVAL
+ * if the file is NULL, EIO when it cannot be written or a kernel has failed. */
 char* warpheap_state_text(warpheap_heap* heap);
 int warpheap_print_state(warpheap_heap* heap, FILE* to);
 
@@ -247,29 +251,29 @@ enum {
 
 typedef struct warpheap_error {
   int kind;         /* WARPHEAP_ERROR_... */
-  uint64_t address; /* the pointer that was passed; for OUT_OF_MEMORY the bytes asked for */
+  uint64_t address; /* the pointer that was passed; for OUT_OF_MEMORY the bytes requested */
 } warpheap_error;
 
 /* Takes up to `capacity` of the recent errors, oldest first, and returns their number: 0 when none
- * is left; 0 with EINVAL for a list of NULL, EIO when a kernel has failed. */
+ * is left; 0 with EINVAL if the list is NULL, EIO when a kernel has failed. */
 size_t warpheap_take_errors(warpheap_heap* heap, warpheap_error* list, size_t capacity);
 
 /* ---- Kernels. ---- */
 
-/* The heap as kernels see it: the bytes of a warpheap::heap_view (warpheap/heap_view.hpp). Code in
- * CUDA C++ makes a warpheap::device_heap of it:
+/* The heap as kernels see it: the bytes of a warpheap::heap_view (warpheap/heap_view.hpp). CUDA C++
+ * code makes a warpheap::device_heap from it:
  *
  *   extern "C" void run(const warpheap_device* device) {
  *     warpheap::heap_view view;
  *     memcpy((void*)&view, device, sizeof view);
  *     warpheap::launch(grid, block, kernel, warpheap::device_heap(view)); ...
  *
- * It is valid as long as the heap, and may be copied. */
+ * It is valid for the heap's lifetime, and may be copied. */
 typedef struct warpheap_device {
   uint64_t words[32];
 } warpheap_device;
 
-/* 0, or -1 with EINVAL for a NULL, ENOTSUP in a build that has no kernels. */
+/* 0, or -1: EINVAL for a NULL pointer, ENOTSUP in a build without kernels. */
 int warpheap_get_device(const warpheap_heap* heap, warpheap_device* device);
 
 /* What happened in an event, as warpheap::device_op. */
@@ -283,8 +287,8 @@ enum {
 /* One call of one lane of an observed kernel (warpheap/device_heap.cuh). */
 typedef struct warpheap_device_event {
   uint64_t address;
-  uint64_t bytes;    /* asked for; 0 for a free */
-  uint64_t clock_ns; /* nanoseconds of the clock that all warps share */
+  uint64_t bytes;    /* requested; 0 for a free */
+  uint64_t clock_ns; /* nanoseconds, on the clock that all warps share */
   uint32_t warp;     /* number of the warp in its launch */
   uint8_t op;        /* WARPHEAP_OP_... */
   uint8_t size_class;
@@ -292,27 +296,27 @@ typedef struct warpheap_device_event {
   uint8_t unused;
 } warpheap_device_event;
 
-/* Takes up to `capacity` events of kernels, in an order in which they could have come one by one,
- * and returns their number: 0 when none is left, and in a heap without
- * warpheap_options::device_events. If `lost` is not NULL, *lost is set to the number of events
- * since the last call for which the heap had no room. 0 with EINVAL for a list of NULL, EIO when a
- * kernel has failed. */
+/* Takes up to `capacity` events of kernels, in a possible sequential order, and returns their
+ * number: 0 when none is left, and in a heap without warpheap_options::device_events. If `lost` is
+ * not NULL, *lost is set to the number of events since the last call for which there was no room. 0
+ * with EINVAL if the list is NULL, EIO when a kernel has failed. */
 size_t warpheap_take_device_events(warpheap_heap* heap, warpheap_device_event* list,
                                    size_t capacity, uint64_t* lost);
 
-/* ---- The heap's profile: with warpheap_options::profile_rate. ---- */
+/* ---- The heap's profile: needs warpheap_options::profile_rate. ---- */
 
-/* Writes the samples so far: folded stacks if the name ends in ".folded", otherwise for pprof. 0,
- * or -1 with EINVAL for a name of NULL, ENOTSUP in a heap without a profile, and the system's errno
- * for a file that cannot be written. */
+/* Writes the samples so far: as folded stacks if the name ends in ".folded", otherwise in the
+ * format of pprof. 0, or -1: EINVAL if the name is NULL, ENOTSUP in a heap without a profile, the
+ * system's errno for a file that cannot be written. */
 int warpheap_write_profile(const warpheap_heap* heap, const char* file);
 
 /* ---- All objects together. ---- */
 
-/* Waits for kernels, and applies all frees that are on their way from one side to the other. 0, or
- * -1 with EIO when a kernel has failed. */
+/* Waits for kernels, and applies all frees in transit between the two sides. 0, or -1 with EIO when
+ * a kernel has failed. */
 int warpheap_synchronize(warpheap_heap* heap);
-/* Gives unused memory back to the system. Returns the bytes; 0 with errno set when that failed. */
+/* Gives unused memory back to the system. Returns the number of bytes; 0 with errno set on
+ * failure. */
 size_t warpheap_trim(warpheap_heap* heap);
 /* Sets warpheap_options::memory_limit; 0: no limit. Returns 0, or -1. */
 int warpheap_set_memory_limit(warpheap_heap* heap, size_t bytes);
@@ -328,52 +332,52 @@ enum {
   WARPHEAP_MARK_FOREIGN = 4   /* not an address of this heap */
 };
 
-/* Marks an object so that it outlives the next sweep. WARPHEAP_MARK..., or -1 with ENOTSUP in a
- * heap with a profile or debug modes, ENOMEM when there is no room for marks: then the next sweep
- * frees nothing. */
+/* Marks an object so that it survives the next sweep. Returns WARPHEAP_MARK..., or -1: ENOTSUP in a
+ * heap with a profile or debug modes, ENOMEM when there is no room for marks, in which case the
+ * next sweep frees nothing. */
 int warpheap_mark(warpheap_heap* heap, const void* p);
 
-/* Marks the object at p, and all that can be reached from it through objects that may hold
- * pointers. Nothing may write to these meanwhile. Returns what mark returns. */
+/* Marks the object at p, and everything reachable from it through objects that may hold pointers.
+ * Nothing may write to these objects meanwhile. Returns what mark returns. */
 int warpheap_mark_reachable(warpheap_heap* heap, const void* p);
 
 typedef struct warpheap_leak {
   void* address;
-  size_t bytes;        /* that could be used at it */
+  size_t bytes;        /* usable bytes */
   unsigned size_class; /* 0: large; WARPHEAP_CLASSES: below 16 bytes, in a shared block */
 } warpheap_leak;
 
-/* What a sweep found. The caller provides lists for the first leaks and dangling pointers, or none.
- * At most the first 1000 dangling pointers are known. */
+/* What a sweep found. The caller may provide lists for the first leaks and dangling pointers. At
+ * most the first 1000 dangling pointers are recorded. */
 typedef struct warpheap_sweep_report {
   size_t struct_size;   /* sizeof(warpheap_sweep_report), set by the caller */
-  warpheap_leak* leaks; /* room for leaks_capacity; NULL with a capacity of 0: no list */
+  warpheap_leak* leaks; /* of leaks_capacity elements; NULL with a capacity of 0: no list */
   size_t leaks_capacity;
-  void** dangling_pointers; /* room for dangling_capacity; NULL with a capacity of 0: no list */
+  void** dangling_pointers; /* of dangling_capacity elements; NULL, capacity 0: no list */
   size_t dangling_capacity;
 
   size_t leaks_listed; /* from here on, set by the sweep */
   size_t dangling_listed;
   uint64_t kept_objects, kept_bytes;     /* marked and new objects, which live on */
   uint64_t leaked_objects, leaked_bytes; /* unmarked ones, which have been freed */
-  uint64_t dangling;                     /* marks on what did not live */
+  uint64_t dangling;                     /* marks where no object lived */
   struct {
     uint64_t objects, bytes;
   } leaked_by_class[WARPHEAP_CLASSES + 1]; /* index: warpheap_leak::size_class */
 } warpheap_sweep_report;
 
 /* Frees every host object without a mark, removes all marks, and writes what it found to *report,
- * unless that is NULL. Objects made after the first mark live on without a mark. Objects of kernels
- * live on as well. 0, or -1 with nothing freed: EINVAL for a struct_size that no version had or a
- * list of NULL with a capacity, ENOTSUP in a heap with a profile or debug modes, EIO when a kernel
- * has failed, EAGAIN when there was no memory for a mark: marks stay, and the call may be repeated.
+ * unless that is NULL. Objects made after the first mark survive without a mark, as do objects of
+ * kernels. 0, or -1 with nothing freed: EINVAL for a struct_size that no version had or a NULL list
+ * with a nonzero capacity, ENOTSUP in a heap with a profile or debug modes, EIO when a kernel has
+ * failed, EAGAIN when there was no memory for a mark: the marks stay, and the call may be repeated.
  * -1 with ENOMEM: no memory for the report; objects may have been freed. */
 int warpheap_sweep(warpheap_heap* heap, warpheap_sweep_report* report);
 
 /* begin_device_marks prepares a sweep of kernels' objects: from then on device_heap::mark and
- * warpheap_mark mark them. sweep_device frees those without a mark, also those that kernels have
- * made meanwhile. Both return what warpheap_sweep returns, and -1 with EIO also when there is no
- * memory for marks. */
+ * warpheap_mark mark them. sweep_device frees those without a mark, including those that kernels
+ * have made meanwhile. Both return what warpheap_sweep returns, and fail with EIO also when there
+ * is no memory for marks. */
 int warpheap_begin_device_marks(warpheap_heap* heap);
 int warpheap_sweep_device(warpheap_heap* heap, warpheap_sweep_report* report);
 
@@ -381,8 +385,8 @@ int warpheap_sweep_device(warpheap_heap* heap, warpheap_sweep_report* report);
 
 /* WARPHEAP_BACKEND_CUDA or _SIMT; -1 for a heap of NULL. */
 int warpheap_backend(const warpheap_heap* heap);
-/* "cuda" or "simt"; why it was chosen; the GPU or CPU that runs kernels. The texts are valid as
- * long as the heap. */
+/* "cuda" or "simt"; why it was chosen; the GPU or CPU that runs kernels. The texts are valid for
+ * the heap's lifetime. */
 const char* warpheap_backend_name(const warpheap_heap* heap);
 const char* warpheap_backend_reason(const warpheap_heap* heap);
 const char* warpheap_device_name(const warpheap_heap* heap);
@@ -391,8 +395,8 @@ const char* warpheap_device_name(const warpheap_heap* heap);
 int warpheap_stop_refill_service(warpheap_heap* heap);
 int warpheap_start_refill_service(warpheap_heap* heap);
 
-/* A text about the last call of this thread that failed; "" when none has failed. Valid until the
- * next call of this thread that fails. */
+/* A message about this thread's last call that failed; "" when none has failed. Valid until the
+ * next failing call of this thread. */
 const char* warpheap_last_error(void);
 
 #ifdef __cplusplus
