@@ -16,7 +16,8 @@ namespace warpheap {
 
 namespace {
 
-constexpr std::size_t zone = 16;  // behind each object, so that the next one is not touched at once
+constexpr std::size_t zone =
+    16;  // behind each object, so that an overrun does not reach the next one
 
 void note_alloc(void* p, std::size_t bytes, std::size_t block_bytes, bool zeroed) {
   auto* const end = static_cast<std::byte*>(p) + bytes;
@@ -37,7 +38,7 @@ void note_free(void* p, std::size_t bytes) {
 #endif
 }
 
-/// The memory is the heap's again, which may lend it to kernels.
+/// The memory belongs to the heap again, which may lend it to kernels.
 void note_reuse(void* p, std::size_t block_bytes) {
   if (__asan_unpoison_memory_region != nullptr) __asan_unpoison_memory_region(p, block_bytes);
 #ifdef WARPHEAP_HAVE_VALGRIND

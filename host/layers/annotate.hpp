@@ -1,6 +1,6 @@
 #pragma once
 
-// Objects made known to AddressSanitizer, ThreadSanitizer and Valgrind.
+// Makes objects known to AddressSanitizer, ThreadSanitizer and Valgrind.
 
 #include "host/layers/tracking_layer.hpp"
 
@@ -13,10 +13,11 @@ struct annotated_object {
 };
 
 /// Without this layer the tools see the heap's memory as one block that may always be used. With
-/// it, what lies behind an object and freed objects that are held back may not: AddressSanitizer
-/// and Valgrind report the instruction that touches them, and ThreadSanitizer takes a free for a
-/// write, so that a use of the object by another thread is a race. The tools are found at run time;
-/// where there is none, the layer only holds freed objects back. usable_size is what was asked for.
+/// it, the bytes behind an object, and freed objects that are held back, may not be used:
+/// AddressSanitizer and Valgrind report the instruction that touches them, and ThreadSanitizer
+/// treats a free as a write, so that a use of the object by another thread is a race. The tools are
+/// found at run time; without any, the layer only holds freed objects back. usable_size is the
+/// requested size.
 class annotate_layer final : public delaying_layer<annotated_object> {
  public:
   using delaying_layer::delaying_layer;

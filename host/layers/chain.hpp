@@ -17,7 +17,7 @@
 
 namespace warpheap {
 
-/// The members of these names of heap_options, in a form that needs no malloc.
+/// As the members of heap_options of the same names, in a form that needs no malloc.
 struct layer_options {
   std::size_t profile_rate = 0;
   const char* trace_file = "";
@@ -35,11 +35,11 @@ struct layer_options {
   }
 };
 
-/// The layers one above the other, in the object itself. From top to bottom: what observes, what
-/// holds back, what surrounds, what overwrites, where objects come from.
+/// The layers, stacked, and stored in the object itself. From top to bottom: those that observe,
+/// hold back, surround and overwrite objects, and those that provide them.
 class layer_chain {
  public:
-  /// Bytes of freed objects that efence and annotate hold back at most, in a heap of so many.
+  /// The most bytes of freed objects that efence and annotate hold back in a heap of heap_bytes.
   static std::size_t held_bytes(std::size_t heap_bytes) {
     const std::size_t most = std::size_t{64} << 20;
     return heap_bytes / 16 < most ? heap_bytes / 16 : most;
@@ -52,7 +52,7 @@ class layer_chain {
   profile_layer* profile() { return profile_ ? &*profile_ : nullptr; }
   const profile_layer* profile() const { return profile_ ? &*profile_ : nullptr; }
   trace_layer* trace() { return trace_ ? &*trace_ : nullptr; }
-  /// False when the file for the trace could not be made.
+  /// False when the trace file could not be created.
   bool trace_opened() const { return !trace_ || trace_->opened(); }
 
  private:

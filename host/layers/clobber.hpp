@@ -7,7 +7,7 @@
 
 namespace warpheap {
 
-/// Fills an object with freed_fill when it is freed, so that a use of it afterwards shows.
+/// Fills an object with freed_fill when it is freed, so that a later use becomes apparent.
 class clobber_layer final : public object_layer {
  public:
   using object_layer::object_layer;

@@ -38,7 +38,7 @@ void* efence_layer::take(const object_request& r) {
   if (block == nullptr) return nullptr;
   const std::size_t block_bytes = below().usable_size(block);
   std::byte* const data_end = block + front + data;
-  // Down from the guard by the object's bytes, then to its alignment.
+  // Down from the guard by the object's size, then down to its alignment.
   const auto start = reinterpret_cast<std::uintptr_t>(data_end - r.bytes) & ~(align - 1);
   auto* p = reinterpret_cast<std::byte*>(start);
   const auto slack = static_cast<std::size_t>(data_end - p) - r.bytes;
@@ -63,7 +63,7 @@ free_status efence_layer::free_live(void* p, const fenced_object& o) {
 }
 
 void efence_layer::let_go(const held_back::object& o) {
-  // Without a mapping left to make it usable, it stays away for good.
+  // If no mapping is left to make it accessible, the block is lost for good.
   if (protect(static_cast<std::byte*>(o.p), o.bytes, PROT_READ | PROT_WRITE))
     (void)below().free(o.p);
 }
@@ -74,8 +74,8 @@ void efence_layer::check(const void* p) {
 }
 
 void efence_layer::forget() {
-  // The pages are the heap's to use again: those of live objects, of those that are held back, and
-  // of what a thread that the child of a fork does not have was about to hold back or let go.
+  // The heap may use the pages again: those of live objects, of objects held back, and, in a fork's
+  // child, of objects that a thread which the child does not have was about to hold back or let go.
   objects_.for_each([&](const void*, fenced_object& o) {
     (void)protect(o.block, o.block_bytes, PROT_READ | PROT_WRITE);
   });

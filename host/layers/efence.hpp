@@ -1,6 +1,6 @@
 #pragma once
 
-// Each object between pages that cannot be touched. (Go: efence.)
+// Each object lies between inaccessible pages. (Go: efence.)
 
 #include "host/layers/tracking_layer.hpp"
 
@@ -14,14 +14,14 @@ struct fenced_object {
   bool live = true;
 };
 
-/// An object ends where a page ends that is followed by one without access, as far as its alignment
-/// allows; another such page lies in front. A freed object's pages cannot be touched at all until
-/// `budget` bytes of later frees have come. What touches them ends with SIGSEGV at the instruction.
-/// The few bytes between object and guard hold zone_fill; changed, they are reported by the free.
+/// An object ends, as far as its alignment allows, at the end of a page that is followed by a page
+/// without access; another such page lies in front. A freed object's pages are inaccessible until
+/// `budget` bytes have been freed after it. An access to them raises SIGSEGV at the instruction.
+/// The few bytes between object and guard hold zone_fill; the free reports a change of them.
 ///
-/// For the CPU backend: the pages' protection is changed. An object takes 16 KiB and more, and two
-/// to three of the mappings of which the system gives a process some 65,000; without one left, an
-/// object has no guards.
+/// For the CPU backend, as it changes the pages' protection. An object takes 16 KiB or more, and
+/// two to three of the some 65,000 mappings that the system grants a process; once they are used
+/// up, objects have no guards.
 class efence_layer final : public delaying_layer<fenced_object> {
  public:
   efence_layer(object_layer* below, layer_reports report, std::size_t budget);

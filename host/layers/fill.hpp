@@ -6,14 +6,14 @@
 
 namespace warpheap {
 
-/// Bytes that stand where no data is, told from data by people and by has_fill.
+/// Patterns for memory without data, which people and has_fill can tell from data.
 inline constexpr std::uint32_t freed_fill = 0xdeadbeef;
 inline constexpr std::uint32_t zone_fill = 0xfdfdfdfd;
 
 inline unsigned char fill_byte(std::uint32_t fill, std::size_t i) {
   return static_cast<unsigned char>(fill >> (8 * (i % 4)));
 }
-/// The byte at offset i is that of the word at a multiple of 4 from p.
+/// Fills with the word at each multiple of 4 from p, and with its first bytes in the rest.
 inline void put_fill(void* p, std::size_t bytes, std::uint32_t fill) {
   auto* at = static_cast<unsigned char*>(p);
   std::size_t i = 0;

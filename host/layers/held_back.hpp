@@ -9,7 +9,7 @@
 
 namespace warpheap {
 
-/// First in, first out, as long as all together have no more than a number of bytes. Thread-safe.
+/// A FIFO of freed objects, limited to `budget` bytes in total. Thread-safe.
 class held_back {
  public:
   struct object {
@@ -24,8 +24,8 @@ class held_back {
   held_back(const held_back&) = delete;
   held_back& operator=(const held_back&) = delete;
 
-  /// Holds the object back, and calls evict(object) for each that has to go for it: perhaps this
-  /// one.
+  /// Holds the object back, and calls evict(object) for each one that has to leave, which may be
+  /// this one.
   template <class F>
   void hold(object o, F&& evict) {
     auto* n = static_cast<node*>(sys_pool::alloc(sizeof(node)));
@@ -40,7 +40,7 @@ class held_back {
     object old{};
     while (take_if_over(budget_, old)) evict(old);
   }
-  /// evict(object) for each.
+  /// Removes all, and calls evict(object) for each.
   template <class F>
   void empty(F&& evict) {
     object old{};

@@ -1,7 +1,7 @@
 #pragma once
 
-// Layers around the host allocator: profile and debug modes. A heap without any calls the allocator
-// directly; one that has some calls the topmost, chosen when the heap is made.
+// Layers around the host allocator: profile and debug modes. A heap without layers calls the
+// allocator directly; a heap with layers, chosen when it is made, calls the topmost.
 
 #include <cstddef>
 #include <warpheap/error.hpp>
@@ -20,16 +20,16 @@ struct layer_reports {
   }
 };
 
-/// What is asked of a layer.
+/// A request for an object.
 struct object_request {
   std::size_t bytes = 0;
-  std::size_t align = 1;  ///< a power of two; at least what malloc gives for so many bytes is meant
+  std::size_t align = 1;  ///< a power of two; malloc's alignment for so many bytes is implied
   bool zeroed = false;
   contents kind = contents::no_pointers;
 };
 
-/// A layer passes everything on to the one below, but for what it is there for. Thread-safe.
-/// Nothing in a layer calls malloc while it holds a lock.
+/// A layer passes every call on to the one below, except those that it implements. Thread-safe. No
+/// layer calls malloc while it holds a lock.
 class object_layer {
  public:
   explicit object_layer(object_layer* below) : below_(below) {}
@@ -40,15 +40,15 @@ class object_layer {
   /// The object, nullptr when there is no memory. 0 bytes: the address of all such objects.
   virtual void* take(const object_request& r) { return below_->take(r); }
   virtual free_status free(void* p) { return below_->free(p); }
-  /// Bytes that may be used at p, 0 for what is no live object.
+  /// Usable bytes at p, 0 if p is no live object.
   virtual std::size_t usable_size(const void* p) { return below_->usable_size(p); }
-  /// Looks whether an object was damaged, and reports.
+  /// Checks whether an object was damaged, and reports it if so.
   virtual void check(const void* p) { below_->check(p); }
-  /// Checks all there is and gives back what was held back of freed objects. At rest only.
+  /// Checks all objects, and gives back the freed objects that were held back. At rest only.
   virtual void drain() { below_->drain(); }
-  /// All objects are gone. At rest only.
+  /// Called when all objects are gone. At rest only.
   virtual void forget() { below_->forget(); }
-  /// For a fork: nobody else is in this layer and those below between the two.
+  /// For a fork: between the two, no other thread is in this layer or those below.
   void lock() {
     lock_this();
     if (below_ != nullptr) below_->lock();
@@ -69,7 +69,7 @@ class object_layer {
   object_layer* const below_;
 };
 
-/// The bottom: the allocator itself, which cares for its own locks at a fork.
+/// The bottom: the allocator itself, which takes its own locks at a fork.
 class heap_layer final : public object_layer {
  public:
   explicit heap_layer(host_heap& heap) : object_layer(nullptr), heap_(heap) {}
@@ -85,8 +85,8 @@ class heap_layer final : public object_layer {
   host_heap& heap_;
 };
 
-/// In place of all others where the memory of the heap's pages has been taken away: objects have
-/// sizes, but none can be had, and frees are ignored. Nothing touches a page.
+/// Replaces all other layers when the memory of the heap's pages has been taken away: objects still
+/// have sizes, but none can be allocated, and frees are ignored. It touches no page.
 class lost_layer final : public object_layer {
  public:
   explicit lost_layer(host_heap& heap) : object_layer(nullptr), heap_(heap) {}
@@ -102,7 +102,7 @@ class lost_layer final : public object_layer {
   host_heap& heap_;
 };
 
-// malloc's family over a layer, with the answers of host_heap.
+// malloc's family over a layer, with the results of host_heap.
 void* layer_malloc(object_layer& top, std::size_t n, contents kind);
 void* layer_calloc(object_layer& top, std::size_t count, std::size_t size, contents kind);
 void* layer_aligned_alloc(object_layer& top, std::size_t align, std::size_t n, contents kind);

@@ -1,6 +1,6 @@
 #pragma once
 
-// What layers know of objects, by address.
+// What layers know about objects, by address.
 
 #include <array>
 #include <cstddef>
@@ -12,8 +12,8 @@
 
 namespace warpheap {
 
-/// Hash table from addresses to records of type T, which are copied by their bytes. Thread-safe:
-/// each of the shards has a lock of its own, held for the time of one look-up.
+/// Hash table from addresses to records of type T, which are copied bytewise. Thread-safe: each
+/// shard has a lock of its own, held during one look-up.
 template <class T>
 class pointer_table {
  public:
@@ -22,7 +22,7 @@ class pointer_table {
   pointer_table(const pointer_table&) = delete;
   pointer_table& operator=(const pointer_table&) = delete;
 
-  /// False when there is no memory; what was known of p is replaced.
+  /// Replaces any record of p. False when there is no memory.
   bool put(const void* p, const T& value) {
     const std::uint64_t h = hash(p);
     shard& s = shard_of(h);
@@ -42,7 +42,7 @@ class pointer_table {
     if (at->key == nullptr) return std::nullopt;
     return at->value;
   }
-  /// Takes the record of p out.
+  /// Removes and returns the record of p.
   std::optional<T> take(const void* p) {
     const std::uint64_t h = hash(p);
     shard& s = shard_of(h);
@@ -55,7 +55,8 @@ class pointer_table {
     --s.count;
     return value;
   }
-  /// f(T&) on the record of p under its lock; f's answer, or `otherwise` when there is none.
+  /// Calls f(T&) on the record of p under its lock, and returns f's result, or `otherwise` when
+  /// there is no record.
   template <class R, class F>
   R change(const void* p, R otherwise, F&& f) {
     const std::uint64_t h = hash(p);
@@ -123,7 +124,7 @@ class pointer_table {
     while (s.slots[i].key != nullptr && s.slots[i].key != p) i = (i + 1) & (s.capacity - 1);
     return &s.slots[i];
   }
-  /// Moves what the emptied slot had pushed aside, so that no search ends early.
+  /// Moves up the records that the emptied slot had displaced, so that no search ends early.
   static void close_gap(shard& s, std::size_t gap) {
     const std::size_t mask = s.capacity - 1;
     for (std::size_t i = (gap + 1) & mask; s.slots[i].key != nullptr; i = (i + 1) & mask) {

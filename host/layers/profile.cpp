@@ -23,12 +23,13 @@ struct profile_layer::bucket {
 
 namespace {
 
-/// A thread's way to its next sample. Trivial, so that it can be used at any time of the thread.
+/// A thread's distance to its next sample. Trivial, so that it can be used at any time in a
+/// thread's life.
 struct countdown {
   std::uint64_t layer = 0;  // whose distance it is
   std::int64_t left = 0;
   std::uint64_t random = 0;
-  bool busy = false;  // the thread takes a sample: what it allocates meanwhile is none
+  bool busy = false;  // the thread is taking a sample: its own allocations are not sampled
 };
 constinit thread_local countdown mine;
 
@@ -82,7 +83,8 @@ void* profile_layer::take(const object_request& r) {
 
 /// Whether the calling thread's next sample is in these bytes.
 bool profile_layer::chosen(std::size_t bytes) {
-  // The distance has no memory: a new one is as good for a thread that comes from another heap.
+  // The distribution is memoryless: a thread that comes from another heap may as well get a new
+  // distance.
   if (mine.layer != id_) {
     mine.layer = id_;
     mine.left = distance(rate_);
@@ -102,7 +104,7 @@ void profile_layer::log(const device_events& taken) {
       bucket* b = bucket_of(nullptr, 0, e.bytes);
       if (b == nullptr) continue;
       b->allocs.fetch_add(1, std::memory_order_relaxed);
-      // A free that is not counted would make it live for ever.
+      // Untracked, its free would not be counted, and it would count as live for ever.
       if (!sampled_of_kernels_.put(p, b)) b->frees.fetch_add(1, std::memory_order_relaxed);
     } else if (e.op == device_op::free && e.cls != no_class) {
       if (const auto b = sampled_of_kernels_.take(p); b)
@@ -114,14 +116,14 @@ void profile_layer::log(const device_events& taken) {
 void profile_layer::sample(void* p, std::size_t bytes) {
   mine.busy = true;
   void* stack[max_depth + 2];
-  // Without this function and take; no lock is held: the unwinder takes the loader's.
+  // This function and take are left out. No lock is held, as the unwinder takes the loader's.
   const int depth = backtrace(stack, max_depth + 2);
   const int skip = std::min(depth, 2);
   if (bucket* b = bucket_of(stack + skip, depth - skip, bytes); b != nullptr) {
     b->allocs.fetch_add(1, std::memory_order_relaxed);
     filter_[filter_index(p)].fetch_add(1, std::memory_order_relaxed);
     if (!sampled_.put(p, b)) {
-      // A free that is not counted would make it live for ever.
+      // As in log.
       filter_[filter_index(p)].fetch_sub(1, std::memory_order_relaxed);
       b->frees.fetch_add(1, std::memory_order_relaxed);
     }
@@ -174,7 +176,7 @@ void profile_layer::forget() {
 }
 
 heap_profile profile_layer::snapshot() {
-  // What this allocates from the heap itself is no sample: it would wait for the lock below.
+  // What this allocates from the heap itself is not sampled: that would wait for the lock below.
   const bool before = mine.busy;
   mine.busy = true;
   heap_profile profile;
@@ -186,7 +188,7 @@ heap_profile profile_layer::snapshot() {
         const std::scoped_lock lock(mutex_);
         first = head;
       }
-      // Buckets stay as they are, and new ones come in front.
+      // Buckets are never moved or removed, and new ones are added in front.
       for (const bucket* b = first; b != nullptr; b = b->next) {
         heap_profile::bucket& out = profile.buckets.emplace_back();
         out.object_bytes = b->object_bytes;

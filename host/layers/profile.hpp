@@ -16,11 +16,11 @@ namespace warpheap {
 
 /// Each thread counts the bytes that it allocates down from a distance that is exponentially
 /// distributed with the rate as its mean, and samples the allocation that reaches 0. So every byte
-/// has the same chance to be in a sample, whatever the pattern of sizes.
+/// has the same chance to be sampled, whatever the pattern of sizes.
 class profile_layer final : public object_layer {
  public:
-  /// Nothing is sampled until `start` where that is false: before a program's libraries are ready,
-  /// no stack can be unwound.
+  /// Unless `started`, nothing is sampled until start(): before a program's libraries are ready, no
+  /// stack can be unwound.
   profile_layer(object_layer* below, std::size_t rate, bool started);
   ~profile_layer() override;
 
@@ -31,7 +31,7 @@ class profile_layer final : public object_layer {
   void log(const device_events& events);
 
   void start() { started_.store(true, std::memory_order_relaxed); }
-  /// What was sampled so far. Other calls may go on meanwhile.
+  /// What has been sampled so far. Other calls may run meanwhile.
   heap_profile snapshot();
   /// Bytes of the records of call stacks.
   std::size_t bucket_bytes() const { return bucket_bytes_.load(std::memory_order_relaxed); }
@@ -50,11 +50,11 @@ class profile_layer final : public object_layer {
   const std::size_t rate_;
   std::atomic<bool> started_;
   const std::uint64_t id_;
-  pointer_table<bucket*> sampled_;  // live objects in samples
-  // Those of kernels, of which it is heard late: a page may be the host's again by then.
+  pointer_table<bucket*> sampled_;  // live sampled host objects
+  // Those of kernels, apart as their events come late: by then a page may be the host's again.
   pointer_table<bucket*> sampled_of_kernels_;
-  // How many of them have addresses of a hash: most frees see a 0 here and are done. Relaxed: who
-  // frees an object knows it from its allocation, which counted before.
+  // By hash of the address, how many objects are in sampled_: most frees see 0 here and are done.
+  // Relaxed: a free of an object happens after its allocation, which has counted it.
   std::array<std::atomic<std::uint32_t>, 4096> filter_{};
   std::mutex mutex_;  // guards the lists of buckets, which only grow
   std::array<bucket*, heads> buckets_{};

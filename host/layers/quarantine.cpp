@@ -18,7 +18,7 @@ free_status quarantine_layer::free_live(void* p, const quarantined_object& o) {
 
 void quarantine_layer::let_go(const held_back::object& o) {
   if (!has_fill(o.p, o.bytes, freed_fill)) report_(error_kind::use_after_free, o.p);
-  // Before the address can be handed out anew.
+  // Before the address can be handed out again.
   (void)objects_.take(o.p);
   (void)below().free(o.p);
 }

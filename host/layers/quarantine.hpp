@@ -11,9 +11,9 @@ struct quarantined_object {
   bool live = true;
 };
 
-/// Fills a freed object with freed_fill and holds it back until `budget` bytes of later frees have
-/// come. If the fill has changed by then, use_after_free is reported. A second free of an object
-/// that is held back is told with certainty.
+/// Fills a freed object with freed_fill and holds it back until `budget` bytes have been freed
+/// after it. If the fill has changed by then, use_after_free is reported. A second free of an
+/// object that is held back is always detected.
 class quarantine_layer final : public delaying_layer<quarantined_object> {
  public:
   quarantine_layer(object_layer* below, layer_reports report, std::size_t budget)

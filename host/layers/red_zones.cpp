@@ -18,8 +18,8 @@ void* red_zone_layer::take(const object_request& r) {
   return track(block + front, o, block);
 }
 
-/// Bytes in front of an object that are looked at. A wide alignment leaves more, which is not to be
-/// touched.
+/// Bytes in front of an object that are checked. A wide alignment leaves more, which stay
+/// untouched.
 std::size_t red_zone_layer::front_zone(const zoned_object& o) {
   return std::min(o.front, std::size_t{4096});
 }
@@ -48,7 +48,7 @@ void red_zone_layer::check(const void* p) {
 }
 
 void red_zone_layer::drain() {
-  // What is damaged is reported without the table's locks: the report may use the heap.
+  // Damage is reported without the table's locks held, as the report may use the heap.
   for (;;) {
     const void* damaged = nullptr;
     objects_.for_each([&](const void* p, zoned_object& o) {

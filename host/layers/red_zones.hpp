@@ -1,6 +1,6 @@
 #pragma once
 
-// Bytes in front of and behind each object that nobody may write.
+// Guard bytes in front of and behind each object.
 
 #include "host/layers/tracking_layer.hpp"
 
@@ -15,8 +15,8 @@ struct zoned_object {
 };
 
 /// Sixteen bytes or more on each side hold zone_fill; a free that finds them changed reports
-/// write_outside, and so does drain for live objects. usable_size is what was asked for. Costs 32
-/// bytes and more an object and a table of all addresses that objects ever had.
+/// write_outside, and so does drain for live objects. usable_size is the requested size. Costs 32
+/// bytes or more per object, and a table of all addresses that objects ever had.
 class red_zone_layer final : public tracking_layer<zoned_object> {
  public:
   red_zone_layer(object_layer* below, layer_reports report)

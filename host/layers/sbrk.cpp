@@ -34,7 +34,7 @@ void* sbrk_layer::take(const object_request& r) {
     next_ = p + r.bytes;
   }
   if (!sizes_.put(p, r.bytes)) return nullptr;
-  // The pages may have been used before the region was made of them.
+  // The pages may have been used before they became the region.
   return r.zeroed ? std::memset(p, 0, r.bytes) : p;
 }
 

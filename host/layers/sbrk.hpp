@@ -9,17 +9,17 @@
 
 namespace warpheap {
 
-/// The least that an allocator could do, as the bound of a benchmark; and a program that goes wrong
-/// with the heap and right with this one uses objects that it has freed. The region is half of the
-/// heap, or the largest half, quarter, ... of that which is free at the first object.
+/// The least that an allocator could do, as a bound for benchmarks; and a program that fails with
+/// the heap but works with this layer uses freed objects. The region is half of the heap or, if
+/// that is not free at the first object, the largest of a quarter, an eighth, ... that is.
 class sbrk_layer final : public object_layer {
  public:
   sbrk_layer(object_layer* below, std::size_t heap_bytes)
       : object_layer(below), most_(heap_bytes / 2) {}
 
-  /// Addresses rise strictly.
+  /// The addresses of successive objects rise strictly.
   void* take(const object_request& r) override;
-  /// Nothing, for what is an object.
+  /// Does nothing for an object of this layer.
   free_status free(void* p) override;
   std::size_t usable_size(const void* p) override;
   void forget() override;

@@ -27,7 +27,7 @@ void trace_layer::add(const char* line, int length) {
   used_ += n;
 }
 
-/// mutex_ is held, or nobody else is here.
+/// mutex_ is held, or no other thread uses the layer.
 void trace_layer::write_out() {
   const keep_errno keep;
   for (std::size_t done = 0; fd_ >= 0 && done < used_;) {
@@ -43,7 +43,7 @@ void* trace_layer::take(const object_request& r) {
   void* p = below().take(r);
   if (p == nullptr || r.bytes == 0) return p;
   char line[80];
-  // After the object is there and before anyone can free it.
+  // After the object exists, and before anyone can free it.
   add(line, std::snprintf(line, sizeof line, "m %p %zu %zu\n", p, r.bytes, r.align));
   return p;
 }
@@ -51,7 +51,7 @@ void* trace_layer::take(const object_request& r) {
 free_status trace_layer::free(void* p) {
   if (p == nullptr) return below().free(p);
   char line[40];
-  // Before the address can be handed out anew.
+  // Before the address can be handed out again.
   add(line, std::snprintf(line, sizeof line, "f %p\n", p));
   return below().free(p);
 }
@@ -73,7 +73,8 @@ void trace_layer::log(const device_events& taken) {
                           e.warp);
         break;
       case device_op::free:
-        // The host frees its objects itself, when it hears of it, with a line of its own.
+        // A host object: the host frees it itself when the free arrives there, with a line of its
+        // own.
         if (e.cls == no_class) continue;
         n = std::snprintf(line, sizeof line, "F %#llx %llu %u\n", address, clock, e.warp);
         break;
@@ -101,7 +102,7 @@ void trace_layer::forget() {
   below().forget();
 }
 
-// Written out first, so that a child does not write the parent's lines once more.
+// Written out first, so that a fork's child does not write the parent's lines again.
 void trace_layer::lock_this() {
   mutex_.lock();
   write_out();

@@ -10,30 +10,30 @@
 
 namespace warpheap {
 
-/// Writes a line for each call, in an order in which they could have come one by one:
+/// Writes a line for each call, in a possible sequential order:
 ///
 ///   m ADDRESS BYTES ALIGNMENT    an object was allocated
-///   f ADDRESS                    it was freed, or a wrong pointer was
+///   f ADDRESS                    it was freed, or a free got a wrong pointer
 ///   r                            all objects were freed at once
 ///
-/// The calls of observed kernels follow when somebody synchronises, with the time in nanoseconds of
+/// The calls of observed kernels are added at each synchronisation, with the time in nanoseconds on
 /// the device's clock and the number of the warp in its launch:
 ///
 ///   M ADDRESS BYTES ALIGNMENT CLOCK WARP    an object was allocated
-///   R ADDRESS BYTES CLOCK WARP              realloc left it in place, with so many bytes
-///   F ADDRESS CLOCK WARP                    it was freed, or a wrong pointer was
-///   X BYTES CLOCK WARP                      so many bytes could not be had
-///   L COUNT                                 so many calls found no room among the events
+///   R ADDRESS BYTES CLOCK WARP              realloc left it in place, now with BYTES bytes
+///   F ADDRESS CLOCK WARP                    it was freed, or a free got a wrong pointer
+///   X BYTES CLOCK WARP                      there was no memory for BYTES bytes
+///   L COUNT                                 COUNT calls found no room among the events
 ///
-/// Lines of one side are in an order in which they could have come one by one; those of kernels
-/// come later than they were, so the two sides have to be followed apart. A free of a host object
-/// by a kernel is a line of the host's, and one of a kernel's object by the host is both: f when it
-/// was called, F when it was done.
+/// The lines of one side are in a possible sequential order; those of kernels appear later than
+/// their calls happened, so each side has to be followed separately. A kernel's free of a host
+/// object is logged as the host's, and the host's free of a kernel's object as both: f when it was
+/// called, F when it was done.
 ///
-/// Addresses in hexadecimal. Lines are kept in a buffer until it is full; drain writes them.
+/// Addresses are hexadecimal. Lines stay in a buffer until it is full; drain writes them out.
 class trace_layer final : public object_layer {
  public:
-  /// Creates the file. `opened()` is false when that failed; nothing is logged then.
+  /// Creates the file. If that fails, `opened()` is false, and nothing is logged.
   trace_layer(object_layer* below, const char* file);
   ~trace_layer() override;
 

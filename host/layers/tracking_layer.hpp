@@ -1,6 +1,6 @@
 #pragma once
 
-// What layers share that know the objects they handed out.
+// The common part of layers that keep track of the objects they handed out.
 
 #include <cstddef>
 
@@ -10,8 +10,8 @@
 
 namespace warpheap {
 
-/// A layer with a record of each object, which tells a second free for as long as it is kept. Each
-/// Record has `std::size_t bytes`, those that may be used, and `bool live`, true at first.
+/// A layer with a record of each object, which reveals a second free for as long as it is kept.
+/// Each Record has `std::size_t bytes`, the usable bytes, and `bool live`, initially true.
 template <class Record>
 class tracking_layer : public object_layer {
  public:
@@ -19,7 +19,7 @@ class tracking_layer : public object_layer {
 
   free_status free(void* p) final {
     Record o{};
-    // Marked first, so that of two frees at once one only goes on.
+    // Marked first, so that only one of two simultaneous frees goes on.
     const free_status status = objects_.change(p, free_status::not_allocated, [&](Record& known) {
       if (!known.live) return free_status::double_free;
       o = known;
@@ -40,14 +40,14 @@ class tracking_layer : public object_layer {
   }
 
  protected:
-  /// p, known from now on; without memory for the record nullptr, and `block`, which was taken from
-  /// below for it, is given back.
+  /// Records p and returns it. Without memory for the record, returns nullptr, and gives `block`,
+  /// which was taken from below for p, back.
   void* track(void* p, const Record& o, void* block) {
     if (objects_.put(p, o)) return p;
     (void)below().free(block);
     return nullptr;
   }
-  /// The free of an object that was live, and is marked as gone.
+  /// Frees an object that was live and has been marked as freed.
   virtual free_status free_live(void* p, const Record& o) = 0;
 
   void lock_this() override { objects_.lock(); }
@@ -56,8 +56,8 @@ class tracking_layer : public object_layer {
   pointer_table<Record> objects_;
 };
 
-/// One that keeps the memory of freed objects from being used again until `budget` bytes of later
-/// frees have come.
+/// A tracking layer that keeps the memory of freed objects from being reused until `budget` bytes
+/// have been freed after them.
 template <class Record>
 class delaying_layer : public tracking_layer<Record> {
  public:
