@@ -1,6 +1,6 @@
 #pragma once
 
-// Figures that one thread writes and all may read.
+// Counters that one thread writes and all may read.
 
 #include <array>
 #include <atomic>
@@ -13,12 +13,12 @@
 
 namespace warpheap {
 
-/// A figure that one thread writes and others read.
+/// A counter that one thread writes and others read.
 class owned_counter {
  public:
   void add(std::uint64_t n) {
-    // Load and store: there is no other writer. Release: who sees a free counted finds its malloc
-    // counted, which happened before.
+    // Load and store suffice: there is no other writer. Release: a reader that sees a free counted
+    // also sees its malloc counted, as that happened before the free.
     value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_release);
   }
   void increment() { increment_owned(value_); }
@@ -28,14 +28,16 @@ class owned_counter {
   std::atomic<std::uint64_t> value_{0};
 };
 
-/// What a thread did. Sums over threads are figures of the heap; see host_heap_stats.
+/// What one thread has done. Summed over threads, these are the heap's figures; see
+/// host_heap_stats.
 struct alloc_counters {
   std::array<owned_counter, num_classes> mallocs;
   std::array<owned_counter, num_classes> frees;
   owned_counter tiny_mallocs, tiny_frees, tiny_blocks_taken, tiny_blocks_freed;
   owned_counter large_bytes_taken, large_bytes_freed;
   owned_counter out_of_memory, refused, refills, freed_by_reset, cleared_bytes;
-  std::array<owned_counter, free_statuses> wrong_frees;  // by free_status; that of success stays 0
+  std::array<owned_counter, free_statuses>
+      wrong_frees;  // by free_status; the one for success stays 0
 
   void add(const alloc_counters& other) {
     for (unsigned c = 0; c < num_classes; ++c) {

@@ -1,6 +1,6 @@
 #pragma once
 
-// Where address space for a heap is asked for first.
+// Where address space for a heap is requested first.
 
 #include <atomic>
 #include <cstdint>
@@ -9,17 +9,17 @@
 
 namespace warpheap {
 
-/// Addresses that a reader of a dump knows for those of a heap, that are no valid UTF-8, and that a
-/// heap does not take over from the one before it, so that stale pointers are told. They are as far
-/// apart as a heap may be long. (Go: arenaHints.)
+/// Addresses that a reader of a dump recognises as a heap's, that are not valid UTF-8, and that a
+/// new heap does not reuse from the one before it, so that stale pointers are detected. They are as
+/// far apart as the largest heap is long. (Go: arenaHints.)
 class arena_hints {
  public:
   static constexpr unsigned count = 0x80;
 
-  /// f(address) for each in turn, from another one on than the last time, until it answers true.
+  /// f(address) for each in turn until it returns true, beginning one later than the last call did.
   template <class F>
   static bool find(F&& f) {
-    // Relaxed: a number to begin with. Who has the address is the system's business.
+    // Relaxed: only a number to begin with. The system decides who gets an address.
     const unsigned first = next_.fetch_add(1, std::memory_order_relaxed);
     for (unsigned i = first; i != first + count; ++i) {
       if (f(reinterpret_cast<void*>(address(i)))) return true;

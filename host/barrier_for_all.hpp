@@ -2,8 +2,8 @@
 
 namespace warpheap {
 
-/// Has every thread of the process execute a full fence, those that do not run when they run again.
-/// Some microseconds; the others pay nothing else for it. (Linux: membarrier.)
+/// Makes every thread of the process execute a full fence, a suspended one before it runs again.
+/// Takes some microseconds; the others pay nothing else for it. (Linux: membarrier.)
 void barrier_for_all();
 
 }  // namespace warpheap

@@ -6,7 +6,7 @@
 
 namespace warpheap {
 
-/// There is no room for a heap of this size: a smaller one may be had.
+/// There is no room for a heap of this size; there may be for a smaller one.
 class no_room : public heap_error {
  public:
   using heap_error::heap_error;
@@ -15,7 +15,8 @@ class no_room : public heap_error {
 /// Owns the reservation, the device arrays and the queue; `view()` says where they are.
 class device_memory {
  public:
-  /// Throws no_room saying what could not be had. Without kernels only the reservation is made.
+  /// Throws no_room, naming what could not be allocated. Without kernels only the reservation is
+  /// made.
   device_memory(memory_backend& memory, const heap_options& options, bool kernels);
   ~device_memory();
   device_memory(const device_memory&) = delete;
@@ -24,10 +25,10 @@ class device_memory {
   /// Bytes of the arrays.
   std::size_t bytes() const { return array_bytes_; }
   const heap_view& view() const { return view_; }
-  /// Pages that the stock holds from the start: initial_stock_bytes, capped.
+  /// Pages in the stock at the start: initial_stock_bytes, capped.
   std::size_t stock_pages(const heap_options& options) const;
-  /// A bit for each byte of the heap, zero at first, in device memory; made by the first call.
-  /// Throws no_room when there is none. One thread at a time.
+  /// A bit for each byte of the heap, initially zero, in device memory; allocated by the first
+  /// call. Throws no_room when there is no room for it. Not thread-safe.
   std::uint32_t* marks();
 
  private:

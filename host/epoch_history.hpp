@@ -1,6 +1,6 @@
 #pragma once
 
-// When the heap was reset, and how long that took. (Go: pause_ns, pause_end and their kin.)
+// When the heap was reset, and how long that took. (Go: pause_ns, pause_end and so on.)
 
 #include <chrono>
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace warpheap {
 
-/// Not thread-safe: its heap's lock guards it.
+/// Not thread-safe: guarded by the heap's lock.
 class epoch_history {
  public:
   void record(std::uint64_t end_unix_ns, std::uint64_t duration_ns) {
@@ -21,7 +21,7 @@ class epoch_history {
   }
   const epoch_stats& stats() const { return s_; }
 
-  /// Records the time from its construction to its end.
+  /// Records the time from its construction to its destruction.
   class recording {
    public:
     explicit recording(epoch_history& h) : history_(h) {}

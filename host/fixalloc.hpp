@@ -10,17 +10,18 @@
 
 namespace warpheap {
 
-/// Hands out records of a fixed size; a freed record is the next one handed out. Its memory comes
-/// in chunks from a persistentalloc and stays records of this kind for good: a late reader of a
-/// freed record reads a record. Not thread-safe: its owner's lock guards it.
+/// Hands out records of a fixed size; the record freed last is handed out first. Memory comes in
+/// chunks from a persistentalloc and holds records of this kind for good (it is type-stable), so a
+/// late reader of a freed record still reads a record. Not thread-safe: guarded by the owner's
+/// lock.
 class fixalloc {
  public:
   static constexpr std::size_t max_size = 16384;
   /// Called once for each new record, before it is handed out for the first time.
   using first_fn = void (*)(void* arg, void* record);
 
-  /// Records of size bytes (8..max_size, else aborts), aligned to align. With zero, a reused record
-  /// is cleared before it is handed out again.
+  /// Records of `size` bytes (8..max_size, else aborts), aligned to `align`. With zero, a reused
+  /// record is cleared before it is handed out again.
   void init(persistentalloc& source, std::size_t size, std::size_t align, sys_counter& stat,
             first_fn first = nullptr, void* arg = nullptr, bool zero = true) {
     if (size < sizeof(link) || size > max_size) fatal("runtime: fixalloc size out of range");
@@ -31,7 +32,7 @@ class fixalloc {
     first_ = first;
     arg_ = arg;
     zero_ = zero;
-    chunk_bytes_ = max_size / size_ * size_;  // no tail that fits no record
+    chunk_bytes_ = max_size / size_ * size_;  // no tail too short for a record
   }
 
   /// A record, or nullptr when the system has no memory.
@@ -68,7 +69,7 @@ class fixalloc {
     inuse_ -= size_;
   }
 
-  /// Bytes of the records handed out.
+  /// Bytes of the records that are handed out.
   std::size_t inuse() const { return inuse_; }
   /// Bytes of a chunk.
   std::size_t chunk_size() const { return chunk_bytes_; }

@@ -10,8 +10,8 @@
 
 namespace warpheap {
 
-/// Goes through the set bits of nelems bits that lie in words of 64. `Words` is called with the
-/// number of a word and returns it, bit = 1: free; bits past nelems mean nothing.
+/// Iterates over the set bits among nelems bits, held in 64-bit words. `Words` is called with a
+/// word's index and returns the word: bit = 1 is a free slot, and bits past nelems are ignored.
 template <class Words>
 class free_cursor {
  public:
@@ -24,8 +24,8 @@ class free_cursor {
   unsigned freeindex() const { return freeindex_; }
   std::uint64_t alloc_cache() const { return alloc_cache_; }
 
-  /// Next free slot from the cached word; no_index when that is used up, or when the slot after it
-  /// would need another word.
+  /// The next free slot, from the cached word only; no_index when that is used up, or when the slot
+  /// after it would need another word.
   unsigned next_free_fast() {
     if (alloc_cache_ == 0) return no_index;
     const auto skip = static_cast<unsigned>(bits::countr_zero(alloc_cache_));
@@ -37,7 +37,7 @@ class free_cursor {
     return i;
   }
 
-  /// Next free slot at or after freeindex, loading words as needed; nelems when there is none.
+  /// The next free slot at or after freeindex, loading words as needed; nelems when there is none.
   unsigned next_free_index() {
     if (freeindex_ > nelems_) fatal("s.freeindex > s.nelems");
     unsigned at = freeindex_;
@@ -56,7 +56,7 @@ class free_cursor {
     return i;
   }
 
-  /// The two together: nelems at the end.
+  /// The next free slot, by the fast path or else the slow one; nelems at the end.
   unsigned next() {
     const unsigned i = next_free_fast();
     return i != no_index ? i : next_free_index();

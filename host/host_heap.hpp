@@ -1,8 +1,8 @@
 #pragma once
 
 // The allocator of host objects: Go's, with explicit free. It owns the heap's pages, and lends runs
-// of them to the device's allocator. The fast paths of malloc and free are here, malloc_fast and
-// free_fast; what they leave over is in host_heap_alloc.cpp and host_heap_free.cpp.
+// of them to the device's allocator. The fast paths of malloc and free, malloc_fast and free_fast,
+// are here; the slow paths are in host_heap_alloc.cpp and host_heap_free.cpp.
 
 #include <atomic>
 #include <cstddef>
@@ -34,58 +34,60 @@
 
 namespace warpheap {
 
-/// Allocator over the memory [base, base + reserve_bytes). All records lie elsewhere.
+/// Allocator over the memory [base, base + reserve_bytes). All metadata lies elsewhere.
 ///
 /// Thread-safe: any thread allocates, and any thread frees any object. A thread has a cache of
-/// spans for each heap it uses, given back when the thread ends; a heap may go while threads that
-/// used it still run. Method: the Go runtime's (mcache, mcentral, mheap) with free bits of two
-/// kinds, those of the span's owner and those of all others, so that a thread allocates and frees
-/// in its own spans without lock and atomic read-modify-write. By these bits wrong frees are told,
-/// as long as the slot has no new owner; of two frees of one object that run at the same time, the
-/// second may be told later, when the owner collects (take_late_double_frees). Interior, foreign
-/// and unallocated pointers are told by geometry and by the page's owner: a page keeps the geometry
-/// of the span that it last had.
+/// spans for each heap it uses, given back when the thread ends; a heap may be destroyed while
+/// threads that used it still run. Method: the Go runtime's (mcache, mcentral, mheap) with two sets
+/// of free bits, the span owner's and all other threads', so that a thread allocates and frees in
+/// its own spans without locks or atomic read-modify-writes. These bits also reveal double frees,
+/// as long as the slot has not been reused; of two frees of one object that run at the same time,
+/// the second may be detected later, when the owner collects (take_late_double_frees). Interior,
+/// foreign and unallocated pointers are detected by geometry and by the page's owner: a page keeps
+/// the geometry of the span that it last had.
 ///
 /// malloc and free take no lock unless a span changes hands. Locks, outermost first: the list of
 /// public heaps (for forks), the public heap's for bulk operations, the service's, those of frees
-/// under way, of the error log and of layers, the registry of heaps, this heap's of its caches,
-/// mcentral's, those of stack and region pools, mheap's. The page source is called under mheap's at
-/// times: it must not call the heap, nor wait for a kernel. A fork takes all of them.
+/// under way, of the error log and of layers, the registry of heaps, this heap's for its caches,
+/// mcentral's, those of stack and region pools, mheap's. The page source is sometimes called under
+/// mheap's lock: it must not call the heap, nor wait for a kernel. A fork takes all of these locks.
 class host_heap {
  public:
   /// Page 0 is reserved: base is the address of all objects of size 0. base must be aligned to
-  /// page_size; reserve_bytes is rounded down to pages, of which there must be two at least (else
+  /// page_size; reserve_bytes is rounded down to pages, of which there must be at least two (else
   /// std::invalid_argument). Throws std::bad_alloc if there is no address range for the tables.
   host_heap(std::byte* base, std::size_t reserve_bytes, const page_source& source);
-  /// Needs all calls to have returned. Gives no page back to the source: the reservation goes too.
+  /// All calls must have returned. Gives no page back to the source, as the reservation is released
+  /// too.
   ~host_heap();
   host_heap(const host_heap&) = delete;
   host_heap& operator=(const host_heap&) = delete;
 
   /// n bytes, indeterminate; nullptr when there is no room. n == 0: base. Tiny objects (below 16
   /// bytes, without pointers) are aligned to the largest power of two that divides n, all others to
-  /// host_slot_alignments of their class, hence each to what a type of n bytes needs, up to 128.
+  /// host_slot_alignments of their class; hence each is sufficiently aligned for any type of n
+  /// bytes, up to 128.
   void* malloc(std::size_t n, contents kind = contents::no_pointers) {
     void* p = malloc_fast(n, kind, id_);
     return p != nullptr ? p : malloc_slow(n, kind);
   }
-  /// What malloc_fast takes: this heap's number, or no_id, with which it does nothing. A
-  /// reset changes it.
+  /// The heap's number, as malloc_fast takes it; with no_id instead, malloc_fast does nothing. A
+  /// reset changes the number.
   std::uint64_t id() const { return id_; }
   static constexpr std::uint64_t no_id = ~std::uint64_t{0};
-  /// malloc where it is only taking a slot of the thread's current span; else nullptr.
+  /// malloc, if it only has to take a slot of the thread's current span; else nullptr.
   static void* malloc_fast(std::size_t n, contents kind, std::uint64_t id) {
     if (last_used.heap_id != id) [[unlikely]]
       return nullptr;
     mcache* c = last_used.get();
-    // Not tiny, and found in the fine table of classes.
+    // Not tiny, and covered by the fine table of classes.
     const std::size_t least = kind == contents::pointers ? 1 : tiny_size;
     return n - least <= detail::fine_limit - least ? c->take(c->fine_class(n), kind) : nullptr;
   }
   void* malloc_slow(std::size_t n, contents kind) noexcept;
   /// n * m zeroed bytes; nullptr also when n * m overflows.
   void* calloc(std::size_t n, std::size_t m, contents kind = contents::no_pointers);
-  /// calloc of n bytes in all where it is only taking such a slot, and clearing it; else nullptr.
+  /// calloc of n bytes in all, if it only has to take such a slot and clear it; else nullptr.
   static void* calloc_fast(std::size_t n, contents kind, std::uint64_t id) {
     if (last_used.heap_id != id) [[unlikely]]
       return nullptr;
@@ -94,9 +96,9 @@ class host_heap {
     return n - least <= max_small_size - least ? c->take_zeroed(size_to_class(n), n, kind)
                                                : nullptr;
   }
-  /// n bytes aligned to align; nullptr also when align is no power of two.
+  /// n bytes aligned to align; nullptr also when align is not a power of two.
   void* aligned_alloc(std::size_t align, std::size_t n, contents kind = contents::no_pointers);
-  /// The same where it is only taking a slot; else nullptr.
+  /// aligned_alloc, if it only has to take a slot; else nullptr.
   static void* aligned_fast(std::size_t align, std::size_t n, contents kind, std::uint64_t id) {
     if (last_used.heap_id != id || align > page_size || n > max_small_size
         || !bits::is_power_of_two(align)) [[unlikely]]
@@ -107,24 +109,25 @@ class host_heap {
                ? last_used.get()->take(host_aligned_class(rounded, align), kind)
                : nullptr;
   }
-  /// Never damages the heap, whatever p is, unless p is an object that was allocated anew; or p was
-  /// freed before, and in the few instructions between this call's last look at the span and its
-  /// atomic write others freed all that the span had, cut it anew and allocated in it: then the
-  /// object whose slot has the number of p's is freed.
+  /// Never damages the heap, whatever p is, with two exceptions for a stale p. If its address has
+  /// been reused, the new object is freed. If, in the few instructions between this call's last
+  /// look at the span and its atomic write, other threads freed all objects of the span, cut it
+  /// into other slots and allocated from it, then the object whose slot has the index of p's is
+  /// freed.
   free_status free(void* p) {
     return free_fast(p, view_) == fast_free::done ? free_status::ok : free_slow(p);
   }
   enum class fast_free : std::uint8_t { done, tiny, refused };
-  /// What free_fast takes: this heap as it looks to it. The same for all of its life.
+  /// This heap as free_fast sees it; constant for the heap's lifetime.
   const free_view& view() const { return view_; }
-  /// free where p is a small object in a span of this thread's cache. Otherwise nothing was done;
-  /// tiny: free_tiny may do it.
+  /// free, if p is a small object in a span of this thread's cache. Unless the result is done,
+  /// nothing was changed; on tiny, free_tiny may be able to do it.
   static fast_free free_fast(void* p, const free_view& heap) {
     const page_owner owner = owner_at(p, heap);
     if (!owner.is_span()) return fast_free::refused;
     mspan* s = owner.span();
-    // Before the cache is: see last_cache. Its being the owner says that it is a cache of this heap
-    // and of this cycle.
+    // Read before the cache: see last_cache. A cache that owns the span is one of this heap and of
+    // this sweep cycle.
     const std::uintptr_t status = s->seen_status();
     if (last_used.is(status)) [[likely]] {
       auto* const c = reinterpret_cast<mcache*>(status);
@@ -132,7 +135,7 @@ class host_heap {
     }
     return last_used.is(status ^ span_status::tiny) ? fast_free::tiny : fast_free::refused;
   }
-  /// free where free_fast answered tiny; false: nothing was done.
+  /// free, after free_fast returned tiny; false: nothing was done.
   bool free_tiny(void* p) {
     const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(p) - base());
     mcache* const c = last_used.get();
@@ -145,13 +148,14 @@ class host_heap {
     return done != mcache::tiny_free::refused;
   }
   free_status free_slow(void* p) noexcept;
-  /// Pointers of double frees that were answered "ok" since the last call, because they ran beside
-  /// the first free of the object. A bounded number; stats counts all of them.
+  /// Pointers of double frees detected since the last call that had been answered "ok", because
+  /// they ran at the same time as the first free of the object. A bounded number; stats counts all
+  /// of them.
   std::vector<void*> take_late_double_frees() { return central_.take_late_double_frees(); }
-  /// Bytes that may be used at p, at least those asked for; 0 if p is no live object.
+  /// Usable bytes at p, at least as many as were requested; 0 if p is no live object.
   std::size_t usable_size(const void* p) const;
-  /// The span of a small object that begins at p and lives, where it is one of this thread's cache;
-  /// else null.
+  /// The span of the live small object that begins at p, if this thread's cache owns the span; else
+  /// null.
   static const mspan* own_span_of(const void* p, const free_view& heap) {
     const page_owner owner = owner_at(p, heap);
     if (!owner.is_span()) return nullptr;
@@ -159,15 +163,16 @@ class host_heap {
     // As in free_fast.
     return last_used.is(s->seen_status()) && s->is_own_object(p) ? s : nullptr;
   }
-  /// For realloc: whether the live object at p, of `old` usable bytes, has n bytes where it is. It
-  /// has, while it shrinks by less than half. A large one is made longer by the pages behind it, if
-  /// these are free, and shorter by its last ones.
+  /// For realloc: whether the live object at p, of `old` usable bytes, can have n bytes in place.
+  /// It can while it shrinks by less than half. A large object grows in place into the pages behind
+  /// it, if they are free, and shrinks by giving up its last pages.
   bool resize(void* p, std::size_t old, std::size_t n) {
     return (n <= old && n > old / 2)
            || (n > max_small_size && old > max_small_size && resize_large(p, n));
   }
-  /// malloc for an object of `old` usable bytes that could not stay. A small one that grows by less
-  /// than a quarter is likely to do so again: it gets a slot of a quarter more (as in gperftools).
+  /// malloc for an object of `old` usable bytes that could not stay in place. A small one that
+  /// grows by less than a quarter is likely to do so again, so it gets a slot a quarter larger (as
+  /// in gperftools).
   void* malloc_moved(std::size_t old, std::size_t n, contents kind) {
     const bool grows_a_little = n > old && n - old < old / 4 && old >= 64 && n <= max_small_size;
     return grows_a_little ? malloc_to_grow(old, n, kind) : malloc(n, kind);
@@ -178,7 +183,7 @@ class host_heap {
 
   /// A run of min_pages to want_pages pages for the device; count 0 if there is none.
   page_run take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages);
-  /// Takes pages back; the whole run must be lent to the device (else aborts).
+  /// Takes pages back; the whole run must have been lent to the device (else aborts).
   void give_back_device_pages(page_run run);
   bool is_device_page(std::uint32_t page) const { return pages_.is_device_page(page); }
   /// mheap::has_room
@@ -190,55 +195,55 @@ class host_heap {
   /// heap_arenas::take_new_arenas
   heap_arenas::arena_run take_new_arenas() { return pages_.take_new_arenas(); }
 
-  // Memory that is no object, see host_heap_manual.cpp. free does not know it, reset leaves it.
+  // Memory that is not an object, see host_heap_manual.cpp. free rejects it, reset leaves it alone.
 
-  /// A scratch stack of stack_pool::rounded(bytes) bytes, indeterminate, aligned to as much, but to
-  /// page_size at most. nullptr when there is no room.
+  /// A scratch stack of stack_pool::rounded(bytes) bytes, aligned to its size, but to page_size at
+  /// most. The contents are indeterminate. nullptr when there is no room.
   void* acquire_stack(std::size_t bytes) noexcept;
-  /// Aborts when p is no scratch stack of this heap for so many bytes.
+  /// Aborts when p is not a scratch stack of this heap for that many bytes.
   void release_stack(void* p, std::size_t bytes) noexcept;
-  /// Pages in a row for a region, indeterminate; nullptr when there is no room.
+  /// Adjacent pages for a region, with indeterminate contents; nullptr when there is no room.
   std::byte* take_region_chunk(std::size_t pages) noexcept;
-  /// Takes it back, into quarantine. Aborts when it is none.
+  /// Takes a region chunk back, into quarantine. Aborts when `start` is none.
   void give_region_chunk(std::byte* start) noexcept { regions_.give(start); }
 
   /// mheap::set_memory_limit
   void set_memory_limit(std::size_t bytes) { pages_.set_memory_limit(bytes); }
-  /// Gives a little of the memory that has not been used for a while back, when it is time. For one
+  /// When it is due, gives back a little of the memory that has not been used for a while. For one
   /// thread, which calls it about every millisecond.
   void scavenge_step();
-  /// Bytes of pages that have a use.
+  /// Bytes of the pages in use.
   std::size_t bytes_in_use() const { return pages_.taken_pages() * page_size; }
 
-  /// See memory_stats. buckhash_sys, device_table_sys: the members of these names, which this class
-  /// does not know.
+  /// See memory_stats. The arguments are the members of the same names, which this class cannot
+  /// know.
   memory_stats memory(std::size_t buckhash_sys = 0, std::size_t device_table_sys = 0) const;
   page_recount recount_pages() const { return pages_.recount(); }
   host_heap_stats stats() const;
-  /// Frees every host object, in a time that does not depend on their number: what is left to do is
-  /// done span by span later, by allocations, by sweep_some, or by the next reset. All pointers
-  /// from before are those of freed objects at once. Figures are as if all had been done. No other
-  /// call may be in flight. Lent pages stay lent. Method: Go's sweepgen, a mark phase that marks
-  /// nothing.
+  /// Frees every host object, in a time that does not depend on their number: the remaining work is
+  /// done later, span by span, by allocations, by sweep_some, or by the next reset. All earlier
+  /// pointers become those of freed objects at once, and figures are as if the work had been done.
+  /// No other call may be in flight. Lent pages stay lent. Method: Go's sweepgen, with a mark phase
+  /// that marks nothing.
   void reset();
-  /// Marks the object at p, so that it outlives the next sweep. Any number of threads may mark at
-  /// the same time. Objects may be allocated and freed between marks and sweep: what is allocated
-  /// after the first mark outlives the sweep without one; what is freed is dangling if it had one
-  /// and its slot is still free and its span still there. A reset takes all marks off. 64 bytes to
-  /// 4 KiB for a span with marks or new objects, until the sweep or reset: also for one that was
-  /// freed since. The first mark takes time for all threads' spans, and interrupts threads that
-  /// run.
+  /// Marks the object at p, so that it survives the next sweep. Any number of threads may mark at
+  /// the same time. Objects may be allocated and freed between marks and sweep: an object allocated
+  /// after the first mark survives the sweep without a mark; a freed one counts as dangling if it
+  /// was marked, its slot is still free and its span still exists. A reset removes all marks. Costs
+  /// 64 bytes to 4 KiB for each span with marks or new objects, even one freed since, until the
+  /// sweep or reset. The first mark takes time proportional to all threads' spans, and interrupts
+  /// running threads.
   mark_status mark(const void* p);
-  /// The same, and marks what the object leads to: every live object that a word in it, at a
-  /// multiple of 8, points to or into, and so on. Only objects with contents::pointers are read.
+  /// Like mark, and also marks what is reachable from the object: every live object that a word in
+  /// it, at a multiple of 8, points to or into, and so on. Only objects with contents::pointers are
+  /// read.
   mark_status mark_reachable(const void* p);
-  /// Frees every object without a mark, and takes all marks off. Says what it found, with at most
-  /// so many objects one by one. No other call may be in flight. Throws std::bad_alloc when there
-  /// is no memory for the report; the sweep is done then. O(spans + objects).
+  /// Frees every object without a mark, and removes all marks. Reports what it found, listing at
+  /// most `listed` objects individually. No other call may be in flight. Throws std::bad_alloc when
+  /// there is no memory for the report; the sweep has then been done. O(spans + objects).
   sweep_report sweep(std::size_t listed = 1000);
-  /// While it lives, a bulk free is under way, and a malloc that comes to the heap or needs another
-  /// span aborts.
-  /// (Go: mallocgc called with gcphase == _GCmarktermination.)
+  /// During its lifetime a bulk free is under way: a malloc that comes to the heap or needs another
+  /// span aborts. (Go: mallocgc called with gcphase == _GCmarktermination.)
   class bulk_call {
    public:
     explicit bulk_call(host_heap& heap) : flag_(heap.central_.in_bulk) {
@@ -251,18 +256,18 @@ class host_heap {
    private:
     std::atomic<bool>& flag_;
   };
-  /// Does at most so many spans' part of what a reset left; true when there is more. For a thread
-  /// that has nothing else to do.
+  /// Sweeps at most that many of the spans that a reset left; true when there are more. For a
+  /// thread that has nothing else to do.
   bool sweep_some(unsigned spans);
-  /// What became of spans that resets left, since the heap was made.
+  /// How the spans that resets left have been swept, since the heap was made.
   sweep_counts swept() const { return central_.swept(); }
-  /// Gives this thread's cache, the spans without objects and the memory of free pages back.
+  /// Gives back this thread's cache, the spans without objects, and the memory of free pages.
   /// Returns the bytes given back to the source.
   std::size_t trim();
 
   /// Around a fork: waits for slow paths under way, half a second at most, and takes every lock of
-  /// all heaps, in their order, so that the child, which has the forking thread only, finds none
-  /// held and all lists whole. Installed with the first heap.
+  /// all heaps, in their order, so that the child, which has only the forking thread, finds no lock
+  /// held and all lists consistent. Installed with the first heap.
   static void before_fork();
   static void after_fork();
   static void after_fork_in_child();
@@ -272,7 +277,7 @@ class host_heap {
   template <class F>
   void for_each_live(F&& f) const;
 
-  /// The spans and pages below, to be looked at.
+  /// The spans and pages below, for inspection.
   const mheap& pages() const { return pages_; }
   std::byte* base() const { return pages_.base(); }
   std::size_t reserve_bytes() const { return pages_.reserve_bytes(); }
@@ -281,11 +286,11 @@ class host_heap {
   friend class thread_caches;
 
   // thread_caches.cpp
-  mcache* cache() {  // the calling thread's; null when it has ended already
+  mcache* cache() {  // the calling thread's; null when the thread has ended
     return last_used.heap_id == id_ ? last_used.get() : attach_cache();
   }
-  mcache* attach_cache();               // the same, made if need be, as the one used last
-  mcache* present_cache();              // the same; null when it was not made
+  mcache* attach_cache();               // the same, made if needed; becomes the one used last
+  mcache* present_cache();              // the same; null if it does not exist
   void wait_for_calls();                // host_heap.cpp
   mcache* add_cache(last_cache* user);  // null when the system has no memory
   void drop_cache(mcache* c);           // after a flush
@@ -294,9 +299,9 @@ class host_heap {
     c.stacks.flush(stacks_);
   }
 
-  /// What the page of p belongs to, of the reservation's pages; else to nothing.
+  /// The owner of the page of p; none outside the reservation.
   static page_owner owner_at(const void* p, const free_view& heap) {
-    // Below the base it wraps to more than any reservation.
+    // Below the base this wraps around to more than any reservation.
     const std::size_t offset =
         reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(heap.base);
     return offset < heap.bytes ? mheap::owner(heap.owners, offset >> page_shift) : page_owner();
@@ -332,7 +337,7 @@ class host_heap {
   static free_status classify_dead(unsigned span_class, std::size_t in_pages);
 
   struct live_object {
-    mspan* span = nullptr;  ///< null: there is none
+    mspan* span = nullptr;  ///< null: there is no such object
     std::byte* start = nullptr;
     std::size_t bytes = 0;
     unsigned mark_bit = 0;
@@ -369,24 +374,26 @@ class host_heap {
   mcentral_set central_;
   stack_pool stacks_{pages_};
   region_pool regions_{pages_};
-  scavenge_pacer pacer_;  // of the thread that takes the steps
+  scavenge_pacer pacer_;  // used only by the thread that calls scavenge_step
   std::uint64_t id_;      // never used twice in a process
 
-  mutable std::mutex caches_mutex_;  // taken before mcentral's and mheap's
+  mutable std::mutex caches_mutex_;  // taken before the locks of mcentral and mheap
   fixalloc cache_alloc_;
   sys_counter cache_sys_{0};
   sys_vector<mcache*> caches_;
-  // Of the cycle before. While one of their spans is unswept, their addresses say who had it.
+  // Caches of the previous cycle. While one of their spans is unswept, their addresses tell whose
+  // it was.
   sys_vector<mcache*> stale_caches_;
   std::atomic<bool> has_stale_caches_{false};
-  // A fork made this process, and threads' spans and figures may be as it found them.
+  // This process is a fork's child: other threads' spans and figures may be in any intermediate
+  // state.
   bool is_forked_ = false;
-  alloc_counters retired_;  // of caches that are gone
+  alloc_counters retired_;  // sums of the caches that are gone
   epoch_history epochs_;
 
-  // Of the marks for the next sweep.
+  // For the marks of the next sweep.
   std::uint64_t dangling_marks_ = 0;
-  sys_vector<void*> dangling_;  // the first of them
+  sys_vector<void*> dangling_;  // the first of these
 };
 
 template <class F>
