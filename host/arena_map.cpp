@@ -32,7 +32,7 @@ bool arena_map::add(std::byte* base, std::size_t arenas, persistentalloc& metada
     if (l1 == nullptr) return false;
     root_.store(l1, std::memory_order_release);
   }
-  // All tables first: nothing is to be undone then.
+  // All tables first, so that a failure leaves nothing to undo.
   for (std::uintptr_t at = first >> l1_shift; at <= (first + bytes - 1) >> l1_shift; ++at) {
     if (l1->tables[at].load(std::memory_order_relaxed) != nullptr) continue;
     level_2* const l2 = make_table<level_2>(metadata, stat);
@@ -44,7 +44,8 @@ bool arena_map::add(std::byte* base, std::size_t arenas, persistentalloc& metada
     bases_[arenas_] = base + i * arena_bytes;
     ++arenas_;
     level_2* const l2 = l1->tables[address >> l1_shift].load(std::memory_order_relaxed);
-    // Release: who finds the number finds what was done before, of the heap's other tables too.
+    // Release: a thread that finds the number also sees all that was done before, to the heap's
+    // other tables too.
     l2->numbers[address >> arena_shift & (entries - 1)].store(static_cast<std::uint32_t>(arenas_),
                                                               std::memory_order_release);
   }

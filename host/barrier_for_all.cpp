@@ -12,7 +12,7 @@
 namespace warpheap {
 
 void barrier_for_all() {
-  // For the compiler; each way below is a full fence for its caller, too.
+  // For the compiler; each method below is also a full fence for its caller.
   std::atomic_signal_fence(std::memory_order_seq_cst);
   const keep_errno keep;
   const auto membarrier = [](int command) { return syscall(SYS_membarrier, command, 0, 0); };
@@ -21,8 +21,8 @@ void barrier_for_all() {
       && membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0) {
     return;
   }
-  // A system without this call: one that takes a right from a page in use tells all processors that
-  // run the process, and waits for them.
+  // Fallback without membarrier: to revoke an access right of a page in use, the kernel interrupts
+  // all processors that run the process, and waits for them.
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   void* const p = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) fatal("no memory for a page that orders threads");

@@ -7,8 +7,8 @@ namespace warpheap {
 
 namespace {
 
-/// Lays arrays out one behind the other, each on a boundary of 128 bytes, an L2 cache line. Throws
-/// heap_error when their bytes have no number.
+/// Lays out arrays one behind the other, each on a boundary of 128 bytes, an L2 cache line. Throws
+/// heap_error when their size overflows.
 class layout {
  public:
   template <class T>
@@ -32,7 +32,7 @@ class layout {
 
 }  // namespace
 
-// What a constructor throws that has called another is followed by the destructor.
+// As this constructor delegates to another, the destructor runs if it throws.
 device_memory::device_memory(memory_backend& memory, const heap_options& options, bool kernels)
     : device_memory(memory) {
   const std::size_t bytes = options.reserve_bytes / chunk_bytes * chunk_bytes;
@@ -95,7 +95,7 @@ device_memory::device_memory(memory_backend& memory, const heap_options& options
   view_.tiny = reinterpret_cast<std::uint64_t*>(arrays_ + tiny);
 
   memory.copy_to_device(arrays_ + self, &view_, sizeof view_);
-  // All words are zero but these: mailbox 0 is the stock's, the others are free.
+  // All words are zero except this one: mailbox 0 is the stock's, the others are free.
   const std::uint64_t free_boxes = ~(std::uint64_t{1} << stock_mailbox);
   memory.copy_to_device(&view_.state->free_mailboxes.value, &free_boxes, sizeof free_boxes);
   if (options.device_events == 0) return;

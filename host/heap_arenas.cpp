@@ -52,8 +52,8 @@ page_allocation heap_arenas::alloc_behind(std::size_t page, std::size_t n) {
   const std::size_t end = is_far ? far_end_ : pages_;
   if (first > end || n > end - first) return {};
   if (!is_far) {
-    // Up to where the owner's chunks are in use, pages have to be free; from there on it takes as
-    // many chunks as are needed, of what it has not taken into use of its arenas.
+    // The pages have to be free as far as the owner's chunks are in use; beyond that, the owner
+    // takes as many chunks as needed into use, from the unused rest of its arenas.
     const auto user = static_cast<page_user>(owner_[page / arena_pages()] - 1);
     auto& rest = rest_[static_cast<unsigned>(user)];
     const std::size_t grown = rest.next * chunk_pages;
@@ -76,7 +76,7 @@ page_cache heap_arenas::alloc_to_cache(page_user user) {
 }
 
 void heap_arenas::free(std::size_t first, std::size_t n, bool scavenged) {
-  // What the device gives back in one piece may be of several, in arenas of either user.
+  // The device may give back in one piece what came in several, from arenas of either user.
   while (n > 0) {
     page_allocator& owner = owner_of_page(first);
     if (far_ && &owner == &*far_) return owner.free(first, n, scavenged);
@@ -114,7 +114,7 @@ bool heap_arenas::is_fixed(std::size_t page) const {
          || std::find(far_fixed_.begin(), far_fixed_.end(), page) != far_fixed_.end();
 }
 
-/// What a chunk has to offer when no object is in it.
+/// The summary of a chunk without objects.
 page_summary heap_arenas::fresh(std::size_t chunk) const {
   const std::size_t fixed = chunk == 0 ? 1 : 0;
   const std::size_t end = std::min<std::size_t>(pages_ - chunk * chunk_pages, chunk_pages);
@@ -122,7 +122,7 @@ page_summary heap_arenas::fresh(std::size_t chunk) const {
                             end == chunk_pages ? end - fixed : 0);
 }
 
-/// Whether an arena of some user's has no page in use. All its chunks have to be grown.
+/// Whether an owned arena has no page in use. All its chunks must have been taken into use.
 bool heap_arenas::all_free(std::size_t arena) const {
   const page_allocator& owner = allocators_[owner_[arena] - 1];
   for (std::size_t c = first_chunk(arena); c < end_chunk(arena); ++c)
@@ -163,7 +163,7 @@ void heap_arenas::grow_rest(page_user user) {
   rest.next = rest.end;
 }
 
-/// Takes arenas at either end of those that nobody has.
+/// Takes arenas at either end of the unowned ones.
 void heap_arenas::claim(page_user user, std::size_t first_arena, std::size_t n) {
   std::fill_n(owner_.data() + first_arena, n, code(user));
   untold_ = true;
@@ -173,8 +173,8 @@ void heap_arenas::claim(page_user user, std::size_t first_arena, std::size_t n) 
     high_ -= n;
 }
 
-/// Takes chunks for n pages into use, in arenas that the user has or that nobody has. What is left
-/// of an arena is taken into use before a run begins elsewhere. (Go: mheap.grow.)
+/// Takes chunks for n pages into use, in the user's own or unowned arenas. The rest of an arena is
+/// taken into use before a run begins elsewhere. (Go: mheap.grow.)
 bool heap_arenas::grow(page_user user, std::size_t n) {
   auto& rest = rest_[static_cast<unsigned>(user)];
   const std::size_t wanted = bits::ceil_div(n, chunk_pages);
@@ -203,13 +203,13 @@ bool heap_arenas::grow(page_user user, std::size_t n) {
   return true;
 }
 
-/// Makes the first run of n pages the user's that leads through free pages of his, arenas that
-/// nobody has and arenas of the other user in which all pages are free.
+/// Finds the first run of n pages that consists of the user's free pages, unowned arenas, and
+/// arenas of the other user in which all pages are free, and makes all of it the user's.
 bool heap_arenas::gather(page_user user, std::size_t n) {
   grow_rest(page_user::device);
   grow_rest(page_user::host);
   const std::uint8_t mine = code(user);
-  std::size_t run = 0;  // free pages up to the chunk looked at
+  std::size_t run = 0;  // free pages just before the current chunk
   std::size_t first = 0;
   std::size_t last = 0;
   bool to_be_had = false;

@@ -1,4 +1,4 @@
-// A heap profile in numbers and in its two formats.
+// A heap profile's estimates and its two formats.
 #include <cxxabi.h>
 #include <dlfcn.h>
 #include <algorithm>
@@ -15,7 +15,7 @@
 namespace warpheap {
 
 heap_profile::estimate heap_profile::estimate_of(const bucket& b) const {
-  // An allocation of n bytes is in the sample with a chance of 1 - exp(-n / rate).
+  // An allocation of n bytes is sampled with a probability of 1 - exp(-n / rate).
   double scale = 1;
   if (rate > 1)
     scale /= -std::expm1(-static_cast<double>(b.object_bytes) / static_cast<double>(rate));
@@ -42,7 +42,7 @@ heap_profile::estimate heap_profile::total() const {
 
 namespace {
 
-/// Protocol buffers' wire format, as much of it as a profile needs.
+/// As much of the protocol buffers wire format as a profile needs.
 class message {
  public:
   void number(unsigned field, std::uint64_t value) {
@@ -86,7 +86,7 @@ class string_table {
   std::vector<std::string> texts_{""};
 };
 
-/// Executable parts of the process's files in memory.
+/// An executable mapping of a file in the process.
 struct mapping {
   std::uint64_t start, end, offset;
   std::string file;
@@ -131,10 +131,10 @@ symbol symbol_at(std::uintptr_t address) {
   return s;
 }
 
-/// A return address is behind its call, which may be the last instruction of its function.
+/// A return address lies behind its call, which may be the last instruction of its function.
 std::uintptr_t call_of(std::uintptr_t return_address) { return return_address - 1; }
 
-/// Stands for the stack that an allocation of a kernel does not have.
+/// Stands for the stack, which an allocation in a kernel does not have.
 constexpr std::uintptr_t in_kernels = 0;
 constexpr const char* kernels_name = "kernels";
 
@@ -149,7 +149,7 @@ std::string value_type(string_table& strings, const char* type, const char* unit
 
 }  // namespace
 
-// The numbers of fields are those of pprof's profile.proto.
+// The field numbers are those of pprof's profile.proto.
 std::string heap_profile::pprof() const {
   string_table strings;
   message profile;
@@ -246,7 +246,7 @@ std::string heap_profile::folded() const {
         std::snprintf(text, sizeof text, "+%#zx", static_cast<std::size_t>(offset));
         s.readable += text;
       }
-      // The format has no way to write a semicolon in a name.
+      // The format cannot represent a semicolon in a name.
       std::replace(s.readable.begin(), s.readable.end(), ';', ':');
       line += (line.empty() ? "" : ";") + s.readable;
     }

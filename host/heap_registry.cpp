@@ -24,7 +24,7 @@ void heap_registry::remove(std::uint64_t id) {
 std::uint64_t heap_registry::renew(std::uint64_t id) {
   host_heap* const heap = find(id);
   remove(id);
-  return add(heap);  // there is room: an entry went
+  return add(heap);  // there is room: an entry was removed
 }
 
 host_heap* heap_registry::find(std::uint64_t id) const {

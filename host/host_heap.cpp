@@ -1,4 +1,4 @@
-// A heap comes, goes, and is carried over a fork.
+// Construction and destruction of a heap, and what it does around a fork.
 #include "host/host_heap.hpp"
 
 #include <pthread.h>
@@ -34,7 +34,7 @@ host_heap::~host_heap() {
   heap_registry& r = heap_registry::instance();
   const std::scoped_lock lock(r.mutex);
   r.remove(id_);
-  // A thread that ends from now on does not find its cache here, but waits for the lock.
+  // A thread that ends from now on waits for the lock, and then finds no cache of this heap.
   const std::scoped_lock caches(caches_mutex_);
   for (mcache* c : caches_) c->forget_user();
 }
@@ -55,7 +55,7 @@ void host_heap::before_fork() {
   sys_pool::lock();
 }
 
-/// Until no other thread is in a slow path, if that comes soon.
+/// Waits, for a limited time, until no other thread is in a slow path.
 void host_heap::wait_for_calls() {
   fork_gate::wait_until([this] {
     const std::scoped_lock lock(caches_mutex_);
@@ -67,9 +67,9 @@ void host_heap::wait_for_calls() {
 }
 
 // The other threads' caches stay as the fork found them, and are lost to the child until memory is
-// short (recover_lost_caches). One that was in the middle of a slow path, because that was too long
-// to wait for, is lost until the next bulk free, which looks at all spans and not at these caches.
-// What was handed out of them can be freed.
+// short (recover_lost_caches). A cache whose thread was in a slow path too long to wait for is lost
+// until the next bulk free, which goes by the spans and not by these caches. Objects allocated from
+// lost caches can be freed.
 void host_heap::after_fork_in_child() {
   for (const auto& [id, heap] : heap_registry::instance().heaps) {
     heap->is_forked_ = true;

@@ -1,5 +1,5 @@
-// Allocation where host_heap::malloc_fast found no slot: of small, tiny and large objects, zeroed
-// and aligned.
+// Allocation when host_heap::malloc_fast found no slot: small, tiny and large objects, zeroed and
+// aligned ones.
 #include <algorithm>
 #include <cstring>
 
@@ -11,21 +11,21 @@ namespace warpheap {
 
 namespace {
 
-/// 8 bytes lie as densely in slots of their own, and need no mask.
+/// Objects of 8 bytes are packed as densely in slots of their own, and need no mask there.
 bool is_tiny(std::size_t n, contents kind) {
   return n < tiny_size && n != 8 && kind == contents::no_pointers;
 }
 
 }  // namespace
 
-/// f(c), which is not to be called again meanwhile: it would find lists half changed.
+/// f(c), marked as a slow path: a nested call would find half-changed lists.
 template <class F>
 void* host_heap::call(mcache& c, F&& f) {
   const mcache::call guard(c);
   return f(c);
 }
 
-/// f(cache of this thread); a thread that has ended already has one for this call only.
+/// f(cache of this thread); a thread that has already ended gets one for this call only.
 template <class F>
 void* host_heap::with_cache(F&& f) {
   central_.check_no_bulk();
@@ -39,7 +39,7 @@ void* host_heap::with_cache(F&& f) {
   return p;
 }
 
-/// attempt(), and once more after everything unused went back to the heap.
+/// attempt(), and if that fails, once more after everything unused was given back to the heap.
 template <class F>
 auto host_heap::or_reclaim(mcache& c, F&& attempt) {
   auto p = attempt();
@@ -51,14 +51,14 @@ auto host_heap::or_reclaim(mcache& c, F&& attempt) {
   return p;
 }
 
-/// is_zero: where to say whether the object's memory reads as zero.
+/// is_zero: if not null, set to whether the object's memory reads as zero.
 void* host_heap::alloc_class(mcache& c, unsigned size_class, contents kind, bool* is_zero) {
   const unsigned sc = make_span_class(size_class, kind == contents::no_pointers);
   bool fresh = false;
   void* p = c.alloc(sc, fresh);
   if (p == nullptr) [[unlikely]]
     p = or_reclaim(c, [&] {
-      // These have objects that live: they give no pages, and help nobody but this class.
+      // The spans taken here hold live objects: they yield no pages, and help only this class.
       central_[sc].take_marked();
       return c.alloc(sc, fresh);
     });
@@ -71,7 +71,7 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
   const std::size_t npages = bits::ceil_div(n, page_size);
   const unsigned span_class = make_span_class(0, kind == contents::no_pointers);
   if (npages > pages_.most_bytes() / page_size) {
-    // No sweep and no trim makes room for it.
+    // No sweep and no trim could make room for it.
     c.counters.out_of_memory.add(1);
     return nullptr;
   }
@@ -90,7 +90,7 @@ mspan* host_heap::alloc_large(mcache& c, std::size_t n, std::size_t align_pages,
 
 void* host_heap::malloc_to_grow(std::size_t old, std::size_t n, contents kind) {
   return with_cache([&](mcache& c) -> void* {
-    // Where there is no room for more, the object may still have some.
+    // If there is no room for the larger slot, there may still be for n bytes.
     const unsigned size_class = size_to_class(std::min(old + old / 4, max_small_size));
     void* p = c.alloc(make_span_class(size_class, kind == contents::no_pointers));
     if (p == nullptr) return alloc(c, n, kind);
@@ -118,7 +118,7 @@ bool host_heap::resize_large(void* p, std::size_t n) {
     pages_.shrink_large(s, npages);
     c->counters.large_bytes_freed.add((was - npages) * page_size);
   }
-  // As if it had moved, so that whether it did makes no difference.
+  // As if it had moved: for marks it makes no difference whether it did.
   if (central_.marks.is_on()) [[unlikely]]
     central_.marks.note_large_birth(*s);
   return true;
@@ -172,7 +172,7 @@ void* host_heap::calloc(std::size_t n, std::size_t m, contents kind) {
     }
     const std::size_t bytes = n * m;
     if (bytes == 0) return base();
-    // What was never used stays untouched.
+    // Memory that was never used is not touched.
     bool is_zero = false;
     void* p = nullptr;
     if (bytes > max_small_size) {
@@ -199,7 +199,7 @@ void* host_heap::aligned_alloc(std::size_t align, std::size_t n, contents kind) 
     }
     if (n == 0) {
       if (reinterpret_cast<std::uintptr_t>(base()) % align == 0) return base();
-      n = 1;  // the object of size 0 is not aligned so far
+      n = 1;  // the object of size 0 is less aligned
     }
     if (n > pages_.most_bytes() || align > pages_.most_bytes()) {
       c.counters.out_of_memory.add(1);

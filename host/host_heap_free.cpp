@@ -1,5 +1,5 @@
-// What a pointer is, for free and usable_size: an object of this thread's spans, of another's, or
-// none. host_heap::free_fast has the objects in spans of this thread's cache.
+// What a pointer is, for free and usable_size: an object in a span of this thread, of another
+// thread, or none. host_heap::free_fast handles objects in spans of this thread's cache.
 #include <optional>
 
 #include "host/host_heap.hpp"
@@ -16,7 +16,7 @@ free_status host_heap::free_slow(void* p) noexcept {
   return free_of_ended_thread(p);
 }
 
-/// Counted where ended threads are.
+/// Counted with the threads that have ended.
 free_status host_heap::free_of_ended_thread(void* p) {
   alloc_counters counters;
   const free_status status = free_object(p, nullptr, counters);
@@ -26,9 +26,9 @@ free_status host_heap::free_of_ended_thread(void* p) {
   return status;
 }
 
-/// free_object for a thread with a cache, with one look at each thing for what a thread often frees
-/// besides the objects of its own spans: the first one in a span that ran full, one in a span of
-/// another thread, and a large one.
+/// free_object for a thread with a cache. Reads each thing only once in the common cases beside
+/// objects in the thread's own spans: the first free in a span that ran full, one in a span of
+/// another thread, and a large object.
 inline free_status host_heap::free_by(void* p, mcache& c) {
   const auto offset = static_cast<std::size_t>(static_cast<std::byte*>(p) - base());
   if (offset >= reserve_bytes()) return free_object(p, &c, c.counters);
@@ -36,12 +36,13 @@ inline free_status host_heap::free_by(void* p, mcache& c) {
   const page_owner owner = pages_.owner(page);
   if (!owner.is_span()) return free_object(p, &c, c.counters);
   mspan* const s = owner.span();
-  // Before all else that the span says: see "In another cycle" in mspan.hpp.
+  // Before anything else is read from the span: see "In another cycle" in mspan.hpp.
   if (!s->is_swept(pages_.sweepgen())) return free_on_page(p, page, owner, &c, c.counters);
   const span_status seen = s->status();
   if (seen.place() == span_place::full && seen.span_class() != tiny_span_class
       && c.takes_at_once(s, seen)) {
-    // The page again: the record may have become another span's before it became this thread's.
+    // The page is checked again: before this thread took the span, the record may have been reused
+    // for another one.
     if (c.adopt(s, seen) && pages_.owner(page).bits() == owner.bits() && c.free_own(s, p))
       return free_status::ok;
     return free_on_page(p, page, pages_.owner(page), &c, c.counters);
@@ -66,29 +67,30 @@ free_status host_heap::free_object(void* p, mcache* c, alloc_counters& counters)
   return free_on_page(p, page, pages_.owner(page), c, counters);
 }
 
-/// p on a page of the heap that belonged to `owner` a moment ago.
+/// Frees p, on a page of the heap that belonged to `owner` a moment ago.
 free_status host_heap::free_on_page(void* p, std::size_t page, page_owner owner, mcache* c,
                                     alloc_counters& counters) {
   for (;; owner = pages_.owner(page)) {
     if (!owner.is_span())
       return classify_without_span(owner, reinterpret_cast<std::uintptr_t>(p) % page_size);
     mspan* s = owner.span();
-    // Before all else that the span says: see "In another cycle" in mspan.hpp.
+    // Before anything else is read from the span: see "In another cycle" in mspan.hpp.
     if (!s->is_swept(pages_.sweepgen())) {
       const auto in_pages = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base());
       return classify_dead(s->span_class(), in_pages);
     }
     const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->first());
     if (s->size_class() == 0) return free_large(s, in_span, c, counters);
-    if (p < s->first() || p >= s->limit()) return free_status::interior;  // the color, the tail
+    if (p < s->first() || p >= s->limit())
+      return free_status::interior;  // in the color or the tail
     const unsigned slot = s->slot_of(in_span);
     const auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
     if (in_slot != 0 && !s->is_tiny()) return free_status::interior;
 
     const span_status seen = s->status();
     if (seen.place() == span_place::full && (c == nullptr || c->takes_at_once(s, seen))) {
-      // Nobody's: it becomes this thread's. Then all is looked at again: the record may have become
-      // another span's meanwhile, if the pointer is stale.
+      // The span is nobody's: it becomes this thread's. Then everything is read again, as the
+      // record may have been reused for another span if the pointer is stale.
       if (c != nullptr) {
         c->adopt(s, seen);
       } else {
@@ -104,16 +106,16 @@ free_status host_heap::free_on_page(void* p, std::size_t page, page_owner owner,
   }
 }
 
-/// Frees the object at p, slot i of a span that belonged to others a moment ago, as the page did to
-/// `owner`. Nothing, when that has changed.
+/// Frees the object at p, in slot i of a span that belonged to other threads a moment ago, as the
+/// page belonged to `owner`. nullopt, with nothing done, if that has changed.
 inline std::optional<free_status> host_heap::free_in_others(mspan* s, unsigned i, void* p,
                                                             std::size_t page, page_owner owner,
                                                             mcache* c, alloc_counters& counters) {
   const unsigned nelems = s->nelems();
   const unsigned size_class = s->size_class();
-  // An object that lives pins all that was read. If the pointer is stale, the span may have ended
-  // meanwhile, or have been cut into other slots, and the slot be another object's. What is left
-  // of that is the time from here to the bit, a few instructions.
+  // A live object pins all that was read. If the pointer is stale, the span may have ended
+  // meanwhile, or been cut into other slots, and the slot may be another object's. This check
+  // leaves only the few instructions from here to the setting of the bit for that.
   if (!s->is_slot(i, p) || pages_.owner(page).bits() != owner.bits()) return std::nullopt;
   const remote_free done = s->free_remote(i);
   if (done == remote_free::was_free) return free_status::double_free;
@@ -122,8 +124,8 @@ inline std::optional<free_status> host_heap::free_in_others(mspan* s, unsigned i
   return free_status::ok;
 }
 
-/// A slot of a span of others was freed. The slot pinned the span until then; now the record may be
-/// another's, and only its atomic words may be looked at.
+/// Called after a slot was freed in a span of other threads. Until then the slot pinned the span;
+/// now the record may have been reused, and only its atomic words may be read.
 void host_heap::after_remote_free(mspan* s, unsigned nelems, remote_free done, mcache* c) {
   const span_status now = s->status();
   if (now.place() == span_place::full) {
@@ -149,12 +151,12 @@ inline free_status host_heap::free_large(mspan* s, std::size_t in_span, mcache* 
 free_status host_heap::free_tiny_object(mspan* s, void* p, bool own, mcache* c,
                                         alloc_counters& counters) {
   auto* masks = s->tiny_masks.load(std::memory_order_relaxed);  // published with the page's owner
-  // The span ends while this thread looks at it: nothing lived there any more.
+  // The span is ending while this thread looks at it: nothing was live there any more.
   if (masks == nullptr) return free_status::double_free;
   const std::size_t at = reinterpret_cast<std::uintptr_t>(p) % page_size;  // spans of one page
   const auto slot = static_cast<unsigned>(at / tiny_size);
   const unsigned offset = at % tiny_size;
-  // First what others have freed, then what the owner knows: see "what tells a double free".
+  // First the others' frees, then the owner's mask: see "What tells a double free" in mspan.hpp.
   const std::uint32_t freed = masks->freed[slot].load(std::memory_order_acquire);
   const std::uint32_t mask = masks->mask[slot].load(std::memory_order_relaxed);
   if ((freed & tiny_mask::live(offset)) != 0) return free_status::double_free;
@@ -176,34 +178,34 @@ free_status host_heap::free_tiny_object(mspan* s, void* p, bool own, mcache* c,
   return free_status::ok;
 }
 
-/// What a pointer into a page without span is; offset: its place in the page.
+/// Classifies a pointer into a page without a span; offset: its offset in the page.
 free_status host_heap::classify_without_span(page_owner owner, std::size_t offset) {
   if (owner.is_device()) return free_status::device_page;
   if (!owner.is_gone()) return free_status::not_allocated;
   return classify_dead(owner.gone_class(), owner.gone_index() * page_size + offset);
 }
 
-/// What a pointer is into the pages of a span of which nothing lives.
+/// Classifies a pointer into the pages of a span without live objects.
 free_status host_heap::classify_dead(unsigned span_class, std::size_t in_pages) {
   if (span_class == tiny_span_class) return free_status::double_free;
   const unsigned c = span_class_size_class(span_class);
   if (c == 0) return in_pages == 0 ? free_status::double_free : free_status::not_allocated;
-  const std::size_t in_span = in_pages - host_span_color(c);  // in front of the slots: very much
+  const std::size_t in_span = in_pages - host_span_color(c);  // wraps in front of the slots
   const std::size_t slot = in_span / class_to_size(c);
   return in_span % class_to_size(c) == 0 && slot < host_span_objects(c)
              ? free_status::double_free
              : free_status::not_allocated;
 }
 
-/// The live object that starts at p; or, with interior, the one that p points into. The caller may
-/// race with its free: then it is one that lived a moment ago, or none.
+/// The live object that starts at p; or, with interior, the one that p points into. If the call
+/// races with the object's free, the result is an object that was live a moment ago, or none.
 host_heap::live_object host_heap::find_live(const void* p, bool interior) const {
   const live_object found = look_up(p, interior);
   return found.span == nullptr || is_current(found) ? found : live_object{};
 }
 
-/// The span that the object was found in has the same base and class, and the object's pages; of a
-/// large one the first, as its owner may change its length meanwhile.
+/// Whether the span in which the object was found still has the same base and class, and owns the
+/// object's pages; for a large object only the first page, as its owner may resize it meanwhile.
 bool host_heap::is_current(const live_object& object) const {
   const auto owner = [&](const std::byte* at) { return pages_.owner_at(at).bits(); };
   const std::uintptr_t span = page_owner::of(object.span).bits();
@@ -212,8 +214,8 @@ bool host_heap::is_current(const live_object& object) const {
          && object.span->first() == object.first && object.span->span_class() == object.span_class;
 }
 
-/// The same without the look back. Class and base are read once, and all else follows from them:
-/// what is found has the bounds of an object of the class.
+/// find_live without the final check. Class and base are read once, and all else follows from them,
+/// so that the result has the bounds of an object of the class.
 host_heap::live_object host_heap::look_up(const void* p, bool interior) const {
   if (p == nullptr) return {};
   const page_owner owner = pages_.owner_at(p);

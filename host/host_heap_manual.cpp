@@ -1,5 +1,5 @@
-// Memory of the heap that is no object: scratch stacks and chunks of regions; and the memory of
-// pages that nobody uses.
+// Memory of the heap that is not objects: scratch stacks and chunks of regions; and the scavenging
+// of unused pages.
 #include "host/host_heap.hpp"
 
 namespace warpheap {

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t max_dangling = 1000;
 
-/// Adds up what a sweep finds. Without malloc: it is called under the heap's locks.
+/// Adds up what a sweep finds. Does not call malloc, as it is called under the heap's locks.
 class report_builder final : public sweep_sink {
  public:
   explicit report_builder(std::size_t listed) : listed_(listed) {}
@@ -43,7 +43,7 @@ class report_builder final : public sweep_sink {
 
 }  // namespace
 
-/// Tiny objects cannot; nor can none.
+/// False for tiny objects, and for no object.
 bool host_heap::may_hold_pointers(const live_object& object) {
   return object.span != nullptr && object.span_class != tiny_span_class
          && !span_class_noscan(object.span_class);
@@ -60,7 +60,7 @@ mark_status host_heap::mark(const void* p) {
   return status == mark_status::dangling ? note_dangling(const_cast<void*>(p)) : status;
 }
 
-/// Before the first mark: from here on, what is allocated needs none.
+/// Before the first mark: objects allocated from here on need no mark.
 void host_heap::begin_marks() {
   const std::scoped_lock lock(caches_mutex_);
   central_.marks.begin(pages_.sweepgen() + 2, [this] {
@@ -70,9 +70,9 @@ void host_heap::begin_marks() {
   });
 }
 
-/// The object may be freed meanwhile, and its span be cut into others, or be another. Marks are
-/// never freed before the sweep (span_marks), and those of another first slot or class are not
-/// used: so such a mark is on no object.
+/// Meanwhile the object may be freed, and its span be cut into other slots or replaced by another
+/// span. Marks are never freed before the sweep (span_marks), and marks made for another first slot
+/// or class are not used, so such a mark is on no object.
 mark_status host_heap::set_mark(const live_object& object) {
   bool gone = false;
   span_marks* const marks = central_.marks.of(*object.span, object.first, object.span_class, [&] {
@@ -132,7 +132,7 @@ sweep_report host_heap::sweep(std::size_t listed) {
     const std::scoped_lock registered(heap_registry::instance().mutex);
     const std::scoped_lock lock(caches_mutex_);
     if (central_.marks.lost()) {
-      // What has a mark keeps it: the caller may try again with the rest.
+      // Existing marks stay: the caller may add the missing ones and try again.
       central_.marks.forgive_lost();
       report.complete = false;
       return report;
@@ -155,7 +155,7 @@ sweep_report host_heap::sweep(std::size_t listed) {
     retired_.large_bytes_freed.add(found.by_class[0].bytes);
     retired_.tiny_blocks_freed.add(found.tiny_blocks);
   }
-  // From here on the vectors' memory may come from this very heap.
+  // Outside the locks, as the vectors' memory may come from this very heap.
   report.kept = found.kept_sum;
   report.leaked_by_class = found.by_class;
   for (const sweep_report::sum& s : found.by_class) {

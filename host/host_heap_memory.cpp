@@ -7,20 +7,20 @@ namespace warpheap {
 
 namespace {
 
-/// a - b; 0 if two frees of one object at once, of which only one took place, were both counted so
-/// far.
+/// a - b, or 0 if b is larger, which happens while both of two simultaneous frees of one object are
+/// counted.
 std::uint64_t difference(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
 
 }  // namespace
 
-/// Counts of frees are read before those of mallocs: the malloc of an object whose free was counted
-/// is counted. caches_mutex_ is held: caches come and go with their counts.
+/// Frees are read before mallocs, so that the malloc of any object whose free was counted is
+/// counted too. caches_mutex_ is held, as caches come and go with their counts.
 void host_heap::count_objects(memory_stats& m) const {
   const auto for_all = [&](auto&& f) {
     f(retired_);
     for (const mcache* c : caches_) f(c->counters);
   };
-  // Of two frees at once both were counted, and one is to be taken off.
+  // Both of two simultaneous frees were counted; one must be subtracted.
   const mcentral_set::late_counts late = central_.late_double_frees();
   std::uint64_t blocks_freed = central_.tiny_blocks_freed.load(std::memory_order_acquire);
   for_all([&](const alloc_counters& a) {
@@ -87,7 +87,7 @@ memory_stats host_heap::memory(std::size_t buckhash_sys, std::size_t device_tabl
   m.quarantined = manual(manual_use::quarantine);
   m.device_sys = h.device_pages * page_size;
   m.heap_inuse = h.pages_in_use * page_size;
-  // What has no use is idle, also while it is on its way from one to another.
+  // Pages without a use are idle, including those in transit from one use to another.
   m.heap_sys = h.grown_pages * page_size - m.device_sys - m.stacks_sys - m.regions_sys;
   m.heap_idle = m.heap_sys - m.heap_inuse;
   m.heap_released = h.scavenged_pages * page_size + m.quarantined;

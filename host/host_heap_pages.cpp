@@ -18,8 +18,8 @@ page_run host_heap::take_device_pages(std::uint32_t min_pages, std::uint32_t wan
 
 void host_heap::give_back_device_pages(page_run run) { pages_.give_back_device_pages(run); }
 
-/// Gives all pages back that nothing lives in and nobody else keeps; c: the calling thread's, or
-/// null.
+/// Gives back all pages that hold nothing live and that no other thread's cache keeps; c: the
+/// calling thread's cache, or null.
 void host_heap::reclaim(mcache* c) {
   if (c != nullptr) flush(*c);
   recover_lost_caches();
@@ -29,10 +29,10 @@ void host_heap::reclaim(mcache* c) {
   central_.release_empty();
 }
 
-/// In the child of a fork, does for the threads that it does not have what they would do at their
-/// end, unless the fork found them in a slow path. The system stops each thread's stores at one
-/// point of its program, so that where it is in none its spans and lists are whole; an object that
-/// it was about to take or had just freed may count as it did before, or live on.
+/// In a fork's child, does for the threads that it does not have what they would do at their end,
+/// unless the fork found them in a slow path. A fork cuts each thread's stores off at one point of
+/// its program, so a thread outside slow paths leaves consistent spans and lists; an object that it
+/// was just taking or freeing may still count as before.
 void host_heap::recover_lost_caches() {
   if (!is_forked_) return;
   for (;;) {
@@ -58,11 +58,10 @@ std::size_t host_heap::trim() {
   return pages_.scavenge(scavenge_cause::asked) * page_size;
 }
 
-/// All that was allocated counts as freed. caches_mutex_ is held, and retired_ has the counters of
-/// all caches.
+/// Counts all objects as freed. caches_mutex_ is held, and retired_ has the counters of all caches.
 void host_heap::count_reset() {
   alloc_counters& all = retired_;
-  // Frees that are known to be the second ones of an object were counted too.
+  // Frees that turned out to be second frees of an object were counted too.
   const mcentral_set::late_counts late = central_.late_double_frees();
   std::uint64_t objects = 0;
   const auto free_rest = [&](const owned_counter& mallocs, owned_counter& frees,
@@ -79,12 +78,12 @@ void host_heap::count_reset() {
                             - central_.tiny_blocks_freed.load(std::memory_order_relaxed));
 }
 
-/// The last cycle's sweep comes to its end. No other call is in flight.
+/// Completes the last cycle's sweep. No other call is in flight.
 void host_heap::finish_sweep() {
   central_.sweep_all();
   if (pages_.unswept_spans() != 0) {
-    // There was no memory for a set that they should have been in, or a fork's child has lost the
-    // thread whose they were.
+    // Spans in no set: there was no memory for it, or they belonged to a thread that this child of
+    // a fork does not have.
     pages_.for_each_span([&](mspan& s) {
       if (s.is_swept(pages_.sweepgen())) return;
       span_list::forget(&s);
@@ -104,8 +103,8 @@ void host_heap::drop_stale_caches() {
   has_stale_caches_.store(false, std::memory_order_relaxed);
 }
 
-/// Makes all spans unswept, and threads take new caches. The registry's lock and caches_mutex_ are
-/// held, the last cycle's sweep is finished, and no other call is in flight.
+/// Makes all spans unswept, and makes threads take new caches. The registry's lock and
+/// caches_mutex_ are held, the last cycle's sweep is finished, and no other call is in flight.
 void host_heap::begin_cycle(sweep_sink* sink) {
   for (mcache* c : caches_) {
     c->forget_user();
@@ -119,12 +118,12 @@ void host_heap::begin_cycle(sweep_sink* sink) {
   if (is_forked_) pages_.count_spans();
   central_.next_cycle(sink);
   id_ = heap_registry::instance().renew(id_);
-  // No call is in flight, and spans forget theirs before anyone looks: when they are swept, or
-  // made.
+  // Safe: no call is in flight, and a span forgets its marks, when it is swept or made, before any
+  // thread looks at them.
   central_.marks.end(/*drop=*/sink == nullptr);
   dangling_marks_ = 0;
   dangling_.clear();
-  // At once, as the spans of lost threads are in no list.
+  // Swept at once, as the spans of lost threads are in no list.
   if (std::exchange(is_forked_, false)) finish_sweep();
 }
 
@@ -142,7 +141,7 @@ bool host_heap::sweep_some(unsigned spans) {
   while (spans-- > 0 && central_.sweep_one() != 0) {
   }
   if (pages_.unswept_spans() != 0) return true;
-  // Relaxed: a hint. What it is about is looked at under the lock.
+  // Relaxed: a hint. What matters is checked again under the lock.
   if (has_stale_caches_.load(std::memory_order_relaxed)) {
     const std::scoped_lock lock(caches_mutex_);
     if (pages_.unswept_spans() == 0) drop_stale_caches();

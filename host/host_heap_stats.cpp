@@ -29,7 +29,7 @@ host_heap_stats host_heap::stats() const {
     st.thread_caches = caches_.size();
   }
   st.tiny_blocks -= central_.tiny_blocks_freed.load(std::memory_order_relaxed);
-  // Of two frees at once, both were counted.
+  // Both of two simultaneous frees were counted.
   const mcentral_set::late_counts late = central_.late_double_frees();
   std::uint64_t late_sum = 0;
   for (unsigned c = 0; c < num_classes; ++c) {
