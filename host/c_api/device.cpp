@@ -1,4 +1,4 @@
-// The C functions about kernels: what they are given, and what those of them did that are observed.
+// The C functions for kernels: the heap as they see it, and the events of observed ones.
 #include <type_traits>
 
 #include <warpheap/heap_view.hpp>

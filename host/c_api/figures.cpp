@@ -1,4 +1,4 @@
-// The C functions that tell what a heap has and did.
+// The C functions for a heap's figures, texts and errors.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -111,7 +111,7 @@ constexpr same_figure same_figures[] = {
 #undef WARPHEAP_SAME
 };
 
-// All members of both structs: a new one has to come into the table.
+// Checks that the tables cover all members of both structs, also new ones.
 static_assert(sizeof(memory_stats)
               == sizeof same_figures / sizeof *same_figures * sizeof(std::uint64_t)
                      + sizeof(memory_stats::by_class) + sizeof(epoch_stats));
@@ -132,7 +132,7 @@ warpheap_memory converted(const memory_stats& s) {
   return to;
 }
 
-/// make() as a string that C can release; nullptr when there is none.
+/// The result of make() as a string that C can free(); nullptr when it fails.
 template <class F>
 char* text(const warpheap_heap* heap, F&& make) noexcept {
   if (no_heap(heap)) return nullptr;
@@ -145,7 +145,7 @@ char* text(const warpheap_heap* heap, F&& make) noexcept {
   });
 }
 
-/// One of the names of a heap, which stay where they are.
+/// One of a heap's names, whose addresses do not change.
 const char* name(const warpheap_heap* heap, std::string warpheap_heap::*which) noexcept {
   if (no_heap(heap)) return nullptr;
   return guarded<const char*>(nullptr, ENOMEM, [&] {

@@ -1,6 +1,7 @@
 #pragma once
 
-// What the C functions share: the heap behind the handle, and exceptions made errno and a text.
+// What the C functions share: the heap behind the handle; exceptions turned into errno and a
+// message.
 
 #include <warpheap/warpheap.h>
 #include <algorithm>
@@ -19,18 +20,18 @@ struct warpheap_heap {
   explicit warpheap_heap(warpheap::heap_options options) : heap(std::move(options)) {}
   warpheap::heap heap;
 
-  std::once_flag named;  // for these, which C is given by pointer
+  std::once_flag named;  // guards the making of these, which C gets by pointer
   std::string backend_name, backend_reason, device_name;
-  std::vector<warpheap::error_record> errors;  // taken from the heap, not yet by the program
+  std::vector<warpheap::error_record> errors;  // taken from the heap, but not yet by the program
   warpheap::device_events events;              // likewise
 };
 
 namespace warpheap::c_api {
 
-/// Sets errno and the thread's text.
+/// Sets errno and the thread's message.
 void fail(int number, const char* text) noexcept;
 
-/// f(); an exception becomes errno and a text, and the answer `otherwise`.
+/// Returns f(); if that throws, sets errno and the message, and returns `otherwise`.
 template <class T, class F>
 T guarded(T otherwise, int number, F&& f) noexcept {
   try {
@@ -51,13 +52,13 @@ inline bool no_heap(const warpheap_heap* heap) noexcept {
   return true;
 }
 
-/// The bytes that a caller's version of a struct has and this one, too.
+/// The bytes that the caller's version of a struct and this one have in common.
 template <class T>
 std::size_t common_size(std::size_t callers) noexcept {
   return std::min(callers, sizeof(T));
 }
 
-/// Whether a struct came without its size.
+/// Whether a struct is NULL or lacks its size.
 template <class T>
 bool no_struct(const T* given) noexcept {
   if (given != nullptr && given->struct_size >= sizeof(std::size_t)) return false;
@@ -65,7 +66,7 @@ bool no_struct(const T* given) noexcept {
   return true;
 }
 
-/// What the caller's version of a struct has of ours.
+/// Copies as much of our struct as the caller's version of it has.
 template <class T>
 void copy_out(T* to, const T& from) noexcept {
   const std::size_t size = to->struct_size;

@@ -1,4 +1,4 @@
-// The C functions on heaps and objects, each a thin cover over warpheap::heap.
+// The C functions on heaps and objects, each a thin wrapper of warpheap::heap.
 #include <fcntl.h>
 #include <unistd.h>
 #include <cstdio>
@@ -11,7 +11,7 @@
 namespace warpheap::c_api {
 
 namespace {
-// An array, so that saying why there is no memory needs none.
+// An array, so that a message about a lack of memory needs no memory.
 thread_local char last_error[512];
 }  // namespace
 
@@ -43,7 +43,7 @@ void* aligned(warpheap_heap* heap, size_t alignment, size_t size, contents kind)
 
 std::string name_of(const char* file) { return file == nullptr ? std::string() : file; }
 
-/// Why a file cannot be written, as the system says it; 0: it can.
+/// The system's errno if a file cannot be written; 0 if it can.
 int why_not_written(const std::string& file) {
   if (file.empty()) return 0;
   const int opened = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0666);

@@ -13,7 +13,7 @@ static_assert(static_cast<int>(mark_status::marked) == WARPHEAP_MARKED
               && static_cast<int>(mark_status::device) == WARPHEAP_MARK_DEVICE
               && static_cast<int>(mark_status::foreign) == WARPHEAP_MARK_FOREIGN);
 
-/// The part of the caller's report that he fills in himself. False: it cannot be used.
+/// Reads the part of the report that the caller fills in. False: it cannot be used.
 bool read_lists(const warpheap_sweep_report* given, warpheap_sweep_report& lists) {
   if (given == nullptr) return true;
   if (no_struct(given)) return false;
@@ -26,7 +26,7 @@ bool read_lists(const warpheap_sweep_report* given, warpheap_sweep_report& lists
   return false;
 }
 
-/// mark() as C is told of it.
+/// The result of mark() as C gets it.
 template <class F>
 int marked(const warpheap_heap* heap, F&& mark) noexcept {
   if (no_heap(heap)) return -1;
@@ -55,11 +55,11 @@ void fill(warpheap_sweep_report& to, const sweep_report& from) {
   }
 }
 
-/// A sweep as C is told of it.
+/// The result of a sweep as C gets it.
 template <class F>
 int swept(warpheap_heap* heap, warpheap_sweep_report* report, F&& sweep) noexcept {
   warpheap_sweep_report c{};
-  // A heap that cannot mark nothing cannot sweep either.
+  // A heap in which even marking NULL fails cannot sweep either.
   if (no_heap(heap) || !read_lists(report, c) || warpheap_mark(heap, nullptr) < 0) return -1;
   return guarded(-1, EIO, [&] {
     const sweep_report found = sweep(c.leaks_capacity);

@@ -1,4 +1,4 @@
-// Operations on the heap at rest, on both sides together: synchronize, trim, reset.
+// Operations on both sides of a heap at rest: synchronize, trim, reset, sweep; and marks.
 #include <new>
 #include <string>
 #include <utility>
@@ -7,7 +7,8 @@
 
 namespace warpheap {
 
-/// Takes over what kernels have recorded, and what the host found out late, since the last time.
+/// Takes over the errors that kernels have recorded, and those that the host detected late, since
+/// the last call.
 void heap::impl::surface_errors() {
   for (void* p : objects.take_late_double_frees()) errors.note(error_kind::double_free, p);
   if (operations == nullptr) return;
@@ -17,7 +18,7 @@ void heap::impl::surface_errors() {
   errors.note_device(state);
 }
 
-/// For what on_report may not call from the service's thread.
+/// Throws for a call that on_report must not make on the service's thread.
 void heap::impl::refuse_on_service_thread(const char* call) const {
   if (service != nullptr && service->on_own_thread())
     throw heap_error(std::string("warpheap: ") + call
@@ -45,8 +46,8 @@ void heap::impl::synchronize() {
   log_events();
 }
 
-/// Ends all rounds of the refill queue, so that no page is on its way. The service does not serve
-/// while the lock lives. device_mutex is held, no kernel runs.
+/// Ends all rounds of the refill queue, so that no page is in transit. The service serves nothing
+/// while the returned lock is held. device_mutex is held, and no kernel runs.
 std::unique_lock<std::mutex> heap::impl::settle_requests() {
   auto held = service->hold();
   operations->repair_refill();
@@ -61,16 +62,16 @@ std::size_t heap::impl::trim() {
   const auto held = settle_requests();
   operations->retire_empty_spans();
   for (const page_run run : operations->take_stock()) objects.give_back_device_pages(run);
-  // So many spans went at once that a message took pages home.
+  // If many spans were retired at once, a message has sent pages home.
   service->settle(held);
   const std::size_t bytes = objects.trim();
   service->pages_came_free(held);
   return bytes;
 }
 
-/// Nothing that can fail comes after it: layers have forgotten objects that are gone only.
+/// Nothing that can fail may come after this, so that layers forget no object that still exists.
 void heap::impl::reset_objects() {
-  // Layers first: they give the objects' pages back as they were.
+  // Layers first: they restore the protection and state of the objects' pages.
   if (top != nullptr) top->forget();
   objects.reset();
   if (top == nullptr) direct = objects.id();
@@ -101,7 +102,7 @@ void heap::impl::reset() {
 }
 
 void heap::impl::refuse_layers() const {
-  if (memory_is_lost()) operations->synchronize();  // which says why it cannot
+  if (memory_is_lost()) operations->synchronize();  // throws, saying why it cannot
   if (top != nullptr)
     throw heap_error("warpheap: no marks in a heap with a profile or debug modes");
 }
@@ -118,11 +119,11 @@ mark_status heap::impl::mark_reachable(const void* p) {
 }
 
 sweep_report heap::impl::sweep(std::size_t listed) {
-  // What kernels have freed is no leak.
+  // What kernels have freed must not count as a leak.
   synchronize();
   if (top != nullptr)
     throw heap_error("warpheap: no sweep of a heap with a profile or debug modes");
-  // The fast paths go on with the new number also when there is no memory for the report.
+  // The fast paths need the new number also when there is no memory for the report.
   struct renew {
     impl& self;
     ~renew() { self.direct = self.objects.id(); }
@@ -135,7 +136,7 @@ sweep_report heap::impl::sweep(std::size_t listed) {
   return report;
 }
 
-/// Objects of kernels get the host's marks when they are swept: only then do no kernels run.
+/// Kernels' objects get the host's marks at their sweep, as only then no kernel runs.
 mark_status heap::impl::mark_device_object(const void* p) {
   const std::lock_guard lock(marks_mutex);
   try {
@@ -167,7 +168,7 @@ sweep_report heap::impl::sweep_device(std::size_t listed) {
   operations->mark(device_marks);
   const device_sweep found = operations->sweep(listed);
   device_marks.clear();
-  service->settle(held);  // large objects' pages may have gone home
+  service->settle(held);  // large objects' pages may have been sent home
   service->pages_came_free(held);
 
   const auto class_of = [](std::uint32_t cls) { return cls == large_class ? 0 : cls; };

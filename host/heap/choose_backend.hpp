@@ -16,16 +16,16 @@ inline constexpr bool have_kernels = false;
 
 struct chosen_backend {
   std::unique_ptr<memory_backend> memory;
-  std::string reason;  ///< why this one, for people
+  std::string reason;  ///< why this one was chosen, for people
 };
 
-/// The backend asked for; for `automatic`, CUDA where it can be used. Throws heap_error.
+/// The requested backend; for `automatic`, CUDA where it can be used. Throws heap_error.
 chosen_backend choose_backend(backend_kind asked);
 
 /// Null in a build without kernels for this backend.
 std::unique_ptr<device_operations> make_operations(backend_kind kind, const heap_view& view);
 
-/// How the host's allocator gives memory back to a backend, which has to outlive it.
+/// How the host's allocator gives memory back to a backend, which must outlive the source.
 page_source source_of(memory_backend& memory);
 
 }  // namespace warpheap

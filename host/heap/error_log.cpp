@@ -12,7 +12,7 @@ void error_log::say(const std::string& line) const {
     std::fprintf(stderr, "%s\n", line.c_str());
     return;
   }
-  // Reports come out of free() and out of destructors, which must not throw.
+  // Reports are made in free() and in destructors, which must not throw.
   try {
     options_.on_report(line);
   } catch (const std::exception& error) {
@@ -32,7 +32,7 @@ void error_log::say(const char* what, const char* why) const noexcept {
   std::fprintf(stderr, "warpheap: %s%s\n", what, why);
 }
 
-/// The line-th line about errors of this kind; none for 0.
+/// Reports the line-th line about errors of this kind; nothing for 0.
 void error_log::say(error_kind kind, const char* what, unsigned line) const noexcept {
   if (line == 0) return;
   char text[160];
@@ -108,7 +108,7 @@ void error_log::note_out_of_memory(std::size_t bytes, std::size_t in_use) noexce
 /// mutex_ is held.
 void error_log::keep(error_record record) { recent_[kept_++ % error_ring_slots] = record; }
 
-/// Which line about its kind an error is to have, 0 for none. mutex_ is held.
+/// The number of an error's line among those about its kind; 0: it gets no line. mutex_ is held.
 unsigned error_log::next_line(error_kind kind) {
   unsigned& said = said_[static_cast<unsigned>(kind)];
   if (said == most_said) return 0;

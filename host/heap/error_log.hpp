@@ -11,40 +11,41 @@
 
 namespace warpheap {
 
-/// A heap's errors: counted, the first few of each kind reported, the last ones kept. Thread-safe.
-/// Reports are made without a lock: the user's on_report may call the heap. Errors come out of
-/// free(), and when a process has no memory left: what notes them throws nothing and needs none,
-/// but for the line that on_report gets; without memory for that it goes to standard error.
+/// A heap's errors: counted, the first few of each kind reported, the latest ones kept.
+/// Thread-safe. Reports are made without a lock: the user's on_report may call the heap. Errors
+/// arise in free(), and when a process has no memory left, so noting them throws nothing and needs
+/// no memory, except for the line that on_report gets; without memory for that, it goes to standard
+/// error.
 class error_log {
  public:
-  /// `options` has to outlive the log.
+  /// `options` must outlive the log.
   explicit error_log(const heap_options& options) : options_(options) {}
 
-  /// One line, to on_report or standard error. Throws nothing.
+  /// Reports one line, to on_report or standard error. Throws nothing.
   void say(const std::string& line) const;
-  /// The same of "warpheap: ", what and why.
+  /// Reports "warpheap: ", what and why in one line.
   void say(const char* what, const char* why) const noexcept;
-  /// An error that the host detected at p.
+  /// Records an error that the host detected at p.
   void note(error_kind kind, const void* p) noexcept;
-  /// The same without a line, where nobody may be called.
+  /// note without a report, where on_report must not be called.
   void count(error_kind kind, const void* p) noexcept;
-  /// An allocation of so many bytes failed, while pages of `in_use` bytes were in use. Counted by
-  /// who failed, not here.
+  /// Records a failed allocation of `bytes` while `in_use` bytes of pages were in use. The
+  /// allocator counts it, not the log.
   void note_out_of_memory(std::size_t bytes, std::size_t in_use) noexcept;
-  /// Takes over what kernels have recorded since the last time.
+  /// Takes over what kernels have recorded since the last call.
   void note_device(const device_state& state) noexcept;
 
-  /// For a fork: nobody else is in here between the two.
+  /// For a fork: between the two, no other thread is in here.
   void lock() { mutex_.lock(); }
   void unlock() { mutex_.unlock(); }
 
-  /// Errors that the host detected so far, by kind.
+  /// Errors that the host has detected so far, by kind.
   void copy_counts(std::uint64_t (&counts)[error_kinds]) const;
   /// The recent errors since the last call, oldest first.
   std::vector<error_record> take_recent();
 
  private:
-  /// Errors of a kind that a line is said of.
+  /// How many errors of a kind are reported.
   static constexpr unsigned most_said = 8;
 
   void keep(error_record record);
@@ -54,8 +55,8 @@ class error_log {
   const heap_options& options_;
   mutable std::mutex mutex_;                             // guards what follows
   std::array<error_record, error_ring_slots> recent_{};  // error n at n % error_ring_slots
-  std::uint64_t kept_ = 0;                               // all of them
-  std::uint64_t taken_ = 0;                              // up to here
+  std::uint64_t kept_ = 0;                               // number of all so far
+  std::uint64_t taken_ = 0;                              // of these, taken by take_recent
   std::uint64_t host_errors_[error_kinds] = {};
   std::uint64_t device_errors_seen_ = 0;
   unsigned said_[error_kinds] = {};

@@ -1,6 +1,6 @@
-// A heap is carried over a fork: no lock of it is held in the child by a thread that only the
-// parent has. host_heap cares for its own locks; these are the ones that are taken before them.
-// And what ends for all heaps on CUDA at once: in a child, and with the process.
+// Carries heaps over a fork: in the child, no lock of a heap is held by a thread that only the
+// parent has. host_heap takes its own locks; these are the ones taken before them. Also, how CUDA
+// ends for all heaps at once: in a child, and at the end of the process.
 #include <pthread.h>
 #include <cstddef>
 #include <new>
@@ -10,21 +10,23 @@
 
 namespace warpheap {
 
-/// All heaps of the process that have been made and do not end yet.
+/// All heaps of the process, from the end of their construction to the beginning of their
+/// destruction.
 struct heap::impl::fork_list {
-  /// Never destroyed: a process may fork while its static objects go.
+  /// Never destroyed: a process may fork while its static objects are being destroyed.
   static fork_list& instance() {
     alignas(fork_list) static std::byte memory[sizeof(fork_list)];
     static fork_list& list = *new (memory) fork_list;
     return list;
   }
 
-  std::mutex mutex;  // taken before all locks of a heap
+  std::mutex mutex;  // taken before any lock of a heap
   sys_vector<impl*> heaps;
 };
 
 void heap::impl::join_forks() {
-  // After host_heap's, which were installed with the first heap: so these locks are taken first.
+  // Installed after host_heap's handlers, which come with the first heap, so that these locks are
+  // taken first.
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, [] {
     pthread_atfork(
@@ -41,8 +43,8 @@ void heap::impl::leave_forks() noexcept {
   list.heaps.erase_if([this](const impl* other) { return other == this; });
 }
 
-/// By std::atexit, registered when CUDA has been initialised: so it comes before CUDA's own
-/// handlers. Objects of static lifetime that were constructed before that go after it.
+/// Called by std::atexit. Registered after CUDA was initialised, so that it runs before CUDA's own
+/// handlers; static objects constructed before that are destroyed after it.
 void heap::impl::before_cuda_ends() {
   fork_list& list = fork_list::instance();
   const std::scoped_lock lock(list.mutex);
@@ -52,19 +54,19 @@ void heap::impl::before_cuda_ends() {
   give_up_cuda("the process is ending");
 }
 
-/// The driver gives none of its mappings to a child. No fast path is longer for it: they find no
-/// cache of their heap's number, and come to the layer.
+/// The driver gives a child none of its mappings. This costs the fast paths nothing: they find no
+/// cache with their heap's number, and so get to the layer.
 void heap::impl::lose_memory() {
   give_up_cuda(
       "this process is a child of a fork, and only its parent has a device and its memory");
   top = &lost;
   direct = host_heap::no_id;
-  (void)service.release();  // what is left of it would write to the queue
+  (void)service.release();  // its destructor would write to the queue
 }
 
-// A kind of lock at a time, of all heaps. Who holds the device_mutex of one may wait for the
-// kernels of all, and they for pages of another heap, which its service gives as long as nobody
-// here holds that.
+// One kind of lock at a time, for all heaps. A thread that holds one heap's device_mutex may be
+// waiting for the kernels of all heaps, and these for pages of another heap, whose service can give
+// them only while its lock is not held here.
 void heap::impl::before_fork() {
   fork_list& list = fork_list::instance();
   list.mutex.lock();

@@ -1,5 +1,5 @@
 // The calls of the public heap. malloc and free are the fast paths of host_heap.hpp and, where
-// those found nothing to do, a call of heap::impl.
+// those do not apply, a call of heap::impl.
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -19,8 +19,8 @@ void heap::free(void* p) noexcept {
   const host_heap::fast_free done = host_heap::free_fast(p, direct_);
   if (done == host_heap::fast_free::done) [[likely]]
     return;
-  // The other ways are calls in tail position, with what is in place already: the common one needs
-  // no frame and no move.
+  // The other cases are tail calls whose arguments are already in place, so that the common case
+  // needs no frame and no move.
   if (done == host_heap::fast_free::tiny) return free_tiny(p);
   free_slow(p);
 }
@@ -31,13 +31,13 @@ void* heap::malloc(std::size_t size, contents kind) noexcept {
   return p != nullptr ? p : self.malloc(size, kind);
 }
 
-/// Where the fast path found no slot.
+/// malloc, when the fast path found no slot.
 void* heap::impl::malloc(std::size_t size, contents kind) noexcept {
   return or_out_of_memory(
       top == nullptr ? objects.malloc_slow(size, kind) : layer_malloc(*top, size, kind), size);
 }
 
-/// An allocation is answered with nullptr for want of memory.
+/// Notes that an allocation failed for lack of memory.
 void heap::impl::note_out_of_memory(std::size_t bytes) noexcept {
   errors.note_out_of_memory(bytes, objects.bytes_in_use());
 }
@@ -46,7 +46,7 @@ void* heap::calloc(std::size_t count, std::size_t size) noexcept {
   return calloc(count, size, contents::no_pointers);
 }
 void* heap::calloc(std::size_t count, std::size_t size, contents kind) noexcept {
-  // A product that overflows is more than there can be.
+  // A product that overflows is more than any heap has.
   const std::size_t bytes = bits::mul_overflows(count, size) ? ~std::size_t{0} : count * size;
   if (void* p = host_heap::calloc_fast(bytes, kind, impl_->direct); p != nullptr) return p;
   return impl_->or_out_of_memory(impl_->top != nullptr
@@ -62,7 +62,7 @@ void* heap::aligned_alloc(std::size_t alignment, std::size_t size, contents kind
   if (p != nullptr) return p;
   p = impl_->top != nullptr ? layer_aligned_alloc(*impl_->top, alignment, size, kind)
                             : impl_->objects.aligned_alloc(alignment, size, kind);
-  // Another alignment is no question of memory.
+  // A bad alignment is not reported as lack of memory.
   return bits::is_power_of_two(alignment) ? impl_->or_out_of_memory(p, size) : p;
 }
 
@@ -79,7 +79,7 @@ void* heap::realloc(void* p, std::size_t size) noexcept {
     impl_->errors.note(error_kind::not_allocated, p);
     return nullptr;
   }
-  // A layer knows of the bytes that were asked for.
+  // Layers keep the requested size, so with one the object may stay only if that is unchanged.
   if (impl_->top == nullptr ? impl_->objects.resize(p, old, size) : size == old) {
     if (size <= old / 2) impl_->after_pages();
     return p;

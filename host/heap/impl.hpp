@@ -19,11 +19,12 @@
 
 namespace warpheap {
 
-/// Found under a lock that on_report must not find held: said when it is not.
+/// Errors found while holding a lock that on_report must not find held: reported after its release.
 using held_reports = std::vector<std::pair<error_kind, const void*>>;
 
-/// What a heap is made of: the memory of its backend, the allocator of host objects and the layers
-/// around it, the operations on the device's allocator and the service that gives it pages.
+/// The parts of a heap: the memory of its backend, the allocator of host objects and the layers
+/// around it, the operations on the device's allocator, and the service that gives the device
+/// pages.
 struct heap::impl {
   // lifetime.cpp
   static std::unique_ptr<impl> make(heap_options asked);
@@ -46,7 +47,8 @@ struct heap::impl {
   bool is_cuda() const { return chosen.memory->kind() == backend_kind::cuda; }
   static void before_cuda_ends();
 
-  // heap.cpp. What fast paths end in is not inlined: it would make them save registers.
+  // heap.cpp. Where fast paths end in a call, it is not inlined: that would make them save
+  // registers.
   [[gnu::noinline]] void* malloc(std::size_t size, contents kind) noexcept;
   void* or_out_of_memory(void* p, std::size_t bytes) noexcept {
     if (p == nullptr) [[unlikely]]
@@ -62,7 +64,7 @@ struct heap::impl {
   [[gnu::noinline]] void free(void* p) noexcept;
   free_status free_host_object(void* p) { return top == nullptr ? objects.free(p) : top->free(p); }
   void after_free(void* p, free_status status);
-  /// Pages of the host came free: kernels that were denied some may ask again.
+  /// Pages of the host have become free: kernels that were denied pages may ask again.
   void after_pages() {
     if (service != nullptr) service->pages_came_free();
   }
@@ -111,24 +113,25 @@ struct heap::impl {
   host_heap objects;
   std::optional<layer_chain> layers;
   lost_layer lost{objects};
-  object_layer* top = nullptr;  ///< null: the calls go to `objects`
-  /// For the fast calls of `objects`: its number, or one that leads past them to the layers.
+  object_layer* top = nullptr;  ///< null: calls go to `objects`
+  /// The number passed to the fast calls of `objects`: its own, or one that makes them fail over to
+  /// the layers.
   std::uint64_t direct = host_heap::no_id;
 
-  std::mutex events_mutex;  ///< from taking events to writing them down; before device_mutex
+  std::mutex events_mutex;  ///< held from taking events to logging them; before device_mutex
   std::mutex device_mutex;  ///< guards `operations`
-  /// The process is a child of the one that made the heap: it has no threads that run kernels.
+  /// This process is a child of the one that made the heap: it has no threads that run kernels.
   bool is_of_parent = false;
   std::unique_ptr<device_operations> operations;
   std::unique_ptr<refill_service> service;
 
   std::mutex frees_mutex;
-  std::vector<void*> device_frees;   ///< objects of kernels that the host has freed
-  std::vector<void*> frees_in_hand;  ///< those to be started next; device_mutex guards them
+  std::vector<void*> device_frees;   ///< kernels' objects that the host has freed
+  std::vector<void*> frees_in_hand;  ///< those to be started next; guarded by device_mutex
 
   std::mutex marks_mutex;
-  std::vector<const void*> device_marks;  ///< objects of kernels that the host has marked
-  bool lost_device_marks = false;         ///< for some there was no memory
+  std::vector<const void*> device_marks;  ///< kernels' objects that the host has marked
+  bool lost_device_marks = false;         ///< some could not be recorded for lack of memory
 };
 
 }  // namespace warpheap

@@ -1,4 +1,4 @@
-// A heap is made from its options, and taken down: what it writes and reports at its end.
+// Construction of a heap from its options, and destruction, with what it writes and reports then.
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -32,8 +32,8 @@ layer_options layers_of(const heap_options& o) {
           o.red_zones,    o.clobber_free,       o.efence,   o.sbrk};
 }
 
-/// Whether there is address space for a heap of so many bytes, its tables, the program's own use,
-/// and the stacks of the lanes and threads of the executor.
+/// Whether there is address space for a heap of reserve_bytes, its tables, the program's own use,
+/// and the stacks of the executor's lanes and threads.
 bool room_beside(std::size_t reserve_bytes) {
   constexpr std::size_t worker_bytes = std::size_t{80} << 20;
   std::size_t bytes = reserve_bytes + reserve_bytes / 4;
@@ -45,8 +45,8 @@ bool room_beside(std::size_t reserve_bytes) {
 
 }  // namespace
 
-/// The heap that was asked for, or one of a half, a quarter, ... of its size where that is all
-/// there is room for. (Go: mallocinit's smaller and smaller reservations.)
+/// The requested heap or, if there is no room for it, one of a half, a quarter, ... of its size.
+/// (Go: mallocinit's smaller and smaller reservations.)
 std::unique_ptr<heap::impl> heap::impl::make(heap_options asked) {
   heap_options o = checked(std::move(asked));
   const std::size_t wanted = o.reserve_bytes;
@@ -59,7 +59,7 @@ std::unique_ptr<heap::impl> heap::impl::make(heap_options asked) {
     return true;
   };
   for (;;) {
-    // A smaller one leaves room for what is used beside it.
+    // A smaller heap must leave room for what is used beside it.
     while (o.reserve_bytes != wanted && o.reserve_bytes != least && !room_beside(o.reserve_bytes))
       (void)smaller();
     try {
@@ -106,13 +106,13 @@ heap::impl::impl(const heap_options& o)
   // kernels run, and the frees wait for the next synchronize().
   if (chosen.memory->kind() == backend_kind::simt)
     idle_work = [this] {
-      // Never waits for a bulk operation: whoever holds the lock collects by himself.
+      // Never waits for a bulk operation, which holds the lock and collects itself.
       held_reports held;
       try {
         if (const std::unique_lock lock(device_mutex, std::try_to_lock); lock)
           held = collect_host_frees(/*at_rest=*/false);
       } catch (const std::exception&) {
-        // No memory to collect them: they wait for the next time.
+        // No memory to collect them: they wait for the next call.
       }
       report(held);
     };
@@ -123,17 +123,17 @@ heap::impl::impl(const heap_options& o)
                                              longest_sleep);
   if (options.scavenge && chosen.memory->can_discard())
     service->each_interval([this] { objects.scavenge_step(); });
-  // On a GPU a large request is answered in time only if it meets no page faults.
+  // On a GPU a large request is answered in time only if it causes no page faults.
   if (is_cuda()) service->prepare_ahead();
   if (options.refill_service) service->start();
   if (is_cuda()) [[maybe_unused]]
     static const int once = std::atexit(before_cuda_ends);
-  join_forks();  // the last that can fail
+  join_forks();  // the last step that can fail
 }
 
-/// Neither kernels' objects nor the pages can be looked at.
+/// Kernels' objects and the heap's pages are out of reach.
 void heap::impl::end_without_cuda() {
-  (void)operations.release();  // all that it has is CUDA's
+  (void)operations.release();  // all that it owns is CUDA's
   try {
     if (!options.profile_file.empty()) write_profile();
   } catch (const std::exception& error) {
@@ -155,7 +155,7 @@ heap::impl::~impl() {
   }
   if (service != nullptr) service->stop();
   try {
-    if (layers) synchronize();  // kernels' events are for the layers
+    if (layers) synchronize();  // the layers need kernels' events
     if (!options.print_state_file.empty()) write_state();
     if (!options.profile_file.empty()) write_profile();
     if (top != nullptr) top->drain();

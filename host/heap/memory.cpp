@@ -1,4 +1,4 @@
-// What a heap has beside objects: scratch stacks, chunks of regions, and figures of its memory.
+// What a heap has besides objects: scratch stacks, chunks of regions, and figures of its memory.
 #include <algorithm>
 #include <warpheap/bits.hpp>
 
@@ -34,8 +34,8 @@ void heap::give_region_chunk(std::byte* start) noexcept {
   impl_->after_pages();
 }
 
-/// Tells the backend of the arenas that have come to a side: when the heap is made, and from then
-/// on at rest. The service and a malloc, which take them, may not wait for what a backend does.
+/// Tells the backend which arenas each side has got: when the heap is made, and from then on at
+/// rest, because the service and malloc, which take arenas, must not wait for the backend.
 void heap::impl::advise_arenas() {
   for (;;) {
     const heap_arenas::arena_run run = objects.take_new_arenas();

@@ -61,7 +61,7 @@ constexpr memory_figure figures[] = {
     {"thread_caches", &memory_stats::thread_caches},
 };
 
-/// Lines of a sum: what is added or subtracted has its sign in front, and so has the result.
+/// Lines of a sum: each term has its sign in front, and so has the result.
 class sum_text {
  public:
   void bytes(char sign, const char* name, std::uint64_t value, const char* what = "") {

@@ -1,4 +1,4 @@
-// What observed kernels did, taken at rest and passed on to who wants to know.
+// What observed kernels did, taken at rest and passed on to the layers.
 #include "host/heap/impl.hpp"
 
 namespace warpheap {
@@ -9,12 +9,12 @@ device_events heap::impl::take_events() {
   return operations->take_events();
 }
 
-/// For the layers that follow objects; without any, the events stay for take_device_events.
+/// Feeds the layers that follow objects; without any, the events stay for take_device_events.
 void heap::impl::log_events() {
   trace_layer* const trace = layers ? layers->trace() : nullptr;
   profile_layer* const sampler = layers ? layers->profile() : nullptr;
   if (trace == nullptr && sampler == nullptr) return;
-  // Of two threads, the one that takes first also writes first: batches stay in order.
+  // Of two threads, the one that takes first also logs first, so batches stay in order.
   const std::lock_guard in_order(events_mutex);
   const device_events taken = take_events();
   if (trace != nullptr) trace->log(taken);

@@ -24,10 +24,10 @@ region::region(heap& h, region_options options) noexcept
                whole_pages(std::max(options.first_chunk_bytes, options.largest_chunk_bytes))},
       next_chunk_(options_.first_chunk_bytes) {}
 
-/// A chunk of whole pages, recorded; nullptr when there is no room.
+/// Takes and records a chunk of whole pages; nullptr when there is no room.
 std::byte* region::take_chunk(std::size_t bytes) noexcept {
   try {
-    // By half, so that n chunks copy O(n) addresses.
+    // Grows by half, so that n chunks copy O(n) addresses in all.
     if (chunks_.size() == chunks_.capacity())
       chunks_.reserve(chunks_.size() + chunks_.size() / 2 + 1);
   } catch (const std::exception&) {
@@ -40,13 +40,14 @@ std::byte* region::take_chunk(std::size_t bytes) noexcept {
   return p;
 }
 
-/// Where the newest chunk has too little left.
+/// malloc, when the newest chunk has too little left.
 void* region::malloc_slow(std::size_t bytes, std::size_t alignment) noexcept {
   if (!bits::is_power_of_two(alignment) || alignment > page_size || bytes > ~std::size_t{0} / 4)
     return nullptr;
-  // Chunks begin at a page, which is aligned to whatever was asked for.
+  // Chunks begin at a page boundary, which satisfies any permitted alignment.
   if (bytes > next_chunk_ / 4) {
-    // A chunk of its own: what is left of the newest one would be lost for a fourth of the next.
+    // A chunk of its own: a new shared chunk would waste the rest of the newest one, and be a
+    // quarter full at once.
     std::byte* p = take_chunk(whole_pages(bytes));
     if (p == nullptr) {
       heap_->region_out_of_memory(bytes);
@@ -58,7 +59,7 @@ void* region::malloc_slow(std::size_t bytes, std::size_t alignment) noexcept {
   std::byte* p = take_chunk(next_chunk_);
   std::size_t size = next_chunk_;
   if (p == nullptr) {
-    // The heap may have room for this object yet.
+    // The heap may still have room for this object alone.
     size = whole_pages(bytes);
     p = take_chunk(size);
     if (p == nullptr) {

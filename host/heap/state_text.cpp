@@ -34,7 +34,7 @@ const char* class_name(unsigned cls) {
   return cls == no_class ? "host" : cls == tiny_blocks ? "tiny" : cls == large_class ? "pages" : "";
 }
 
-/// A line for each class of which there is something to say.
+/// A line for each class that has figures.
 void add_classes(text& t, const std::vector<class_stats>& classes, bool observed) {
   t.add("\nkernels, by class%s\n", observed ? "" : " (mallocs and frees: no kernel was observed)");
   t.add("%5s %6s %7s %6s %6s %9s %9s %6s %7s %7s %8s %10s %11s %11s\n", "class", "bytes", "spans",
@@ -90,13 +90,13 @@ void add_latency(text& t, const char* what, const latency_histogram& h, const ch
   }
 }
 
-/// A word of the queue, which the service may change at any time. Relaxed: a figure.
+/// A word of the queue, which the service may change at any time. Relaxed: only a figure.
 template <class T>
 T seen(const T& word) {
   return atomic::load<order::relaxed, scope::system>(&word);
 }
 
-/// Where each mailbox's round stands; see mailbox.hpp.
+/// The state of each mailbox's round; see mailbox.hpp.
 void add_queue(text& t, const refill_queue& q, const device_state& s) {
   unsigned asked = 0, answered = 0, acked = 0;
   for (unsigned box = 0; box < mailboxes; ++box) {

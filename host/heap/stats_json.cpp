@@ -1,4 +1,4 @@
-// What kernels have and did, as JSON.
+// The figures of kernels' objects and calls, as JSON.
 #include <iterator>
 #include <warpheap/heap.hpp>
 
