@@ -151,7 +151,7 @@ class heap_arenas {
   std::array<page_allocator, 2> allocators_;
   lazy_table<std::uint8_t> owner_;  // by arena
   lazy_table<std::uint8_t> told_;   // the owner that take_new_arenas last returned
-  bool untold_ = false;             // they may differ
+  bool untold_ = false;             // the two may differ
   // Unowned arenas: [low_, high_).
   std::size_t low_ = 0;
   std::size_t high_;

@@ -47,10 +47,11 @@ namespace warpheap {
 /// the geometry of the span that it last had.
 ///
 /// malloc and free take no lock unless a span changes hands. Locks, outermost first: the list of
-/// public heaps (for forks), the public heap's for bulk operations, the service's, those of frees
-/// under way, of the error log and of layers, the registry of heaps, this heap's for its caches,
-/// mcentral's, those of stack and region pools, mheap's. The page source is sometimes called under
-/// mheap's lock: it must not call the heap, nor wait for a kernel. A fork takes all of these locks.
+/// public heaps (for forks), the public heap's for events and for bulk operations, the service's,
+/// those of marks, of frees under way, of the error log and of layers, the registry of heaps, this
+/// heap's for its caches, mcentral's, those of stack and region pools, mheap's, sys_pool's. The
+/// page source is sometimes called under mheap's lock: it must not call the heap, nor wait for a
+/// kernel. A fork takes all of these locks.
 class host_heap {
  public:
   /// Page 0 is reserved: base is the address of all objects of size 0. base must be aligned to
@@ -242,8 +243,8 @@ class host_heap {
   /// most `listed` objects individually. No other call may be in flight. Throws std::bad_alloc when
   /// there is no memory for the report; the sweep has then been done. O(spans + objects).
   sweep_report sweep(std::size_t listed = 1000);
-  /// During its lifetime a bulk free is under way: a malloc that comes to the heap or needs another
-  /// span aborts. (Go: mallocgc called with gcphase == _GCmarktermination.)
+  /// During its lifetime a bulk free is under way: a malloc that gets to the heap's slow path or
+  /// needs another span aborts. (Go: mallocgc called with gcphase == _GCmarktermination.)
   class bulk_call {
    public:
     explicit bulk_call(host_heap& heap) : flag_(heap.central_.in_bulk) {

@@ -39,7 +39,7 @@ struct layer_options {
 /// hold back, surround and overwrite objects, and those that provide them.
 class layer_chain {
  public:
-  /// The most bytes of freed objects that efence and annotate hold back in a heap of heap_bytes.
+  /// The most bytes of freed objects that efence and annotate each hold back.
   static std::size_t held_bytes(std::size_t heap_bytes) {
     const std::size_t most = std::size_t{64} << 20;
     return heap_bytes / 16 < most ? heap_bytes / 16 : most;

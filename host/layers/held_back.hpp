@@ -1,6 +1,6 @@
 #pragma once
 
-// Freed objects that are not given back yet.
+// Freed objects that have not been given back yet.
 
 #include <cstddef>
 #include <mutex>

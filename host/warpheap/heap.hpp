@@ -65,7 +65,8 @@ struct latency_histogram {
   std::uint64_t buckets[latency_buckets] = {};
 
   std::uint64_t calls() const;
-  /// An upper bound on the duration of the fraction q (0..1) of the calls: the end of a bucket.
+  /// An upper bound on the duration of the fraction q (0..1) of the calls: the end of a bucket. For
+  /// the last bucket it is no bound.
   std::uint64_t quantile(double q) const;
 };
 
@@ -282,7 +283,7 @@ class heap {
   /// Writes state_text() to a file.
   void print_state(std::FILE* to = stderr);
 
-  /// The host's allocations sampled so far; empty without profile_rate.
+  /// The allocations sampled so far; empty without profile_rate.
   heap_profile profile() const;
 
   backend_kind backend() const noexcept;

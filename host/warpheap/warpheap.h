@@ -186,7 +186,7 @@ typedef struct warpheap_stats {
 } warpheap_stats;
 
 /* Counts everything into *stats, or into as much of it as struct_size covers. 0, or -1: EINVAL for
- * a NULL pointer or a struct_size that no version had, EIO when a kernel has failed. */
+ * a NULL pointer or a struct_size that was not set, EIO when a kernel has failed. */
 int warpheap_get_stats(warpheap_heap* heap, warpheap_stats* stats);
 /* All figures of warpheap::heap_stats, as text for people and as JSON (see warpheap/heap.hpp). */
 char* warpheap_stats_text(warpheap_heap* heap);
@@ -227,7 +227,7 @@ typedef struct warpheap_memory {
   uint64_t reset_end_unix_ns[WARPHEAP_RESETS_KEPT];
 } warpheap_memory;
 
-/* 0, or -1 with EINVAL for a NULL pointer or a struct_size that no version had. */
+/* 0, or -1 with EINVAL for a NULL pointer or a struct_size that was not set. */
 int warpheap_get_memory(const warpheap_heap* heap, warpheap_memory* memory);
 char* warpheap_memory_text(const warpheap_heap* heap);
 char* warpheap_memory_json(const warpheap_heap* heap);
@@ -368,7 +368,7 @@ typedef struct warpheap_sweep_report {
 
 /* Frees every host object without a mark, removes all marks, and writes what it found to *report,
  * unless that is NULL. Objects made after the first mark survive without a mark, as do objects of
- * kernels. 0, or -1 with nothing freed: EINVAL for a struct_size that no version had or a NULL list
+ * kernels. 0, or -1 with nothing freed: EINVAL for a struct_size that was not set or a NULL list
  * with a nonzero capacity, ENOTSUP in a heap with a profile or debug modes, EIO when a kernel has
  * failed, EAGAIN when there was no memory for a mark: the marks stay, and the call may be repeated.
  * -1 with ENOMEM: no memory for the report; objects may have been freed. */
