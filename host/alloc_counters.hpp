@@ -36,8 +36,7 @@ struct alloc_counters {
   owned_counter tiny_mallocs, tiny_frees, tiny_blocks_taken, tiny_blocks_freed;
   owned_counter large_bytes_taken, large_bytes_freed;
   owned_counter out_of_memory, refused, refills, freed_by_reset, cleared_bytes;
-  std::array<owned_counter, free_statuses>
-      wrong_frees;  // by free_status; the one for success stays 0
+  std::array<owned_counter, free_statuses> wrong_frees;  // by free_status; success stays 0
 
   void add(const alloc_counters& other) {
     for (unsigned c = 0; c < num_classes; ++c) {

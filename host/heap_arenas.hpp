@@ -54,8 +54,8 @@ class heap_arenas {
   /// addresses are elsewhere. make_room_for_far must have made room to record that page.
   void add_far(std::size_t pages, bool continues);
   [[nodiscard]] bool make_room_for_far() { return far_fixed_.reserve(far_fixed_.size() + 1); }
-  /// Whether a page is never handed out: because it ends a run, because it is the address of the
-  /// object of size 0, or because there is no such page.
+  /// Whether a page is never handed out: because it separates runs, because it is the address of
+  /// the object of size 0, or because there is no such page.
   bool is_fixed(std::size_t page) const;
 
   /// Frees pages that have been allocated, in whatever pieces (else aborts). scavenged: they have

@@ -34,7 +34,7 @@ host_heap::~host_heap() {
   heap_registry& r = heap_registry::instance();
   const std::scoped_lock lock(r.mutex);
   r.remove(id_);
-  // A thread that ends from now on waits for the lock, and then finds no cache of this heap.
+  // A thread that ends from now on waits for the registry's lock, and then finds the heap gone.
   const std::scoped_lock caches(caches_mutex_);
   for (mcache* c : caches_) c->forget_user();
 }

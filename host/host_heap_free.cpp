@@ -81,8 +81,7 @@ free_status host_heap::free_on_page(void* p, std::size_t page, page_owner owner,
     }
     const auto in_span = static_cast<std::size_t>(static_cast<std::byte*>(p) - s->first());
     if (s->size_class() == 0) return free_large(s, in_span, c, counters);
-    if (p < s->first() || p >= s->limit())
-      return free_status::interior;  // in the color or the tail
+    if (p < s->first() || p >= s->limit()) return free_status::interior;  // color or tail
     const unsigned slot = s->slot_of(in_span);
     const auto in_slot = static_cast<unsigned>(in_span - slot * s->elemsize());
     if (in_slot != 0 && !s->is_tiny()) return free_status::interior;

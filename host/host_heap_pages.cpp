@@ -82,8 +82,8 @@ void host_heap::count_reset() {
 void host_heap::finish_sweep() {
   central_.sweep_all();
   if (pages_.unswept_spans() != 0) {
-    // Spans in no set: there was no memory for it, or they belonged to a thread that this child of
-    // a fork does not have.
+    // Spans in no set: there was no memory for their set, or they belonged to a thread that this
+    // child of a fork does not have.
     pages_.for_each_span([&](mspan& s) {
       if (s.is_swept(pages_.sweepgen())) return;
       span_list::forget(&s);

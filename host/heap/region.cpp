@@ -46,8 +46,7 @@ void* region::malloc_slow(std::size_t bytes, std::size_t alignment) noexcept {
     return nullptr;
   // Chunks begin at a page boundary, which satisfies any permitted alignment.
   if (bytes > next_chunk_ / 4) {
-    // A chunk of its own: a new shared chunk would waste the rest of the newest one, and be a
-    // quarter full at once.
+    // A chunk of its own: to begin the next shared one for it would waste the rest of the newest.
     std::byte* p = take_chunk(whole_pages(bytes));
     if (p == nullptr) {
       heap_->region_out_of_memory(bytes);

@@ -16,8 +16,7 @@ namespace warpheap {
 
 namespace {
 
-constexpr std::size_t zone =
-    16;  // behind each object, so that an overrun does not reach the next one
+constexpr std::size_t zone = 16;  // behind each object, so that overruns do not hit the next one
 
 void note_alloc(void* p, std::size_t bytes, std::size_t block_bytes, bool zeroed) {
   auto* const end = static_cast<std::byte*>(p) + bytes;
