@@ -7,7 +7,8 @@
  *
  * A call that fails returns NULL, -1 or 0, as its comment says; errno is then set, and
  * warpheap_last_error() returns a message. Except for the destroy calls, every call fails with
- * EINVAL if its heap or region is NULL. No C++ exception leaves these functions.
+ * EINVAL if its heap or region is NULL; every call may fail with ENOMEM for want of memory of its
+ * own. No C++ exception leaves these functions.
  *
  * Thread-safety is that of warpheap::heap, listed in its comment in warpheap/heap.hpp. At any time,
  * by any thread: the calls on objects and on scratch stacks, mark, mark_reachable, get_device,
@@ -333,8 +334,8 @@ enum {
 };
 
 /* Marks an object so that it survives the next sweep. Returns WARPHEAP_MARK..., or -1: ENOTSUP in a
- * heap with a profile or debug modes, ENOMEM when there is no room for marks, in which case the
- * next sweep frees nothing. */
+ * heap with a profile or debug modes, and for a heap on CUDA in the child of a fork; ENOMEM when
+ * there is no room for marks, in which case the next sweep frees nothing. */
 int warpheap_mark(warpheap_heap* heap, const void* p);
 
 /* Marks the object at p, and everything reachable from it through objects that may hold pointers.
@@ -369,9 +370,9 @@ typedef struct warpheap_sweep_report {
 /* Frees every host object without a mark, removes all marks, and writes what it found to *report,
  * unless that is NULL. Objects made after the first mark survive without a mark, as do objects of
  * kernels. 0, or -1 with nothing freed: EINVAL for a struct_size that was not set or a NULL list
- * with a nonzero capacity, ENOTSUP in a heap with a profile or debug modes, EIO when a kernel has
- * failed, EAGAIN when there was no memory for a mark: the marks stay, and the call may be repeated.
- * -1 with ENOMEM: no memory for the report; objects may have been freed. */
+ * with a nonzero capacity, ENOTSUP as for warpheap_mark, EIO when a kernel has failed, EAGAIN when
+ * there was no memory for a mark: the marks stay, and the call may be repeated. -1 with ENOMEM: no
+ * memory for the report; objects may have been freed. */
 int warpheap_sweep(warpheap_heap* heap, warpheap_sweep_report* report);
 
 /* begin_device_marks prepares a sweep of kernels' objects: from then on device_heap::mark and
