@@ -2,14 +2,15 @@
 #include <cxxabi.h>
 #include <dlfcn.h>
 #include <algorithm>
-#include <charconv>
 #include <chrono>
+#include <cinttypes>
+#include <climits>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
+#include <cstring>
 #include <map>
-#include <sstream>
+#include <memory>
 #include <warpheap/heap_profile.hpp>
 
 namespace warpheap {
@@ -94,22 +95,20 @@ struct mapping {
 
 std::vector<mapping> mappings() {
   std::vector<mapping> all;
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) {
-    std::istringstream words(line);
-    std::string range, access, offset, device, inode, file;
-    words >> range >> access >> offset >> device >> inode >> file;
-    if (access.size() < 3 || access[2] != 'x' || file.empty()) continue;
-    mapping m{0, 0, 0, file};
-    const auto hex = [](const char* from, const char* to, std::uint64_t& value) {
-      return std::from_chars(from, to, value, 16).ptr;
-    };
-    const char* const end = range.data() + range.size();
-    const char* const dash = hex(range.data(), end, m.start);
-    if (dash == end) continue;
-    hex(dash + 1, end, m.end);
-    hex(offset.data(), offset.data() + offset.size(), m.offset);
-    all.push_back(m);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> maps(std::fopen("/proc/self/maps", "re"),
+                                                             &std::fclose);
+  if (maps == nullptr) return all;
+  char line[PATH_MAX + 128];
+  while (std::fgets(line, sizeof line, maps.get()) != nullptr) {
+    line[std::strcspn(line, "\n")] = 0;
+    mapping m{};
+    char access[5] = "";
+    int file = 0;  // where its name begins
+    const int words = std::sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*s %*s %n",
+                                  &m.start, &m.end, access, &m.offset, &file);
+    if (words < 4 || access[2] != 'x' || file == 0 || line[file] == 0) continue;
+    m.file = line + file;
+    all.push_back(std::move(m));
   }
   return all;
 }

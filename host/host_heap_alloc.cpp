@@ -110,8 +110,8 @@ bool host_heap::resize_large(void* p, std::size_t n) {
   const std::size_t was = s->npages();
   const std::size_t npages = n / page_size + (n % page_size != 0);
   if (npages > was) {
+    // What the cache keeps stays there: it is seldom what lies behind the object.
     central_.pay_for(npages - was);
-    c->give_kept(npages - was);
     if (!pages_.grow_large(s, npages)) return false;
     c->counters.large_bytes_taken.add((npages - was) * page_size);
   } else if (npages < was) {

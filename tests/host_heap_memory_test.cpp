@@ -217,6 +217,18 @@ TEST_F(host_heap_memory_test, kept_pages_go_before_the_heap_grows_by_others) {
   }
 }
 
+TEST_F(host_heap_memory_test, kept_large_objects_go_before_the_heap_grows) {
+  std::vector<void*> large(20);
+  for (void*& p : large) p = heap.malloc(100'000);
+  for (void* p : large) EXPECT_EQ(heap.free(p), free_status::ok);
+  EXPECT_GE(heap.stats().pages_in_use, 200u);
+  constexpr std::size_t bytes = 8192, spans = 20;
+  const unsigned c = size_to_class(bytes);
+  std::vector<void*> all(spans * host_span_objects(c));
+  for (void*& p : all) p = heap.malloc(bytes);
+  EXPECT_EQ(heap.stats().pages_in_use, spans * host_span_pages(c));
+}
+
 TEST_F(host_heap_memory_test, current_spans_without_objects_go_before_the_heap_grows) {
   // All live at once: none of the spans goes while the next ones are made.
   std::vector<void*> of_each;

@@ -1,6 +1,9 @@
 // All forms of operator new and delete, over the heap of the process.
 #include <new>
 
+#include <warpheap/bits.hpp>
+
+#include "host/malloc/cxx_runtime.hpp"
 #include "host/malloc/entry_check.hpp"
 #include "host/malloc/malloc.hpp"
 
@@ -18,8 +21,8 @@ void* try_new(std::size_t n, std::size_t align) {
   for (;;) {
     if (void* p = try_new(n, align); p != nullptr) [[likely]]
       return p;
-    const std::new_handler handler = std::get_new_handler();
-    if (handler == nullptr) throw std::bad_alloc();
+    const std::new_handler handler = cxx_runtime::new_handler();
+    if (handler == nullptr) cxx_runtime::throw_bad_alloc();
     handler();
   }
 }
@@ -53,24 +56,26 @@ void* new_object(std::size_t n) {
   return process_malloc_fast(n, new_object_next, new_object_slow, new_object_large);
 }
 
-void* new_or_null(std::size_t n, std::size_t align) noexcept {
-  try {
-    return new_or_throw(n, align);
-  } catch (...) {
-    return nullptr;
-  }
+void* new_or_null(std::size_t n) noexcept {
+  void* p = try_new(n, 1);
+  return p != nullptr || cxx_runtime::new_handler() == nullptr ? p : cxx_runtime::new_or_null(n);
 }
 
 /// An alignment that is no power of two is answered as if there was no memory for it.
-std::size_t checked(std::align_val_t align) {
-  const auto a = static_cast<std::size_t>(align);
-  if (a == 0 || (a & (a - 1)) != 0) throw std::bad_alloc();
-  return a;
+bool is_alignment(std::align_val_t align) {
+  return bits::is_power_of_two(static_cast<std::size_t>(align));
+}
+
+void* aligned_or_throw(std::size_t n, std::align_val_t align) {
+  if (!is_alignment(align)) cxx_runtime::throw_bad_alloc();
+  return new_or_throw(n, static_cast<std::size_t>(align));
 }
 
 void* aligned_or_null(std::size_t n, std::align_val_t align) noexcept {
-  const auto a = static_cast<std::size_t>(align);
-  return a == 0 || (a & (a - 1)) != 0 ? nullptr : new_or_null(n, a);
+  if (!is_alignment(align)) return nullptr;
+  void* p = try_new(n, static_cast<std::size_t>(align));
+  return p != nullptr || cxx_runtime::new_handler() == nullptr ? p
+                                                               : cxx_runtime::new_or_null(n, align);
 }
 
 void drop(void* p) noexcept {
@@ -83,10 +88,10 @@ void drop(void* p) noexcept {
 // clang-format off
 WARPHEAP_EXPORT void* operator new(std::size_t n) { return new_object(n); }
 WARPHEAP_EXPORT void* operator new[](std::size_t n) { return new_object(n); }
-WARPHEAP_EXPORT void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return new_or_null(n, 1); }
-WARPHEAP_EXPORT void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return new_or_null(n, 1); }
-WARPHEAP_EXPORT void* operator new(std::size_t n, std::align_val_t a) { return new_or_throw(n, checked(a)); }
-WARPHEAP_EXPORT void* operator new[](std::size_t n, std::align_val_t a) { return new_or_throw(n, checked(a)); }
+WARPHEAP_EXPORT void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return new_or_null(n); }
+WARPHEAP_EXPORT void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return new_or_null(n); }
+WARPHEAP_EXPORT void* operator new(std::size_t n, std::align_val_t a) { return aligned_or_throw(n, a); }
+WARPHEAP_EXPORT void* operator new[](std::size_t n, std::align_val_t a) { return aligned_or_throw(n, a); }
 WARPHEAP_EXPORT void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return aligned_or_null(n, a); }
 WARPHEAP_EXPORT void* operator new[](std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return aligned_or_null(n, a); }
 

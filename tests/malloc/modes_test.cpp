@@ -173,6 +173,26 @@ TEST(modes_test, profile_is_written_at_the_end) {
   unlink(folded.c_str());
 }
 
+/// No memory for the profile itself: its std::bad_alloc stays inside the library.
+TEST(modes_test, profile_without_memory_is_told) {
+  const std::string raw = temporary_file("none.pb");
+  const ended e = with("profile_file=" + raw + ",memory_limit=96M", "none_left");
+  EXPECT_EQ(e.code, 0) << e.errors;
+  EXPECT_NE(e.errors.find("the profile could not be written"), std::string::npos) << e.errors;
+  unlink(raw.c_str());
+}
+
+bool none_is_left = false;
+
+TEST(modes_test, DISABLED_none_left) { none_is_left = true; }
+
+/// After the destructors of all objects, which need some, and before those of the library.
+[[gnu::destructor]] void take_all() {
+  for (std::size_t n = std::size_t{1} << 20; none_is_left && n >= 8; n -= n > 4096 ? n / 8 : 8) {
+    while (malloc(n) != nullptr) continue;
+  }
+}
+
 void* volatile kept;
 
 TEST(modes_test, DISABLED_kept) {
