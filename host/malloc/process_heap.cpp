@@ -68,6 +68,7 @@ void unreserve(void*, std::byte* start, std::size_t bytes) {
 }
 
 alignas(host_heap) constinit std::byte heap_memory[sizeof(host_heap)];
+alignas(heap_layer) constinit std::byte bottom_memory[sizeof(heap_layer)];
 alignas(layer_chain) constinit std::byte chain_memory[sizeof(layer_chain)];
 constinit host_heap* heap = nullptr;
 constinit layer_chain* chain = nullptr;  // null: there are no layers
@@ -133,20 +134,23 @@ object_layer& process_heap::make() {
   // Neither is ever destroyed: other threads and late destructors go on to use them.
   heap = new (heap_memory) host_heap(r.base, r.bytes, source);
   if (options.memory_limit != 0) heap->set_memory_limit(options.memory_limit);
-  const layer_reports reports{nullptr,
-                              [](void*, error_kind kind, const void* p) { report(kind, p); }};
-  auto* layers = new (chain_memory) layer_chain(*heap, options.layers, reports);
+  object_layer* top = nullptr;
   if (options.layers.any()) {
-    chain = layers;
+    const layer_reports reports{nullptr,
+                                [](void*, error_kind kind, const void* p) { report(kind, p); }};
+    chain = new (chain_memory) layer_chain(*heap, options.layers, reports);
+    top = &chain->top();
     pthread_atfork(lock_layers, unlock_layers, unlock_layers);
     if (!chain->trace_opened()) say("warpheap: the file for the trace cannot be written\n");
   } else {
+    // Not a chain of none: it would touch six pages more.
+    top = new (bottom_memory) heap_layer(*heap);
     direct_view_.store(&heap->view(), std::memory_order_release);
     direct_.store(heap, std::memory_order_release);
   }
-  front_.store(&layers->top(), std::memory_order_release);
+  front_.store(top, std::memory_order_release);
   making = false;
-  return layers->top();
+  return *top;
 }
 
 std::size_t process_heap::trim() {
