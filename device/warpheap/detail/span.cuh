@@ -76,8 +76,8 @@ inline constexpr std::uint32_t spare_spans = 4;
 /// then makes about a tenth of them anew in each cycle; half of them without this.
 inline constexpr std::uint32_t regret = 8;
 
-/// A span was made: resets the count towards giving some up. The counters are hints; two concurrent
-/// growths may lose one update.
+/// A span was made: charges `regret` if one had been given up, else resets the count of idle spans.
+/// The counters are hints; two concurrent growths may lose one update.
 WARPHEAP_OUTLINED void note_growth(const heap_view& h, unsigned cls) {
   std::uint32_t* given_up = h.state->given_up + cls;
   const std::uint32_t n = atomic::load<order::relaxed>(given_up);

@@ -84,8 +84,8 @@ WARPHEAP_SLOW_PATH word_index scan_words(const heap_view& h, unsigned cls) {
 
 enum class grow_result { grown, crowded, exhausted };
 
-/// Makes one more span of the class. At most as many warps at a time as the class has spans (but
-/// one), so that growth doubles: enough for a burst of warps, and a single span for a class that is
+/// Makes one more span of the class. At most one warp more than the class has spans does so at a
+/// time, so that growth doubles: enough for a burst of warps, and a single span for a class that is
 /// used once. The caller leaves up to `patience` rounds to others; at 0 it grows anyway, so that a
 /// grower that never comes back (its kernel was aborted) blocks nobody.
 WARPHEAP_SLOW_PATH grow_result grow_class(const heap_view& h, unsigned cls, unsigned patience) {
