@@ -34,8 +34,8 @@ class memory_backend {
   virtual void release(std::byte* base, std::size_t bytes) noexcept = 0;
   /// Whether `discard` is useful on this backend.
   virtual bool can_discard() const = 0;
-  /// Gives the memory behind whole pages back to the system. False when the system refuses or the
-  /// backend cannot; the memory then stays.
+  /// Gives the memory that backs whole pages back to the system. False when the system refuses or
+  /// the backend cannot; the memory then stays.
   virtual bool discard(std::byte* address, std::size_t bytes) noexcept = 0;
   /// Makes every touch of whole pages raise a signal, or ends that; false when the system refuses
   /// or the backend cannot.

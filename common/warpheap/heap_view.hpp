@@ -58,7 +58,7 @@ struct device_state {
   std::uint32_t spans[span_classes];       ///< live spans of the class, exact at rest
   std::uint32_t idle_spans[span_classes];  ///< spans seen to become empty, signed (span.cuh)
   std::uint32_t given_up[span_classes];    ///< spans that the class gave up and may want again
-  std::uint64_t scanned_at[span_classes];  ///< 1 + `gives` when all words were last read in vain
+  std::uint64_t scanned_at[span_classes];  ///< 1 + `gives` at the last full scan that found none
 
   class_counters classes[counted_classes];
   device_observation observed;

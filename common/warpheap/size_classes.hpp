@@ -58,7 +58,7 @@ constexpr std::size_t step_from(std::size_t power) {
   return power >= 32 ? 16 : 8;
 }
 
-/// The fewest pages whose tail, behind as many slots as fit, is at most an eighth of them.
+/// The fewest pages whose tail, after as many slots as fit, is at most an eighth of them.
 constexpr std::size_t span_pages_for(std::size_t size) {
   std::size_t bytes = page_size;
   while (bytes % size > bytes / 8) bytes += page_size;

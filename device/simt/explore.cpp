@@ -259,7 +259,7 @@ lane* explorer::pick_planned(const lane& current, unsigned runnable) {
   const bool begun = last_ != nullptr;
   const bool counts = (can_go_on && begun) || options_.space->what_ == bounded_by::deviations;
   unsigned rest = options_.space->choose(runnable, counts);
-  // Lanes in a circle that starts with or just behind the current one, first the rest of its warp.
+  // Lanes in a circle that starts with or just after the current one, first the rest of its warp.
   const auto home = static_cast<std::size_t>(std::find(warps_.begin(), warps_.end(), current.home)
                                              - warps_.begin());
   const unsigned from = can_go_on ? current.bit : current.bit << 1;

@@ -87,8 +87,8 @@ struct device_heap {
   /// nullptr when there is no memory; p is then unchanged. realloc(nullptr, n) is malloc(n).
   /// realloc(p, 0) frees p and returns what malloc(0) returns. Only for objects made by kernels:
   /// any other p (an object of the host, an address inside an object, a freed object) is reported
-  /// and left alone, and the result is nullptr. Large objects grow in place if the pages behind
-  /// them are free.
+  /// and left alone, and the result is nullptr. Large objects grow in place if the pages after them
+  /// are free.
   __device__ void* realloc(void* p, std::size_t size) const {
     return WARPHEAP_CALLS::realloc(view, p, size);
   }

@@ -51,7 +51,8 @@ enum class bounded_by {
 ///
 /// The kernels must be deterministic for a given schedule. Lanes switch at atomics, and where they
 /// must wait; not at collectives, as nothing that a lane does between two atomics is visible to
-/// others. To tell lanes that ask for their active mask of one lane alone counts as one difference.
+/// others. Answering lanes that ask for their active mask with one lane alone counts as one
+/// difference.
 class schedule_space {
  public:
   schedule_space(bounded_by what, unsigned bound) : what_(what), bound_(bound) {}

@@ -1,7 +1,7 @@
 // Giving pages back while kernels run: the stock's surplus goes home, that is, to the host.
 //
 // The stock keeps half as many pages as are in use (at least stock_floor, a chunk or more). If it
-// exceeds that by half, the mark, it sends the surplus home, the highest pages first, in one
+// exceeds that by half (the mark), it sends the surplus home, the highest pages first, in one
 // message to the service (mailbox.hpp). No warp waits for this: while another message is on its
 // way, or no service is alive, the pages stay until the next surplus or trim.
 //
@@ -26,7 +26,7 @@ __device__ inline std::uint64_t stock_to_keep(const heap_view& h) {
   return half_used > h.stock_floor ? half_used : h.stock_floor;
 }
 
-/// Most pages of one message: one lane clears the entries of all of them.
+/// Limit on the pages of one message, as one lane clears all of their entries.
 inline constexpr std::uint64_t home_pages_at_once = 8 * chunk_pages;
 
 /// The runs of a message while it is being written.

@@ -1,11 +1,12 @@
-// What is in hand: pages and slots that a warp has taken out of everybody's sight and will show
-// again. Examples: a retirement has its span in hand, a growth the pages of the span to be, and a
-// claim of a run the pages that it got before it fails.
+// What is in hand: pages and slots that a warp has taken out of sight and will make visible again.
+// Examples: a retirement has its span in hand, a growth the pages of the span to be, and a claim of
+// a run the pages that it got before it fails.
 //
-// No malloc may answer nullptr because of these. One word counts how many warps have something in
-// hand, and how often one has let go. A holder raises the word before its first take and lets go
-// when everything can be found again. A searcher that finds nothing reads the word before its looks
-// and again after them; it trusts the looks if nothing was in hand and both readings are equal.
+// No malloc may answer nullptr because of these. One word counts the holders, that is, warps that
+// have something in hand, and how often one has let go. A holder raises the word before its first
+// take and lets go when everything can be found again. A searcher reads the word before its looks
+// and, if they find nothing, again after them; it trusts them if nothing was in hand and both
+// readings are equal.
 //
 // Why that suffices: all changes of the word and the second reading are read-modify-writes, so they
 // form one chain. A holder later in the chain than the second reading acquires it, so its takes
@@ -29,7 +30,7 @@ inline constexpr std::uint64_t hands_one_let_go = std::uint64_t{1} << 32;
 __device__ __forceinline__ void take_in_hand(const heap_view& h) {
   atomic::fetch_add<order::acquire>(&h.state->in_hand.value, std::uint64_t{1});
 }
-/// All that was in hand can be found again. Release: by every thread that sees the word let go.
+/// All that was in hand can be found again: by every thread that sees this change (release).
 __device__ __forceinline__ void let_go(const heap_view& h) {
   atomic::fetch_add<order::release>(&h.state->in_hand.value, hands_one_let_go - 1);
 }

@@ -49,8 +49,7 @@ struct run_search {
   __device__ bool ends_go_back() const { return n != keeps; }
 };
 
-/// A run straight from the host; when there is none, s.room says whether it is worth gathering
-/// pages.
+/// A run straight from the host; when there is none, s.room says whether gathering pages may help.
 ///
 /// Sending the stock home for a run that is impossible anyway would make all others pay for it:
 /// they have to ask for their next pages again. Fifty mallocs of more than there was, each followed
@@ -103,7 +102,8 @@ WARPHEAP_OUTLINED bool gather(const heap_view& h, run_search& s) {
   return s.gathers++ < max_reclaims && send_home(h, 0);
 }
 
-/// After a look that saw no room: false when no pages were given during the look.
+/// After a look that saw no room: false when no pages were given during it, or after enough such
+/// looks.
 WARPHEAP_OUTLINED bool is_unclear(const heap_view& h, run_search& s) {
   s.room = gives_so_far(h) != s.looks.gives;
   return s.room && s.unclear++ < max_reclaims;
@@ -125,7 +125,7 @@ WARPHEAP_OUTLINED std::uint32_t pages_to_aligned(const heap_view& h, page_index 
   return static_cast<std::uint32_t>((bits::align_up(address, align) - address) >> page_shift);
 }
 
-/// Gives the ends of a run in hand back, keeping n pages behind the first `head`.
+/// Gives the ends of a run in hand back, keeping n pages after the first `head`.
 WARPHEAP_OUTLINED void release_ends(const heap_view& h, page_run run, std::uint32_t head,
                                     std::uint32_t n) {
   if (head != 0) release_pages(h, {run.first, head});
@@ -214,9 +214,9 @@ WARPHEAP_OUTLINED bool change_entry(const heap_view& h, page_index p, page_entry
   return true;
 }
 
-/// Resizes the large object with head p and entry e to n pages in place; false when the pages
-/// behind it are not free. Nothing else may use the object meanwhile. Pages that the object loses
-/// are the caller's.
+/// Resizes the large object with head p and entry e to n pages in place; false when the pages after
+/// it are not free. Nothing else may use the object meanwhile. Pages that the object loses are the
+/// caller's.
 WARPHEAP_SLOW_PATH bool resize_large(const heap_view& h, page_index p, page_entry e,
                                      std::uint32_t n) {
   const std::uint32_t old = e.value();

@@ -41,8 +41,7 @@ WARPHEAP_SLOW_PATH void zero_objects(lane_mask group, void* p, std::size_t bytes
   const bool alone = bytes < shared_fill_bytes;
   if (alone)
     for (std::size_t i = 0; i < bytes; ++i) static_cast<unsigned char*>(p)[i] = 0;
-  __syncwarp(
-      group);  // the previous owner is done with the object, as its lane's malloc has acquired
+  __syncwarp(group);  // the previous owner is done with it, as its lane's malloc has acquired
   for (lane_mask rest = __ballot_sync(group, !alone); rest != 0; rest &= rest - 1) {
     const int lane = static_cast<int>(leader_of(rest));
     const auto to = reinterpret_cast<unsigned long long*>(
@@ -140,7 +139,7 @@ WARPHEAP_OUTLINED std::size_t live_bytes_or_report(const heap_view& h, void* p) 
 
 /// Whether an object of `old` bytes can stay in place when resized to `size`: if it still fills
 /// more than half of its slot; whole pages also by giving pages back (`rest`, which the caller
-/// releases) or by taking the pages behind.
+/// releases) or by taking the pages that follow.
 WARPHEAP_SLOW_PATH bool stays(const heap_view& h, const void* p, std::size_t old, std::size_t size,
                               page_run& rest) {
   const std::uint64_t offset =
@@ -259,7 +258,7 @@ WARPHEAP_OUTLINED std::uint64_t lowest_bits_outlined(std::uint64_t word, unsigne
   return lowest_bits(word, n);
 }
 
-/// Takes a lane's share of a claim for several lanes: up to `want` slots behind the first `before`.
+/// Takes a lane's share of a claim for several lanes: up to `want` slots after the first `before`.
 /// Writes their addresses and returns their number.
 WARPHEAP_OUTLINED unsigned take_share(const heap_view& h, unsigned cls, claim c, unsigned before,
                                       unsigned want, void** out) {

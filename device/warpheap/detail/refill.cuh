@@ -53,7 +53,7 @@ inline constexpr unsigned busy_time_shift = 34;
 __device__ __forceinline__ std::uint64_t busy_now(std::uint32_t seq) {
   return request_state(stock_phase::busy, seq) | now_ns() >> 10 << busy_time_shift;
 }
-/// More units than the clock of one multiprocessor may be behind another's, by far.
+/// In the same units: far more than one multiprocessor's clock may be behind another's.
 inline constexpr std::uint64_t clock_slack = 1000;
 /// True when `state` has been busy for so long that its holder must be dead.
 __device__ inline bool aborted(const heap_view& h, std::uint64_t state) {
@@ -266,9 +266,9 @@ __device__ inline void note_late(const heap_view& h, const page_wait& w) {
 /// before the caller's look at the stock.
 ///
 /// `waiting` counts the wait, for release_pages. Lanes that fail end their waits (`unbroken`), so
-/// the count is exact. If a machine disappears, the count that it leaves blocks nobody: only no
-/// page goes home until trim() or reset(), which take all of the stock home and clear the count. A
-/// time limit, as messages home have, would keep pages here after each wait to no purpose.
+/// the count is exact. If a machine disappears, the count that it leaves only keeps pages from
+/// going home until trim() or reset(), which take all of the stock home and clear the count. A time
+/// limit, as messages home have, would keep pages here after each wait to no purpose.
 WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, std::uint64_t seen) {
   page_wait w{.start = now_ns(), .request = seen, .answered = stock_answered(h)};
   listen(h, w);
@@ -418,7 +418,7 @@ WARPHEAP_OUTLINED void end_run_request(const heap_view& h, const run_request& r)
 ///
 /// A lane that has a mailbox waits only for the host until the mailbox is free again. Lanes
 /// reconverge where a loop ends (warp.cuh): a lane that left the loop with its mailbox, to post
-/// behind it, would wait there for siblings that wait for a mailbox. Three warps of 32 such lanes
+/// after it, would wait there for siblings that wait for a mailbox. Three warps of 32 such lanes
 /// once held all of them and asked for nothing.
 WARPHEAP_OUTLINED bool try_request(const heap_view& h, run_request& r) {
   // Before the try: a lane that was delayed, by a sibling or unscheduled, still has one more try.

@@ -34,7 +34,7 @@ WARPHEAP_OUTLINED bool has_objects(const heap_view& h, page_index p, unsigned cl
   return false;
 }
 
-/// 0 when no object of a kernel needs page p; else the first page behind what needs it. Inner pages
+/// 0 when no object of a kernel needs page p; else the first page after what needs it. Inner pages
 /// of a large object look like free ones; only its first page tells.
 WARPHEAP_OUTLINED page_index used_until(const heap_view& h, page_index p) {
   const page_entry e{atomic::load<order::acquire>(h.entry + p)};
@@ -72,7 +72,7 @@ WARPHEAP_OUTLINED bool is_free_down_to(const heap_view& h, page_index known, pag
   return true;
 }
 
-/// There is room at `first`: notes it, up to the next page in use, and continues behind that.
+/// There is room at `first`: notes it, up to the next page in use, and continues after that.
 WARPHEAP_OUTLINED void note_room(const heap_view& h, room_search& s) {
   if (s.found.end == 0) s.found.first = s.first;
   s.found.end = s.first + s.n;

@@ -11,8 +11,7 @@ inline namespace WARPHEAP_BACKEND_NS {
 namespace core {
 
 /// How a request is served: the class of a small object, else one of these.
-inline constexpr unsigned route_tiny =
-    128;  ///< plus the size: lanes with equal sizes work together
+inline constexpr unsigned route_tiny = 128;  ///< plus the size: lanes of one size work together
 inline constexpr unsigned route_pages = 254;
 inline constexpr unsigned route_zero = 255;
 
@@ -129,14 +128,13 @@ WARPHEAP_SLOW_ENTRY(free_other);
 /// nothing, and goes undetected or is misattributed:
 /// - when the slot has a new owner: it is then a free of a live object;
 /// - when the span is retired and another one is published in its pages between the two accesses of
-/// this very call. It sets the bit that its slot would have in the old geometry: at most one slot
-/// of the new span is marked free while in use, and the free by its owner is reported. The word has
-/// no bit to spare for an incarnation, and checking the entry afterwards comes too late: the slot
-/// may be taken by then;
-/// - in a tiny block that is open again, at an offset without an object: it is reported when the
-///   block
-/// is closed. If an object was put there meanwhile, its own free is reported instead, and its block
-/// may be reused while it lives.
+///   this very call. It sets the bit that its slot would have in the old geometry: at most one slot
+///   of the new span is marked free while in use, and the free by its owner is reported. The word
+///   has no bit to spare for an incarnation, and checking the entry afterwards comes too late: the
+///   slot may be taken by then;
+/// - in a tiny block that is open again, at an offset without an object: reported when the block is
+///   closed. If an object was put there meanwhile, its own free is reported instead, and its block
+///   may be reused while it lives.
 template <bool Tell = false>
 __device__ __forceinline__ bool free(const heap_view& h, lane_mask mask, void* p) {
   // One comparison excludes null and foreign addresses; page 0, of the zero-size object, has no

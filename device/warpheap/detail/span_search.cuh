@@ -141,7 +141,7 @@ struct search_state {
   unsigned pause = 32;      ///< nanoseconds of the next such pause
 };
 
-/// Pauses, to give warps time that make spans of the class.
+/// Pauses while other warps make spans of the class.
 WARPHEAP_OUTLINED void leave_to_others(search_state& s) {
   --s.patience;
   __nanosleep(s.pause);
@@ -170,7 +170,7 @@ WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h, std::uint64_t& seen)
 inline constexpr unsigned max_reclaims = 8;
 
 /// How often a malloc looks again because something was in hand while it found nothing. If
-/// something is in hand at any time, it then answers nullptr before the time limit.
+/// something is always in hand, it then answers nullptr without waiting for the time limit.
 inline constexpr unsigned max_hand_looks = 16;
 /// Before each of these looks it waits until nothing is in hand, or it has seen this many changes.
 inline constexpr unsigned max_hand_changes = 64;

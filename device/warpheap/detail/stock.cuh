@@ -9,14 +9,14 @@
 // and `gives`, the count of times that pages came in, is the same before and after that look. So no
 // malloc fails because a page moves from hand to hand:
 // - Pages counted before the look are seen by it: a giver sets the bits before it counts (release),
-// the looker reads the count before the bits (acquire).
+//   the looker reads the count before the bits (acquire).
 // - Pages given later are in the count that is read after the look, if the look failed because of
-// them: a thread that gave one run and then took another counted its give first. Its taking
-// releases, and the last look acquires.
+//   them: a thread that gave one run and then took another counted its give first. Its taking
+//   releases, and the last look acquires.
 // - Pages that are taken only to be put back, or to reappear as a span, are in hand meanwhile
-// (in_hand.cuh).
+//   (in_hand.cuh).
 // - The last look (scan_stock) relies on the words alone. A mark above them may be missing while
-// another warp is between its change of a word and the mark.
+//   another warp is between its change of a word and the mark.
 #pragma once
 
 #include <warpheap/detail/in_hand.cuh>

@@ -269,7 +269,7 @@ WARPHEAP_SLOW_PATH bool free_tiny(const heap_view& h, std::uint64_t offset) {
 }
 
 /// Bytes that belong to the live tiny object at an offset of the heap and can belong to no other; 0
-/// when there is none. 1 while the block is open, as objects may still be added anywhere behind.
+/// when there is none. 1 while the block is open, as objects may still be added anywhere after it.
 WARPHEAP_SLOW_PATH unsigned tiny_bytes(const heap_view& h, std::uint64_t offset) {
   const block_index b = offset / tiny_block_bytes;
   const unsigned at = static_cast<unsigned>(offset % tiny_block_bytes);

@@ -30,11 +30,11 @@
 #define WARPHEAP_ROLLED
 #endif
 
-// On a GPU, lanes that diverge at a branch or leave a loop reconverge only behind it, where the
+// On a GPU, lanes that diverge at a branch or leave a loop reconverge only after it, where the
 // first to arrive wait for the last. (The executor's lanes do not wait.) So no lane may leave a
 // loop while it holds what lanes still in the loop wait for: a mailbox, or something in hand. It
 // finishes its work with that inside the loop, in a slow path, which is a function for this reason
-// as well: the compiler may move parts of the loop's body that only lead out of the loop behind its
+// as well: the compiler may move parts of the loop's body that only lead out of the loop past its
 // end.
 
 namespace warpheap {
