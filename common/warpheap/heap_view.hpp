@@ -24,15 +24,15 @@ enum class stock_phase : std::uint32_t { idle, busy, posted };
 /// Counters and small state in device memory, all zero at the start.
 struct device_state {
   // Hot words, each on its own cache line.
-  padded_counter stock_pages;      ///< pages in the stock, exact at rest
-  padded_counter stock_request;    ///< stock_phase in the high half, the request's seq in the low
-  padded_counter home_request;     ///< the same for the message that takes pages home
-  padded_counter device_pages;     ///< pages that the host has given and not received back
-  padded_counter stock_min;        ///< the fewest pages of use to the pending request
-  padded_counter denied;           ///< {host_epoch, pages}: the host could not give runs of this
-                                   ///< length and has freed none since; 0 pages = not denied
-  padded_counter run_denied;       ///< the same of runs too long for the stock's requests. The high
-                                   ///< bit of pages: the host's own pages leave no room for them
+  padded_counter stock_pages;    ///< pages in the stock, exact at rest
+  padded_counter stock_request;  ///< stock_phase in the high half, the request's seq in the low
+  padded_counter home_request;   ///< the same for the message that takes pages home
+  padded_counter device_pages;   ///< pages that the host has given and not received back
+  padded_counter stock_min;      ///< the fewest pages of use to the pending request
+  padded_counter denied;         ///< {host_epoch, pages}: the host could not give runs of this
+                                 ///< length and has freed none since; 0 pages = not denied
+  padded_counter run_denied;     ///< the same for runs too long for the stock's requests. The high
+                                 ///< bit of pages: the host's own pages leave no room for them
   padded_counter denied_until_ns;  ///< the host did not answer: ask again only after this time
   padded_counter reclaiming;       ///< 1 while a warp retires empty spans of all classes
   padded_counter pressure;         ///< 1 after the stock ran dry: frees retire empty spans at once
@@ -42,7 +42,7 @@ struct device_state {
   padded_counter gives;            ///< times that pages came into the stock
   padded_counter in_hand;          ///< {times that a warp let go of what it had in hand, warps that
                                    ///< have something} (in_hand.cuh)
-  padded_counter stock_scanned;    ///< {gives, pages}: no run of so many was in the stock then; 0
+  padded_counter stock_scanned;    ///< {gives, pages}: no run that long was in the stock then; 0
                                    ///< pages = it was not scanned (stock.cuh)
 
   // Statistics, changed on slow paths only.

@@ -1,16 +1,17 @@
-// The queue between kernels and the refill service: mailboxes in pinned memory, one writer per
-// word.
+// The queue between kernels and the refill service: mailboxes in pinned memory, each word with one
+// writer.
 //
-// A mailbox carries one request at a time, numbered by `seq`:   holder:  claim the box; wait until
-// closed.seq == its last seq; write the request, then            request.seq = seq (release)
-// host:    sees request.seq != reply.seq; takes pages, or says whether there is room for them
-// where the device has no objects; writes the reply, then reply.seq = seq   holder:  sees reply.seq
-// == seq, or gives up at its bound; writes ack = {seq, took or declined}   host:    sees ack.seq ==
-// reply.seq; declined pages go back to the heap; closed.seq = seq The holder's ack alone decides
-// who owns the granted pages. It is written once, after the holder has stopped looking; before it,
-// the host neither takes pages back nor lets the box be used again. Two sides that decided by
-// looking at each other's flags would hand pages out twice. No word has read-modify-writes from
-// both sides: over PCIe these are not atomic.
+// A mailbox carries one request at a time, numbered by `seq`:
+//   holder:  claim the box; wait until closed.seq == its last seq; write the request, then
+//            request.seq = seq (release)
+//   host:    sees request.seq != reply.seq; takes pages, or says whether there is room for them
+//            where the device has no objects; writes the reply, then reply.seq = seq
+//   holder:  sees reply.seq == seq, or gives up at its bound; writes ack = {seq, took or declined}
+//   host:    sees ack.seq == reply.seq; declined pages go back to the heap; closed.seq = seq
+// The holder's ack alone decides who owns the granted pages. It is written once, after the holder
+// has stopped looking; before it, the host neither takes pages back nor lets the box be used again.
+// Two sides that decided by looking at each other's flags would hand pages out twice. No word has
+// read-modify-writes from both sides: over PCIe these are not atomic.
 //
 // Pages go home by a message of its own, which needs no answer. It has one mailbox; {phase, seq} in
 // device memory says who may write it (`home_request`):

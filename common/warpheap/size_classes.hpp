@@ -156,9 +156,9 @@ WARPHEAP_HD constexpr std::size_t class_to_align(unsigned c) {
 }
 
 /// offset / size for the class with this class_to_magic, for offset < max_slot_offset. Sizes are
-/// multiples of 8, so offset / size == (offset / 4) / (size / 4). With the magic ceil(2^32 / d), d
-/// = size / 4 <= 2^13, the scaled product exceeds the true quotient by less than (offset / 4 * d /
-/// 2^32) / d < 1 / d: its integer part is exact.
+/// multiples of 8, so offset / size == (offset / 4) / (size / 4). With d = size / 4 <= 2^13 and the
+/// magic ceil(2^32 / d), the scaled product exceeds the true quotient by less than (offset / 4 * d
+/// / 2^32) / d < 1 / d: its integer part is exact.
 WARPHEAP_HD constexpr std::uint32_t slot_index(std::uint32_t offset, std::uint32_t magic) {
   return static_cast<std::uint32_t>((std::uint64_t{offset >> 2} * magic) >> 32);
 }

@@ -36,8 +36,8 @@ enum class bounded_by {
   /// context bounding for systematic testing of multithreaded programs", PLDI 2007). The choice of
   /// the next lane when one waits or ends is not counted. For a few warps of one lane.
   preemptions,
-  /// Each place where the next lane is not the plain choice: the same lane again or, when it waits
-  /// or has ended, the next in a circle; similar to delay bounding (Emmi, Qadeer, Rakamaric, POPL
+  /// Each place where the next lane is not the plain choice (the same lane again or, when it waits
+  /// or has ended, the next in a circle); similar to delay bounding (Emmi, Qadeer, Rakamaric, POPL
   /// 2011). The lanes of a warp wait for each other at every collective: with all orders free,
   /// there would be far too many.
   deviations,

@@ -2,10 +2,10 @@
 // Examples: a retirement has its span in hand, a growth the pages of the span to be, and a claim of
 // a run the pages that it got before it fails.
 //
-// No malloc may answer nullptr because of these. One word counts the holders, that is, warps that
-// have something in hand, and how often one has let go. A holder raises the word before its first
-// take and lets go when everything can be found again. A searcher reads the word before its looks
-// and, if they find nothing, again after them; it trusts them if nothing was in hand and both
+// No malloc may answer nullptr because of these (up to max_hand_looks). One word counts the holders
+// (warps with something in hand) and how often one has let go. A holder raises the word before its
+// first take and lets go when everything can be found again. A searcher reads the word before its
+// looks and, if they find nothing, again after them; it trusts them if nothing was in hand and both
 // readings are equal.
 //
 // Why that suffices: all changes of the word and the second reading are read-modify-writes, so they

@@ -216,7 +216,7 @@ WARPHEAP_OUTLINED bool search_is_over(const heap_view& h, unsigned cls, search_s
 
 /// A word that had free slots of the class a moment ago. Tries all means in order of cost: lists, a
 /// new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory, with
-/// nothing in hand anywhere (in_hand.cuh).
+/// nothing in hand anywhere (in_hand.cuh) unless a bound above was reached.
 WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
   search_state s{now_ns(), gives_so_far(h), 0, 0};
   WARPHEAP_ROLLED

@@ -6,8 +6,8 @@
 //   refill service -> stock -> spans, large objects -> stock -> (home, trim) host
 //
 // When there are none. A malloc answers nullptr only when its last look at the stock found nothing
-// and `gives`, the count of times that pages came in, is the same before and after that look. So no
-// malloc fails because a page moves from hand to hand:
+// and `gives`, the count of times that pages came in, is the same before and after that look (or
+// after max_reclaims tries). So no malloc fails because a page moves from hand to hand:
 // - Pages counted before the look are seen by it: a giver sets the bits before it counts (release),
 //   the looker reads the count before the bits (acquire).
 // - Pages given later are in the count that is read after the look, if the look failed because of
