@@ -1,6 +1,6 @@
 // What is in hand: pages and slots that a warp has taken out of sight and will make visible again.
-// Examples: a retirement has its span in hand, a growth the pages of the span to be, and a claim of
-// a run the pages that it got before it fails.
+// A retirement has its span in hand, a growth the pages of the span to be, a claim of a run the
+// pages that it got before it fails.
 //
 // No malloc may answer nullptr because of these (up to max_hand_looks). One word counts the holders
 // (warps with something in hand) and how often one has let go. A holder raises the word before its
