@@ -1,5 +1,6 @@
-// Operations on the whole of a heap's device side at rest, with Thrust on either backend: the same
-// functors run as CUDA threads or as a loop on the CPU. This file is compiled once for each.
+// Operations on the whole device side of a heap at rest, with Thrust on either backend: the same
+// functors run as CUDA threads or in a loop on the CPU. This file is compiled once for each
+// backend.
 #include <algorithm>
 #include <array>
 #include <exception>
@@ -27,12 +28,13 @@ struct free_pointers {
   std::uint32_t n;
 };
 
-/// Frees for the host: a lane each, sorted pointers, so that lanes of one word share an operation.
+/// Frees for the host, one lane each; sorted pointers, so that lanes with the same word share an
+/// atomic.
 __global__ void free_kernel(free_pointers batch) {
   const std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= batch.n) return;
   const heap_view& h = batch.heap.view;
-  // Relaxed: an observed object's pointer came to the host after the store.
+  // Relaxed: a pointer to an observed object reached the host after the store of `active`.
   if (atomic::load<order::relaxed>(&h.state->observed.active) != 0)
     core::observed_free_entry(*h.self, __activemask(), batch.pointers[i]);
   else
@@ -89,7 +91,7 @@ struct mark_pointer {
   __device__ void operator()(std::uint32_t i) const { core::mark_object(h, pointers[i]); }
 };
 
-/// All objects are gone: a free of each.
+/// A reset counts as a free of each remaining object.
 struct note_reset {
   heap_view h;
   __device__ void operator()(std::uint32_t cls) const {
@@ -101,7 +103,7 @@ template <class T>
 struct zero {
   T* array;
   __device__ void operator()(std::uint32_t i) const {
-    // Only what is not zero: untouched pages of a lazily backed array stay untouched.
+    // Writes only non-zero elements: untouched pages of a lazily backed array stay untouched.
     if (array[i] != T{}) array[i] = T{};
   }
 };
@@ -121,7 +123,7 @@ struct repair {
     device_state& s = *h.state;
     const std::uint32_t asked = h.queue->request[box].seq;
     const bool acked = refill_ack::seq_of(h.queue->ack[box].bits) == asked;
-    // Nobody looks at replies any more: whatever was granted goes back.
+    // Nobody looks at replies any more: all that was granted goes back.
     if (!acked)
       atomic::store<order::release, scope::system>(&h.queue->ack[box].bits,
                                                    refill_ack::make(asked, false));
@@ -151,8 +153,8 @@ class bulk_operations final : public device_operations {
       batches_[i] = {freed_.get() + i * batch_capacity, done_.get() + i};
       *batches_[i].done = 1;
     }
-    // The first launch of a kernel loads it, for which it may wait until the device is idle. These
-    // two are launched beside users' kernels, all others at rest.
+    // A kernel's first launch loads it, which may wait until the device is idle. These two are
+    // launched while users' kernels run, all others at rest.
     launch_frees(batches_[0], 0);
     launch_mark(batches_[0]);
     frees_.synchronize();
@@ -161,7 +163,7 @@ class bulk_operations final : public device_operations {
   void synchronize() override {
     const device_scope here(device_);
     frees_.synchronize();
-    // Also a buffer is free again whose mark could not be launched.
+    // This also frees buffers whose mark could not be launched.
     for (batch& b : batches_) *b.done = 1;
     warpheap::synchronize();
   }
@@ -179,7 +181,7 @@ class bulk_operations final : public device_operations {
       std::copy(pointers.end() - n, pointers.end(), b->pointers);
       std::sort(b->pointers, b->pointers + n);
       launch_frees(*b, n);
-      // From here on the pointers are the kernel's: freed once more, they would be double frees.
+      // From here on the pointers are the kernel's: to free them again would be a double free.
       pointers.resize(pointers.size() - n);
       launch_mark(*b);
     }
@@ -193,7 +195,7 @@ class bulk_operations final : public device_operations {
     bool more = false;
     do {
       try {
-        // First this: what has been collected has to find room.
+        // Comes first: there must be room for what is collected.
         pointers.reserve(pointers.size() + collect_capacity);
       } catch (...) {
         if (pointers.empty()) throw;
@@ -204,9 +206,9 @@ class bulk_operations final : public device_operations {
       collected found = search(static_cast<std::uint32_t>(level_words(h_.pages, 0)),
                                find_marked_pages{h_, collected_.get(), marked_.get()});
       more = found.left_behind != 0;
-      // The entries do not tell whose a page is: one that was lent a moment ago, in a reply that no
-      // kernel has read, says that it is nobody's, and may be full of live objects at the next
-      // look.
+      // Entries do not tell whose a page is: one that was lent a moment ago, in a reply that no
+      // kernel has read yet, still says that it is nobody's, and may be full of live objects by the
+      // next look.
       page_index* const end =
           marked_.get() + std::min<std::uint64_t>(found.count, collect_capacity);
       page_index* const lent =
@@ -219,7 +221,7 @@ class bulk_operations final : public device_operations {
       if (at_rest)
         for_each_index(0, static_cast<std::uint32_t>(end - lent), report_stale_marks{h_, lent});
     } while (more && at_rest);
-    // The rest is for the next call: who serves kernels has other things to do.
+    // The rest is for the next call, as a service thread has other work to do.
     if (more) atomic::store<order::relaxed, scope::system>(&h_.queue->host_frees_pending, 1u);
     std::sort(pointers.begin(), pointers.end());  // in place: it cannot fail
     return pointers;
@@ -313,7 +315,7 @@ class bulk_operations final : public device_operations {
 
   device_sweep sweep(std::size_t listed) override {
     const device_scope here(device_);
-    // What can fail comes first.
+    // Everything that can fail comes first.
     listed = std::min(listed, most_listed);
     const auto list = make_shared_array<device_sweep::object>(std::max<std::size_t>(listed, 1));
     device_sweep out;
@@ -380,7 +382,8 @@ class bulk_operations final : public device_operations {
     return read(collected_);
   }
 
-  /// Pointers that a kernel frees, and a word that the stream's next kernel sets when it has.
+  /// Pointers for a kernel to free, and a word that the stream's next kernel sets when it has done
+  /// so.
   struct batch {
     void** pointers;
     std::uint32_t* done;
@@ -401,7 +404,7 @@ class bulk_operations final : public device_operations {
     try {
       launch(frees_, 1, 1, mark_done, b.done);
     } catch (const std::exception&) {
-      // Nothing is lost. An error that lasts is met by the next launch.
+      // Nothing is lost. A persistent error will show at the next launch.
     }
   }
 
@@ -416,7 +419,7 @@ class bulk_operations final : public device_operations {
   std::uint32_t* marks_ = nullptr;
   shared_array<page_index> marked_;
   shared_array<void*> host_frees_;
-  // Few allocations: each of pinned memory takes a tenth of a millisecond.
+  // Few allocations: each one of pinned memory takes a tenth of a millisecond.
   shared_array<void*> freed_;
   shared_array<std::uint32_t> done_;
   std::array<batch, batch_count> batches_{};

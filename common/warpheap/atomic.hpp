@@ -1,10 +1,10 @@
-// Atomic operations on plain words, with the memory order and the scope named at each use.
+// Atomic operations on plain words; memory order and scope are named at each use.
 //
-// The words of the heap lie in arrays that kernels and bulk operations address by index, hence free
-// functions on pointers and not std::atomic members. On CUDA they are PTX's atom/ld/st with
-// .relaxed/.acquire/.release and .gpu/.sys, and words have to lie in global memory (device,
-// managed, or mapped host memory); on the SIMT executor they are the compiler's __atomic built-ins
-// with a switch point in front, where an explorer may let another lane run. Orders are template
+// The heap's words are in arrays that kernels and bulk operations address by index, hence free
+// functions on pointers rather than std::atomic members. On CUDA they are PTX's atom/ld/st with
+// .relaxed/.acquire/.release and .gpu/.sys, and words must be in global memory (device, managed, or
+// mapped host memory). On the SIMT executor they are the compiler's __atomic built-ins, each
+// preceded by a switch point, where an explorer may let another lane run. Orders are template
 // arguments so that they reach the compiler as constants.
 #pragma once
 
@@ -24,7 +24,7 @@ namespace atomic {
 
 namespace detail {
 #ifdef __CUDA_ARCH__
-/// A word of T as PTX has it, and back.
+/// A word of T as PTX's type, and back.
 template <class T>
 using raw = std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned>;
 template <class To, class From>
@@ -43,8 +43,8 @@ __device__ __forceinline__ To as(From from) {
 #define WARPHEAP_ATOMIC_FN inline __attribute__((always_inline))
 #endif
 
-// `ptx`: what stands in kernels for CUDA, with p as a pointer to the raw word. Host code under nvcc
-// has the built-ins too, without the switch point.
+// `ptx`: used in CUDA kernels, with p as a pointer to the raw word. Host code under nvcc has the
+// built-ins too, without the switch point.
 #ifdef __CUDA_ARCH__
 #define WARPHEAP_ATOMIC_OP(ptx, builtin)           \
   using raw = detail::raw<std::remove_const_t<T>>; \
@@ -97,7 +97,7 @@ WARPHEAP_ATOMIC_FN T exchange(T* p, T value) {
                      __atomic_exchange_n(p, value, detail::to_builtin(O)));
 }
 
-/// One strong compare-and-swap. `expected` receives the value found; a failure has relaxed order.
+/// One strong compare-and-swap. `expected` receives the value found; failure has relaxed order.
 template <order O, scope S = scope::device, class T>
 WARPHEAP_ATOMIC_FN bool compare_exchange(T* p, T& expected, T desired) {
   [[maybe_unused]] const T wanted = expected;
@@ -109,7 +109,7 @@ WARPHEAP_ATOMIC_FN bool compare_exchange(T* p, T& expected, T desired) {
 }
 
 /// A sequentially consistent fence for the whole system: of two threads that each write a word,
-/// pass a fence and read the other's word, one at least sees the other's write.
+/// pass a fence and read the other's word, at least one sees the other's write.
 WARPHEAP_ATOMIC_FN void fence() {
 #if defined(__CUDACC__) && !defined(__CUDA_ARCH__)
   __atomic_thread_fence(__ATOMIC_SEQ_CST);

@@ -1,5 +1,5 @@
-// What the host side needs from a backend: memory of three kinds, and operations on the device's
-// data at rest. host/ implements the memory, device/ the operations; they meet here.
+// What the host side needs from a backend: three kinds of memory, and operations on the device's
+// data at rest. host/ implements the memory, device/ the operations; this is their interface.
 #pragma once
 
 #include <cstddef>
@@ -13,10 +13,10 @@
 
 namespace warpheap {
 
-/// Who uses memory more than the other.
+/// The side that uses memory more.
 enum class memory_side { kernels, host };
 
-/// Memory of one backend. Calls may be made from any host thread but the refill service's.
+/// Memory of one backend. Calls may come from any host thread except the refill service's.
 class memory_backend {
  public:
   virtual ~memory_backend() = default;
@@ -26,21 +26,21 @@ class memory_backend {
 
   /// Largest reservation possible now, in bytes.
   virtual std::size_t max_reserve() const = 0;
-  /// Address space for pages, 4 MiB aligned; nullptr when refused. Where the system can do that, a
-  /// touch before `map` is a signal.
+  /// Address space for pages, 4 MiB aligned; nullptr when refused. Where the system supports it, a
+  /// touch before `map` raises a signal.
   virtual std::byte* reserve(std::size_t bytes) = 0;
-  /// Has whole chunks of it be populated by touch; false when the system refuses.
+  /// Lets touches populate whole chunks of it; false when the system refuses.
   virtual bool map(std::byte* address, std::size_t bytes) noexcept = 0;
   virtual void release(std::byte* base, std::size_t bytes) noexcept = 0;
-  /// Whether `discard` is of use here.
+  /// Whether `discard` is useful on this backend.
   virtual bool can_discard() const = 0;
-  /// Gives the memory behind whole pages back to the system; false, and it stays, when the system
-  /// refuses or the backend cannot.
+  /// Gives the memory that backs whole pages back to the system. False when the system refuses or
+  /// the backend cannot; the memory then stays.
   virtual bool discard(std::byte* address, std::size_t bytes) noexcept = 0;
-  /// Has every touch of whole pages end in a signal, or ends that; false when the system refuses or
-  /// the backend cannot.
+  /// Makes every touch of whole pages raise a signal, or ends that; false when the system refuses
+  /// or the backend cannot.
   virtual bool forbid(std::byte* address, std::size_t bytes, bool touch) noexcept = 0;
-  /// Says who is going to use whole pages. A hint, given while no kernel uses the heap.
+  /// Says which side is going to use whole pages. A hint, given while no kernel uses the heap.
   virtual void advise(std::byte* address, std::size_t bytes, memory_side side) noexcept = 0;
   /// True when discarded pages do not read as zero afterwards.
   virtual bool dirty_after_discard() const = 0;
@@ -55,31 +55,31 @@ class memory_backend {
   virtual void copy_to_device(void* device, const void* host, std::size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, std::size_t bytes) = 0;
 
-  /// Cache slots for resident warps.
+  /// Number of cache slots for resident warps.
   virtual unsigned warp_slots() const = 0;
   virtual std::uint64_t default_refill_timeout_ns() const = 0;
 };
 
-/// Plain mmap, always there.
+/// Plain mmap; always available.
 std::unique_ptr<memory_backend> make_mmap_memory();
 /// CUDA managed memory of the calling thread's current device, which need not be current in later
-/// calls. Throws heap_error that says why when no device can be used.
+/// calls. Throws heap_error with the reason when no device can be used.
 std::unique_ptr<memory_backend> make_cuda_memory();
 /// Empty when a CUDA device can be used, else the reason why not.
 std::string why_no_cuda();
-/// In a build with CUDA: empty when the current device runs the kernels of this build, else what
-/// CUDA says, what they are compiled for, and what to do.
+/// In a build with CUDA: empty when the current device can run the kernels of this build, else
+/// CUDA's error, what they are compiled for, and what to do.
 std::string why_no_cuda_kernels();
 
-/// Why this process can make no CUDA call any more, said by who has found that out; null while it
-/// can. What has to be undone with CUDA is left alone then: the driver does it, or has done it.
+/// Why this process can make no CUDA calls any more, as given by the caller that found out; null
+/// while it can. Cleanup that needs CUDA is skipped then: the driver does it, or has done it.
 const char* why_cuda_is_gone() noexcept;
 void give_up_cuda(const char* why) noexcept;
 
 /// The calling thread's current CUDA device. Throws heap_error when there is none.
 int current_cuda_device();
 
-/// Makes a CUDA device the calling thread's current one, and in the end again the one that was.
+/// Makes a CUDA device the calling thread's current one, and restores the previous one at the end.
 /// Throws heap_error when CUDA refuses.
 class cuda_device_scope {
  public:
@@ -97,17 +97,17 @@ class cuda_device_scope {
 struct device_counts {
   std::uint64_t spans[span_classes] = {};        ///< live spans
   std::uint64_t free_slots[span_classes] = {};   ///< free bits in them
-  std::uint64_t empty_spans[span_classes] = {};  ///< those of them with no object
-  std::uint64_t full_spans[span_classes] = {};   ///< and with no free slot
+  std::uint64_t empty_spans[span_classes] = {};  ///< those without an object
+  std::uint64_t full_spans[span_classes] = {};   ///< those without a free slot
   std::uint64_t tiny_objects = 0;                ///< live objects below 16 bytes
   std::uint64_t large_objects = 0;
   std::uint64_t large_pages = 0;
   std::uint64_t stock_pages = 0;
   std::uint64_t unreachable_words = 0;  ///< words with free bits that no search would find
-  std::uint64_t phantom_words = 0;  ///< free bits in pages that are no live span's: double frees
+  std::uint64_t phantom_words = 0;      ///< free bits in pages outside live spans: double frees
 };
 
-/// What a sweep of kernels' objects finds. Index of a class: as of the counters.
+/// What a sweep of kernels' objects finds. Classes are indexed as for the counters.
 struct device_sweep {
   struct object {
     std::uint64_t address;
@@ -117,22 +117,22 @@ struct device_sweep {
   std::uint64_t kept_objects = 0, kept_bytes = 0;
   std::uint64_t leaked_objects[counted_classes] = {};
   std::uint64_t leaked_bytes[counted_classes] = {};
-  std::vector<object> leaks;                     ///< the first of them, in no order
-  std::uint64_t dangling = 0;                    ///< marks on what did not live
+  std::vector<object> leaks;                     ///< the first of them, in no particular order
+  std::uint64_t dangling = 0;                    ///< marks of addresses without a live object
   std::vector<std::uint64_t> dangling_pointers;  ///< the first of them
 };
 
 /// Operations on the device's data, done in bulk with Thrust on the backend. `free_batch` may be
-/// used while kernels run; all others wait for the kernels of this backend first and must not run
-/// beside each other, nor beside a kernel that uses the heap.
+/// used while kernels run. All others first wait for the kernels of this backend, and must not run
+/// concurrently with each other or with a kernel that uses the heap.
 class device_operations {
  public:
   virtual ~device_operations() = default;
 
   virtual void synchronize() = 0;
-  /// Frees device objects for the host: in kernels of its own, on a stream of its own, without
-  /// waiting for them. Takes pointers from the end of the vector, sorts them so that lanes of one
-  /// word combine; false when no buffer was left for the rest.
+  /// Frees device objects for the host, in kernels on a separate stream, without waiting for them.
+  /// Takes pointers from the end of the vector, and sorts them so that lanes with the same word
+  /// combine; false when there was no buffer for the rest.
   virtual bool free_batch(std::vector<void*>& pointers) = 0;
   /// Takes the pointers of host objects that kernels have freed so far. On the executor it may be
   /// called while kernels run, with `at_rest` false, on the thread that lends pages to the device;
@@ -153,14 +153,14 @@ class device_operations {
   virtual void begin_marks(std::uint32_t* marks) = 0;
   /// Marks objects for the host. With sweep, after begin_marks.
   virtual void mark(const std::vector<const void*>& pointers) = 0;
-  /// Frees every object without a mark, takes all marks off, and says what it found, with at most
-  /// `listed` objects one by one.
+  /// Frees every object without a mark, clears all marks, and returns what it found, listing at
+  /// most `listed` objects.
   virtual device_sweep sweep(std::size_t listed) = 0;
   virtual device_state read_state() = 0;
   /// Takes the events that kernels have written so far out of their ring.
   virtual device_events take_events() = 0;
-  /// Makes the refill state whole again in case a kernel was aborted in the middle of a request.
-  /// The refill service must not serve meanwhile.
+  /// Repairs the refill state in case a kernel was aborted in the middle of a request. The refill
+  /// service must not serve meanwhile.
   virtual void repair_refill() = 0;
 };
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// Operations on 64-bit words of bits and on sizes, alike on the host and in kernels.
+// Operations on 64-bit words of bits and on sizes, for the host and kernels alike.
 
 #include <bit>
 #include <cstddef>
@@ -11,8 +11,8 @@
 namespace warpheap::bits {
 
 namespace detail {
-/// std::popcount, and where the processor is not known to have an instruction for it, pairs,
-/// nibbles and bytes added up in place: the compiler would call a function that looks up a table.
+/// std::popcount. If the processor is not known to have an instruction for it, adds up pairs,
+/// nibbles and bytes in place: the compiler would call a function that looks up a table.
 constexpr int popcount(std::uint64_t x) {
 #ifdef __POPCNT__
   return std::popcount(x);
@@ -34,8 +34,8 @@ WARPHEAP_HD constexpr int countr_zero(std::uint64_t x) {
 #endif
 }
 
-/// Number of zero bits below the lowest set bit; needs x != 0. One instruction, where the above is
-/// several for processors that may lack tzcnt.
+/// Number of zero bits below the lowest set bit; needs x != 0. One instruction, where countr_zero
+/// takes several on processors that may lack tzcnt.
 WARPHEAP_HD constexpr unsigned lowest_bit(std::uint64_t x) {
 #ifdef __CUDA_ARCH__
   return static_cast<unsigned>(__ffsll(static_cast<long long>(x)) - 1);
@@ -69,8 +69,8 @@ WARPHEAP_HD constexpr std::uint64_t low_mask(unsigned n) {
   return n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n) - 1;
 }
 
-/// Position of the set bit of rank r (r = 0: the lowest). Needs r < popcount(x).
-/// Halves the window five times by popcount, so all lanes of a warp take the same path.
+/// Position of the set bit of rank r (r = 0: the lowest). Needs r < popcount(x). Halves the window
+/// six times by popcount, so all lanes of a warp take the same path.
 WARPHEAP_HD constexpr int select(std::uint64_t x, int r) {
   int pos = 0;
   for (int width = 32; width > 0; width >>= 1) {
@@ -84,14 +84,14 @@ WARPHEAP_HD constexpr int select(std::uint64_t x, int r) {
   return pos;
 }
 
-/// The n lowest set bits of x; x itself when it has no more than n.
+/// The n lowest set bits of x; x itself if it has no more than n.
 WARPHEAP_HD constexpr std::uint64_t lowest_set(std::uint64_t x, int n) {
   return n >= popcount(x) ? x : x & low_mask(static_cast<unsigned>(select(x, n)));
 }
 
-/// Position of the first run of n ones in x, 64 if there is none; 1 <= n <= 64.
-/// Shortens every run by shifting and and-ing, doubling the step, until only starts of long
-/// enough runs are left.
+/// Position of the first run of n ones in x, 64 if there is none; 1 <= n <= 64. Shortens every run
+/// by shifting and and-ing, with doubling steps, until only the starts of long enough runs are
+/// left.
 WARPHEAP_HD constexpr int first_run(std::uint64_t x, unsigned n) {
   unsigned left = n - 1;
   unsigned step = 1;

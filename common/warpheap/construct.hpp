@@ -1,6 +1,6 @@
 #pragma once
 
-// Making an object in memory that is there already.
+// Constructing an object in existing memory.
 
 #include <new>
 #include <type_traits>
@@ -10,9 +10,9 @@
 
 namespace warpheap {
 
-/// Constructs a T at p from args: by a constructor, or an aggregate of them member by member, for
-/// which compilers before the C++20 rule (clang 15 and older) want braces. Throws what T does.
-// A kernel's T need not have constructors for the host, nor the host's for kernels.
+/// Constructs a T at p from args: by a constructor, or an aggregate member by member, for which
+/// compilers without the C++20 rule (clang 15 and older) need braces. Throws what T throws.
+// A kernel's T need not have host constructors, nor the host's T constructors for kernels.
 #ifdef __CUDACC__
 #pragma nv_exec_check_disable
 #endif

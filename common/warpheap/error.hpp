@@ -7,12 +7,12 @@
 
 namespace warpheap {
 
-/// What a caller did wrong, or what the heap could not do. The values index `device_state::errors`.
+/// What a caller did wrong, or the heap could not do. The values index `device_state::errors`.
 enum class error_kind : std::uint32_t {
   foreign_pointer,   ///< free of an address outside the heap
   interior_pointer,  ///< free of an address inside an object
-  double_free,       ///< free of a slot that is free already
-  late_double_free,  ///< the same, noticed only when the slot's word changed hands
+  double_free,       ///< free of a slot that is already free
+  late_double_free,  ///< the same, detected only when the slot's word changed hands
   not_allocated,     ///< free of an address in pages that hold no object
   out_of_memory,     ///< a malloc answered nullptr
   write_outside,     ///< bytes next to an object were changed (red_zones, efence)
@@ -40,11 +40,11 @@ inline const char* to_string(error_kind kind) {
 /// One detected error, as kept in the heap's ring of recent errors.
 struct error_record {
   error_kind kind;
-  std::uint64_t address;  ///< the pointer that was passed; for out_of_memory the bytes asked for
+  std::uint64_t address;  ///< the pointer passed; for out_of_memory, the number of bytes requested
 };
 
-/// Thrown by host calls that cannot do what was asked: bad options, no memory for the
-/// reservation, a backend that cannot be used. The text says what was asked and what is possible.
+/// Thrown by host calls that cannot do what was requested: bad options, no memory for the
+/// reservation, an unusable backend. The text says what was requested and what is possible.
 class heap_error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -1,4 +1,5 @@
-// The queue between kernels and the refill service: mailboxes in pinned memory, one writer a word.
+// The queue between kernels and the refill service: mailboxes in pinned memory, each word with one
+// writer.
 //
 // A mailbox carries one request at a time, numbered by `seq`:
 //   holder:  claim the box; wait until closed.seq == its last seq; write the request, then
@@ -8,23 +9,23 @@
 //   holder:  sees reply.seq == seq, or gives up at its bound; writes ack = {seq, took or declined}
 //   host:    sees ack.seq == reply.seq; declined pages go back to the heap; closed.seq = seq
 // The holder's ack alone decides who owns the granted pages. It is written once, after the holder
-// has stopped looking, and the host neither takes pages back nor lets the box be used again before
-// it. Two sides that decide by looking at each other's flags would hand pages out twice.
-// No word is read-modified-written by both sides: over PCIe that is not atomic.
+// has stopped looking; before it, the host neither takes pages back nor lets the box be used again.
+// Two sides that decided by looking at each other's flags would hand pages out twice. No word has
+// read-modify-writes from both sides: over PCIe these are not atomic.
 //
-// Pages go home by a message of its own, which needs no answer. It has one mailbox; in device
-// memory {phase, seq} says who may write it (`home_request`):
-//   holder:  moves the phase from idle to busy; home_closed == seq, else it leaves; takes pages out
-//            of the stock, clears their entries, writes the runs; home.seq = seq + 1 (release);
-//            phase idle with seq + 1
+// Pages go home by a message of its own, which needs no answer. It has one mailbox; {phase, seq} in
+// device memory says who may write it (`home_request`):
+//   holder:  checks that home_closed == seq, else leaves; moves the phase from idle to busy; takes
+//            pages out of the stock, clears their entries, writes the runs; home.seq = seq + 1
+//            (release); phase idle with seq + 1
 //   host:    sees home.seq != home_closed (acquire); takes the pages back; moves its epoch if it
 //            has denied any; home_closed = home.seq (release)
-// From busy to closed the pages are on their way, and no denial counts: who finds them gone from
-// the stock sees busy (release of the taking), who sees closed sees the epoch (acquire). The pages
-// are the host's with the store of home.seq. The host looks for a message, and for acks of
-// grants, once more before it denies a request: one that was sent, and an ack that declined, before
-// the request are acquired with it. Giving up is not possible and not needed: the holder never
-// waits. A service that dies leaves the message for the next one.
+// From busy to closed the pages are on their way, and no denial counts: a thread that finds them
+// gone from the stock sees busy (release of the taking), and one that sees closed sees the epoch
+// (acquire). The store of home.seq makes the pages the host's. Before the host denies a request, it
+// looks once more for a message and for acks of grants: a message sent, or an ack that declined,
+// before the request is acquired with it. Giving up is neither possible nor needed, as the holder
+// never waits. A service that dies leaves the message for the next one.
 #pragma once
 
 #include <cstdint>
@@ -39,15 +40,15 @@ inline constexpr unsigned stock_mailbox = 0;  ///< refills of the stock; never c
 struct alignas(32) refill_request {
   std::uint32_t min_pages;   ///< fewer are of no use
   std::uint32_t want_pages;  ///< more are not wanted
-  /// Where min_pages could be if the device gave back all that it does not use: in [first, end).
-  /// end 0: not asked.
+  /// The range [first, end) where min_pages could be if the device gave back all pages that it does
+  /// not use. end 0: no such question.
   page_index first;
   page_index end;
   std::uint32_t seq;
 };
 
-/// Written by the host. `count` 0 = denied; `first` then is 1 when the pages of [first, end) that
-/// are not the host's own have room for the run. `seq` is written last.
+/// Written by the host. `count` 0 = denied; `first` is then 1 if the pages of [first, end) that are
+/// not the host's own have room for the run. `seq` is written last.
 struct alignas(32) refill_reply {
   page_index first;
   std::uint32_t count;
@@ -71,7 +72,7 @@ struct refill_ack {
 struct alignas(128) home_message {
   static constexpr unsigned most_runs = 15;
   page_run runs[most_runs];
-  std::uint32_t count;  ///< of runs
+  std::uint32_t count;  ///< number of runs
   std::uint32_t seq;
 };
 
@@ -81,14 +82,15 @@ struct refill_queue {
   alignas(128) refill_ack ack[mailboxes];
   alignas(128) refill_reply reply[mailboxes];
   alignas(128) std::uint32_t closed[mailboxes];
-  /// 1 while a service thread serves, 0 when none does: kernels then do not wait at all.
+  /// 1 while a service thread is running, 0 when none is: kernels then do not wait at all.
   alignas(128) std::uint32_t service_alive;
-  /// Goes up each time that pages come free on the host: a denial holds as long as it stands still.
+  /// Moves when pages come free on the host after a denial, and about once a millisecond: a denial
+  /// holds only while it stands still.
   alignas(128) std::uint32_t host_epoch;
-  /// Set by kernels when they freed objects of the host; cleared by the host.
+  /// Set by kernels when they have freed objects of the host; cleared by the host.
   alignas(128) std::uint32_t host_frees_pending;
   home_message home;
-  /// The last message home that the host has taken in. Written by the host.
+  /// seq of the last message home that the host has taken in. Written by the host.
   alignas(128) std::uint32_t home_closed;
 };
 

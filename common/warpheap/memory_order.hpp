@@ -1,4 +1,4 @@
-// The memory orders and scopes that an atomic operation (atomic.hpp) names.
+// Memory orders and scopes for the atomic operations of atomic.hpp.
 #pragma once
 
 #include <warpheap/platform.hpp>
@@ -12,7 +12,7 @@ enum class order { relaxed, acquire, release, acq_rel };
 enum class scope { device, system };
 
 namespace atomic::detail {
-/// The order as the compiler's __atomic built-ins have it.
+/// The order's value for the compiler's __atomic built-ins.
 constexpr int to_builtin(order o) {
   return o == order::relaxed   ? __ATOMIC_RELAXED
          : o == order::acquire ? __ATOMIC_ACQUIRE

@@ -27,9 +27,9 @@ const char* to_string(backend_kind kind);
 /// The largest heap_options::device_events: a ring of 32 GiB.
 inline constexpr std::size_t max_device_events = std::size_t{1} << 30;
 
-/// Options of a heap. The constructor of `heap` calls `validate()`. In the brackets is the key of
-/// an option in the environment variable WARPHEAP. A SIZE is a number with or without K, M, G or T
-/// (powers of 1024).
+/// Options of a heap. The constructor of `heap` calls `validate()`. The option's key in the
+/// environment variable WARPHEAP is given in brackets. A SIZE is a number, optionally followed by
+/// K, M, G or T (powers of 1024).
 struct heap_options {
   /// Address space of the heap in bytes, rounded down to whole 4 MiB chunks: 8 MiB to 1 TiB, and on
   /// CUDA no more than the device has free beside the other heaps of the process. Memory is taken
@@ -64,9 +64,9 @@ struct heap_options {
   /// [memory_limit=SIZE]
   std::size_t memory_limit = 0;
 
-  /// Give memory of free pages back to the system in the background. What was not used for two to
-  /// four seconds goes, except for 4 MiB and a tenth of what is in use. The refill service does it,
-  /// in 1 % of its time. CPU backend only: on CUDA, discarding managed pages is work in a stream,
+  /// Give memory of free pages back to the system in the background: what was not used for two to
+  /// four seconds, except for 4 MiB and a tenth of what is in use. The refill service does this, in
+  /// 1 % of its time. CPU backend only: on CUDA, discarding managed pages is work in a stream,
   /// which must not meet a running kernel. [scavenge=0|1]
   bool scavenge = true;
 
@@ -109,9 +109,9 @@ struct heap_options {
   /// File for a log of every allocation and free, one line each; host/layers/trace.hpp has the
   /// format. [trace=FILE]
   std::string trace_file = {};
-  /// Tells AddressSanitizer, ThreadSanitizer or Valgrind, whichever runs, of each object, of its
-  /// end and of its free, which to ThreadSanitizer is a write. 16 bytes and a record for each
-  /// object. [annotate=0|1]
+  /// Tells AddressSanitizer, ThreadSanitizer or Valgrind, whichever is running, about each object,
+  /// its end and its free, which counts as a write for ThreadSanitizer. 16 bytes and a record for
+  /// each object. [annotate=0|1]
   bool annotate = false;
   /// Bytes of freed objects that are held back, and checked for writes before they are used again.
   /// A second free meanwhile is always detected. [quarantine=SIZE]
@@ -121,8 +121,8 @@ struct heap_options {
   bool red_zones = false;
   /// Overwrites freed objects with 0xdeadbeef. [clobberfree=0|1]
   bool clobber_free = false;
-  /// Each object ends at a page without access, and freed objects lose theirs: a wrong access is a
-  /// SIGSEGV at its instruction. 16 KiB for each object. CPU backend. [efence=0|1]
+  /// Each object ends at a page without access, and freed objects lose theirs: an invalid access
+  /// raises SIGSEGV at its instruction. 16 KiB for each object. CPU backend. [efence=0|1]
   bool efence = false;
   /// Objects are never freed, and their addresses rise. [sbrk=0|1]
   bool sbrk = false;
@@ -131,13 +131,13 @@ struct heap_options {
   void validate() const;
 
   /// These options, changed by the environment variable WARPHEAP: "key=value,key=value" with the
-  /// keys above. An unknown key or a bad value is ignored, and reported on standard error, once in
-  /// a process.
+  /// keys above. Unknown keys and bad values are ignored, and reported on standard error once per
+  /// process.
   heap_options with_environment() const;
   static heap_options from_environment();
 
-  /// The defaults, changed by a text of that form. `warn` is called once for each part that was not
-  /// understood.
+  /// The defaults, changed by a text of that form. `warn` is called once for each part that could
+  /// not be parsed.
   static heap_options parse(const std::string& text,
                             const std::function<void(const std::string&)>& warn);
 };

@@ -1,11 +1,11 @@
-// CUDA's words on both backends: include this, and kernels are ordinary CUDA C++.
+// CUDA's vocabulary on both backends: include this, and kernels are ordinary CUDA C++.
 //
-// Under nvcc the words are CUDA's own. Any other compiler gets them from simt_words.hpp, for the
-// SIMT executor. Code that is compiled for both, and may be linked into one binary, stands in the
+// Under nvcc the names are CUDA's own. Any other compiler gets them from simt_words.hpp, for the
+// SIMT executor. Code that is compiled for both, and may be linked into one binary, is in the
 // inline namespace WARPHEAP_BACKEND_NS.
 //
-// Two words cannot be spelt the same on a host compiler: `extern __shared__` (use
-// `warpheap::dynamic_shared<T>()`) and `__noinline__` (libstdc++ uses it for itself).
+// Two names cannot be spelt the same on a host compiler: `extern __shared__` (use
+// `warpheap::dynamic_shared<T>()`) and `__noinline__` (libstdc++ uses it itself).
 #pragma once
 
 #include <warpheap/hd.hpp>
@@ -21,14 +21,14 @@
 namespace warpheap {
 inline namespace on_cuda {
 
-/// The dynamic shared memory of the block, 16-byte aligned, as large as the launch asked for.
+/// The block's dynamic shared memory, 16-byte aligned, of the size given at the launch.
 template <class T>
 __device__ __forceinline__ T* dynamic_shared() {
   extern __shared__ __align__(16) unsigned char warpheap_dynamic_shared_bytes[];
   return reinterpret_cast<T*>(warpheap_dynamic_shared_bytes);
 }
 
-/// The calling thread's place in its warp, 0 to 31.
+/// The calling thread's index in its warp, 0 to 31.
 __device__ __forceinline__ unsigned lane_id() {
   unsigned lane;
   asm("mov.u32 %0, %%laneid;" : "=r"(lane));
@@ -47,13 +47,13 @@ __device__ __forceinline__ unsigned lane_id() {
 namespace warpheap {
 inline namespace on_simt {
 
-/// The dynamic shared memory of the block, 16-byte aligned, as large as the launch asked for.
+/// The block's dynamic shared memory, 16-byte aligned, of the size given at the launch.
 template <class T>
 inline T* dynamic_shared() {
   return static_cast<T*>(simt::detail::dynamic_shared_memory());
 }
 
-/// The calling thread's place in its warp, 0 to 31.
+/// The calling thread's index in its warp, 0 to 31.
 inline unsigned lane_id() { return simt::detail::this_lane().index; }
 
 }  // namespace on_simt

@@ -1,8 +1,8 @@
 // The atomic operations of atomic.hpp as PTX: one instruction each, on global memory.
 //
-// libcu++'s atomic_ref emits the same instructions for generic addresses. Behind each of its
-// read-modify-writes the compiler then keeps a second path for words in shared or local memory: 28
-// instructions and 6 registers more for a 64-bit fetch_and on sm_90.
+// libcu++'s atomic_ref emits the same instructions, for generic addresses. For each
+// read-modify-write the compiler then keeps a second path for words in shared or local memory: 28
+// more instructions and 6 more registers for a 64-bit fetch_and on sm_90.
 #pragma once
 
 #include <warpheap/memory_order.hpp>

@@ -1,8 +1,8 @@
 // CUDA's atomic functions for a host compiler. Included by simt_words.hpp.
 //
-// Relaxed, as CUDA's are: neither the compiler here nor ThreadSanitizer may take them for an
-// ordering that the GPU would not give. The _block and _system forms are the same operation; the
-// executor has one scope.
+// Relaxed, as CUDA's are: neither the compiler nor ThreadSanitizer may assume an ordering that the
+// GPU would not give. The _block and _system forms are the same operation, as the executor has one
+// scope.
 #pragma once
 
 #include <warpheap/simt_words.hpp>
@@ -11,7 +11,7 @@
 
 namespace warpheap::simt::detail {
 
-/// Read-modify-write by compare-and-swap, for what the processor has no instruction for.
+/// Read-modify-write by compare-and-swap, for operations without a processor instruction.
 template <class T, class Change>
 WARPHEAP_WORD T update(T* address, Change change) {
   using bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;

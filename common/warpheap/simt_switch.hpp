@@ -1,14 +1,14 @@
 // How one lane of the SIMT executor hands its OS thread to another. Part of simt_words.hpp.
 //
 // On x86-64 it is a few instructions, compiled into the kernel at each place where a lane can wait.
-// Elsewhere, and under the sanitizers, which have to be told, the executor does it out of line with
-// Boost.Context (device/simt/fiber.hpp).
+// Elsewhere, and under the sanitizers, which must be told of the switch, the executor does it out
+// of line with Boost.Context (device/simt/fiber.hpp).
 //
 // Measured for a collective of 32 lanes at 2.8 GHz: 1500 ns with Boost 1.74, 560 to 1100 with these
-// instructions in the executor's library, 500 with them in the kernel. Most of
-// it is the processor's return predictor: a function that is called by one lane and returns into
-// another is mispredicted at every level. Inlined, the switch is one indirect jump from a place in
-// the kernel to another, nearly always the same two.
+// instructions in the executor's library, 500 with them in the kernel. Most of the difference is
+// the processor's return predictor: a function called by one lane that returns into another is
+// mispredicted at every level. Inlined, the switch is one indirect jump between two places in the
+// kernel, nearly always the same two.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -36,7 +36,7 @@
 
 namespace warpheap::simt::detail {
 
-/// Where a context that does not run goes on.
+/// Where a suspended context continues.
 struct switch_frame {
   void* stack_pointer = nullptr;
   void* frame_pointer = nullptr;
@@ -44,10 +44,10 @@ struct switch_frame {
 };
 
 #ifdef WARPHEAP_SIMT_INLINE_SWITCH
-/// Leaves the running context in `from` and goes on in `to`.
+/// Suspends the running context into `from` and continues with `to`.
 inline __attribute__((always_inline)) void switch_stacks(switch_frame* from, switch_frame* to) {
-  // The compiler saves what it needs of the registers named below; rsp and rbp it cannot. Nothing
-  // is pushed: there may be a red zone.
+  // The compiler saves those of the clobbered registers that it needs; it cannot do so for rsp and
+  // rbp. Nothing is pushed, as there may be a red zone.
   asm volatile(
       "movq %%rsp, (%%rdi)\n\t"
       "movq %%rbp, 8(%%rdi)\n\t"

@@ -1,10 +1,10 @@
-// CUDA's words for a host compiler. Include <warpheap/platform.hpp>, not this.
+// CUDA's vocabulary for a host compiler. Include <warpheap/platform.hpp>, not this.
 //
-// Spelling and types are CUDA's, so that code which compiles here compiles under nvcc: qualifiers,
+// Names and types are CUDA's, so that code that compiles here compiles under nvcc: qualifiers,
 // built-in variables, barriers, warp collectives, bit operations. A lane is a fiber of the SIMT
-// executor (device/simt); everything that can make a lane wait is a call into it. The words live
-// in warpheap::simt::words and reach the global scope through a using-directive, so that no symbol
-// of this name can collide with one of CUDA's in the same binary.
+// executor (device/simt); everything that can make a lane wait is a call into it. The names are in
+// warpheap::simt::words and reach the global scope by a using-directive, so that no symbol of these
+// names can collide with one of CUDA's in the same binary.
 #pragma once
 
 #include <cassert>
@@ -28,8 +28,8 @@
 #define __launch_bounds__(...)
 #define __maxnreg__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
-// A worker thread runs one block at a time, to its end, hence the lanes of a block and nobody else
-// share what is local to the thread.
+// A worker thread runs one block at a time, to its end, so its thread-local variables are shared by
+// exactly the lanes of one block.
 #define __shared__ static thread_local
 
 #define WARPHEAP_WORD inline __attribute__((always_inline))
@@ -43,22 +43,22 @@ struct block_view {
   words::dim3 grid_size;
 };
 
-/// What the words need to know of the lane that runs.
+/// What the functions below need to know about the running lane.
 struct lane_view {
   switch_frame frame;
-  std::uint64_t result = 0;  ///< of the collective it has called last
+  std::uint64_t result = 0;  ///< result of the collective it called last
   std::uint64_t second = 0;  ///< second operand or result of those that have two
   words::uint3 thread_index{};
   const block_view* block = nullptr;
   unsigned index = 0;  ///< in its warp
   unsigned warp_slot = 0;
   bool leaving = false;   ///< its block has failed
-  unsigned unbroken = 0;  ///< steps that it does to their end all the same
+  unsigned unbroken = 0;  ///< open steps that it must complete all the same
 };
 
 /// One per OS thread. A lane never moves to another OS thread.
 struct thread_state {
-  /// Switch points left until `expired` is called; 0 stands for 2^32.
+  /// Switch points left before `expired` is called; 0 stands for 2^32.
   unsigned countdown = 0;
   void (*expired)() = nullptr;
   lane_view* lane = nullptr;
@@ -104,12 +104,12 @@ enum class operation : std::uint8_t {
   nanosleep,
 };
 
-// The arrive functions note that the running lane waits. Unless it can go on at once they return
-// the lane that is to run in its place; the caller must then switch to it, and call left() when it
-// gets the thread back.
+// The arrive functions record that the running lane waits. Unless it can continue at once, they
+// return the lane to run in its place; the caller must then switch to that lane, and call left()
+// when it gets the thread back.
 
 /// A collective is complete when every lane of `mask` has arrived with the same `op` and `mask`.
-/// `source` is the lane to read from, for the shuffles.
+/// `source` is the lane to read from, for shuffles.
 lane_view* arrive(operation op, unsigned mask, std::uint64_t value, unsigned source,
                   const char* file, unsigned line);
 lane_view* arrive_active_mask(operation op, const char* file, unsigned line);
@@ -148,19 +148,19 @@ void full_fence();
 
 }  // namespace detail
 
-/// Stands before each atomic. In an exploration another lane may run here. In a normal launch it
-/// costs a decrement and a branch, and gives way after some hundred calls in a row without any
-/// switch, so that a lane which spins on an atomic cannot stop the rest of its block. Does nothing
-/// on a thread that runs no kernel.
+/// Called before each atomic. In an exploration, another lane may run here. In a normal launch it
+/// costs a decrement and a branch, and gives way after some hundred calls in a row without a
+/// switch, so that a lane that spins on an atomic cannot stall its block. Does nothing on a thread
+/// that runs no kernel.
 WARPHEAP_SIMT_UNTRACED inline void switch_point() {
   if (--detail::this_thread.countdown == 0) [[unlikely]] {
     if (detail::this_thread.expired != nullptr) detail::this_thread.expired();
   }
 }
 
-/// While one lives, the calling lane is not taken out of its kernel because its block has failed:
-/// it does a step of several changes to its end. Unless it comes to a collective or a barrier,
-/// which nobody completes any more. Does nothing on a thread that runs no kernel.
+/// While one exists, the calling lane is not removed from its kernel when its block fails: it
+/// completes a step of several changes. The exception is a collective or a barrier, which no other
+/// lane will complete any more. Does nothing on a thread that runs no kernel.
 class unbroken {
  public:
   WARPHEAP_SIMT_UNTRACED unbroken() : lane_(detail::this_thread.lane) {
@@ -181,14 +181,14 @@ class unbroken {
 inline unsigned warp_slot() { return detail::this_lane().warp_slot; }
 /// The number of values of warp_slot(). Grows when set_worker_threads() raises the pool's size.
 unsigned warp_slots();
-/// Nanoseconds of a steady clock; of a virtual clock in an exploration. From any thread.
+/// Nanoseconds of a steady clock; of a virtual clock in an exploration. Callable from any thread.
 std::uint64_t now_ns();
-/// Launches that are submitted and not finished. From any thread.
+/// Launches submitted and not yet finished. Callable from any thread.
 std::size_t active_kernels();
 
 namespace detail {
 
-/// The types CUDA exchanges between lanes; smaller integers are promoted, as its overloads do.
+/// The types that CUDA exchanges between lanes; smaller integers are promoted, as by its overloads.
 template <class T>
 concept exchangeable = std::is_arithmetic_v<T> && sizeof(T) <= 8;
 template <exchangeable T>
@@ -207,8 +207,8 @@ WARPHEAP_WORD T from_bits(std::uint64_t bits) {
   return value;
 }
 
-/// The lane a shuffle reads, as PTX's shfl computes it: within segments of `width` lanes, and the
-/// lane itself where the segment ends.
+/// The lane that a shuffle reads from, as PTX's shfl computes it: within segments of `width` lanes,
+/// or the lane itself where the segment ends.
 WARPHEAP_WORD unsigned shuffle_source(operation op, unsigned operand, int width) {
   const unsigned lane = this_lane().index;
   const unsigned segment = lane & (32u - static_cast<unsigned>(width));
@@ -359,7 +359,7 @@ WARPHEAP_MIN_MAX(double)
 
 }  // namespace words
 
-// What CUDA has several instructions for and the executor can do in one collective.
+// What takes CUDA several instructions, and the executor one collective.
 
 struct two_words {
   std::uint64_t first;

@@ -1,7 +1,7 @@
 #pragma once
 
-// The size classes of small objects: which slot sizes there are, how many slots a span has, and
-// which class serves a request. All of it is derived at compile time from five rules (see
+// The size classes of small objects: the slot sizes, the number of slots in a span, and the class
+// that serves a request. All of it is derived at compile time from five rules (see
 // detail::make_size_classes); the numbers are those of the Go runtime since 1.16.
 
 #include <cstddef>
@@ -15,9 +15,9 @@ namespace warpheap {
 /// Bytes of a heap page, the unit of spans.
 inline constexpr std::size_t page_size = 8192;
 inline constexpr unsigned page_shift = 13;
-/// Largest request served from a size class; above it an object has its own pages (class 0).
+/// Largest request served from a size class; a larger object has its own pages (class 0).
 inline constexpr std::size_t max_small_size = 32768;
-/// Block into which objects of fewer bytes are packed.
+/// Size of the block into which smaller objects are packed.
 inline constexpr std::size_t tiny_size = 16;
 /// Classes 0..67; class 0 stands for large objects.
 inline constexpr unsigned num_classes = 68;
@@ -50,8 +50,8 @@ WARPHEAP_HD constexpr unsigned lookup_index(std::size_t n) {
   return m <= fine_limit ? (m + 7) >> 3 : coarse_base + ((m + 127) >> 7);
 }
 
-/// Step from one candidate size to the next, from a power of two on: an eighth of the size, within
-/// 16 and 256, so that rounding a request up wastes about an eighth at most.
+/// Step from one candidate size to the next, from a power of two on: 8 below 32, then an eighth of
+/// the size within 16 and 256, so that rounding a request up wastes about an eighth at most.
 constexpr std::size_t step_from(std::size_t power) {
   if (power >= 2048) return 256;
   if (power >= 128) return power / 8;
@@ -73,7 +73,7 @@ constexpr size_class_table make_size_classes() {
     const std::size_t pages = span_pages_for(size);
     const std::size_t bytes = pages * page_size;
     const unsigned last = t.count - 1;
-    // Two sizes with equally many slots in equally many pages: only the larger is of use.
+    // Of two sizes with equally many slots in equally many pages, only the larger is useful.
     if (last > 0 && t.pages[last] == pages && bytes / t.size[last] == bytes / size) {
       t.size[last] = static_cast<std::uint16_t>(size);
       continue;
@@ -82,7 +82,7 @@ constexpr size_class_table make_size_classes() {
     t.pages[t.count] = static_cast<std::uint8_t>(pages);
     ++t.count;
   }
-  // Larger slots where they still fit as often; multiples of 128 keep the coarse look-up exact.
+  // Widens slots as long as equally many fit; multiples of 128 keep the coarse look-up exact.
   for (unsigned c = 1; c < t.count; ++c) {
     const std::size_t bytes = t.pages[c] * page_size;
     const std::size_t wider = bytes / (bytes / t.size[c]) / 128 * 128;
@@ -104,8 +104,8 @@ static_assert(size_classes.size[num_classes - 1] == max_small_size);
 static_assert(size_classes.size[tiny_class] == tiny_size);
 
 #ifdef __CUDACC__
-// Kernels index their own copy: one in constant memory for each translation unit, so that no
-// relocatable device code is needed.
+// Kernels index their own copy: one per translation unit in constant memory, so that no relocatable
+// device code is needed.
 [[maybe_unused]] static __constant__ constexpr size_class_table device_size_classes =
     make_size_classes();
 #endif
@@ -146,8 +146,8 @@ WARPHEAP_HD constexpr unsigned class_to_objects(unsigned c) {
   return size == 0 ? 0 : static_cast<unsigned>(class_to_pages(c) * page_size / size);
 }
 
-/// Alignment that every slot of class c has in a span that begins with one: the largest power of
-/// two that divides its size, within a page. (Spans of the host may begin with a color:
+/// Alignment of every slot of class c in a span that starts with a slot: the largest power of two
+/// that divides its size, at most a page. (Spans of the host may start with a color:
 /// host/span_classes.hpp.)
 WARPHEAP_HD constexpr std::size_t class_to_align(unsigned c) {
   const std::size_t size = class_to_size(c);
@@ -155,10 +155,10 @@ WARPHEAP_HD constexpr std::size_t class_to_align(unsigned c) {
   return lowest > page_size ? page_size : lowest;
 }
 
-/// offset / size of the class whose class_to_magic is given, for offset < max_slot_offset.
-/// Sizes are multiples of 8, hence offset / size == (offset / 4) / (size / 4). With the magic
-/// ceil(2^32 / d), d = size / 4 <= 2^13, the product is off by less than offset / 4 * d / 2^32 < 1
-/// part in d: the quotient is exact.
+/// offset / size for the class with this class_to_magic, for offset < max_slot_offset. Sizes are
+/// multiples of 8, so offset / size == (offset / 4) / (size / 4). With d = size / 4 <= 2^13 and the
+/// magic ceil(2^32 / d), the scaled product exceeds the true quotient by less than (offset / 4 * d
+/// / 2^32) / d < 1 / d: its integer part is exact.
 WARPHEAP_HD constexpr std::uint32_t slot_index(std::uint32_t offset, std::uint32_t magic) {
   return static_cast<std::uint32_t>((std::uint64_t{offset >> 2} * magic) >> 32);
 }
@@ -170,8 +170,8 @@ WARPHEAP_HD constexpr unsigned make_span_class(unsigned c, bool noscan) {
 WARPHEAP_HD constexpr unsigned span_class_size_class(unsigned sc) { return sc >> 1; }
 WARPHEAP_HD constexpr bool span_class_noscan(unsigned sc) { return (sc & 1) != 0; }
 
-/// Bytes that a request for n really gets: the slot size up to max_small_size (tiny packing left
-/// aside), whole pages above. 0 when rounding up to pages overflows, and for n == 0.
+/// Bytes that a request for n really gets: the slot size up to max_small_size (ignoring tiny
+/// packing), whole pages above. 0 when rounding up to pages overflows, and for n == 0.
 WARPHEAP_HD constexpr std::size_t round_up_size(std::size_t n) {
   if (n <= max_small_size) return class_to_size(size_to_class(n));
   return bits::add_overflows(n, page_size - 1) ? 0 : bits::align_up(n, page_size);

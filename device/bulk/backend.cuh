@@ -1,5 +1,5 @@
-// What differs between the backends for an operation on the whole of a heap: memory that kernels
-// and host share, copies, and the device that is current. Only for bulk.cu and its parts.
+// What differs between the backends for an operation on a whole heap: memory shared by kernels and
+// host, copies, and the current device. Only for bulk.cu and its parts.
 #pragma once
 
 #include <thrust/execution_policy.h>
@@ -19,11 +19,11 @@ namespace {
 #ifdef __CUDACC__
 void check(const char* call, cudaError_t code) { launch_detail::check_launch(call, code); }
 
-/// The heap's device is current wherever operations are carried out, whatever the caller's is.
+/// Makes the heap's device current while an operation runs, whatever the caller's device is.
 using device_scope = cuda_device_scope;
 int current_device() { return current_cuda_device(); }
 
-/// Host memory that kernels read and write, for pointers on their way.
+/// Host memory that kernels read and write, for passing pointers.
 template <class T>
 struct shared_deleter {
   void operator()(T* p) const { (void)cudaFreeHost(p); }
@@ -91,7 +91,7 @@ T read(device_record<T>& record) {
 template <class F>
 void for_each_index(std::uint32_t first, std::uint32_t n, F f) {
 #ifdef __CUDACC__
-  // Thrust asks for the thread's last error, and takes one that user's code has left for its own.
+  // Thrust checks the thread's last error, and would take one left by the user's code for its own.
   (void)cudaGetLastError();
 #endif
   thrust::for_each_n(thrust::device, thrust::counting_iterator<std::uint32_t>(first), n, f);

@@ -1,5 +1,5 @@
-// The search for host objects that kernels have freed (core::free_host_object): first the pages
-// with marks, then the marks of those that the host has not lent.
+// Finds host objects that kernels have freed (core::free_host_object): first the pages with marks,
+// then the marks of those pages that the host has not lent.
 #pragma once
 
 #include <cstddef>
@@ -15,11 +15,11 @@ namespace {
 /// What a search has found.
 struct collected {
   std::uint64_t count;
-  std::uint64_t left_behind;  ///< pages that did not fit
+  std::uint64_t left_behind;  ///< entries that did not fit
 };
 inline constexpr std::uint32_t collect_capacity = 1u << 16;
 
-/// One word of list 0: the pages with objects that kernels freed and that were not the device's.
+/// One word of list 0: pages, not the device's then, where kernels freed objects.
 struct find_marked_pages {
   heap_view h;
   collected* total;
@@ -45,7 +45,7 @@ struct collect_host_frees {
   void** out;
 
   __device__ void operator()(std::uint32_t i) const {
-    // The mark goes first: a free that comes later sets it again.
+    // The page's mark goes first: a later free sets it again.
     const core::summary list(h.has_free_of(no_class), h.pages);
     list.clear(pages[i]);
     if (!collect(pages[i])) list.set(pages[i]);
@@ -74,9 +74,9 @@ struct collect_host_frees {
   }
 };
 
-/// The same of a page that is the device's by now, at rest: its marks came from frees of dead
-/// objects. In a span of tiny blocks they are among those of live objects, and found when their
-/// block is used next.
+/// Handles a page that meanwhile is the device's, at rest: its marks come from frees of dead
+/// objects. In a span of tiny blocks they are mixed with those of live objects, and are found when
+/// their block is used next.
 struct report_stale_marks {
   heap_view h;
   const page_index* pages;

@@ -46,7 +46,7 @@ struct count_page {
     }
   }
 
-  /// True when marks on all levels lead to word w of span p.
+  /// True when the marks on all levels lead to word w of span p.
   __device__ bool findable(span_record r, page_index p, unsigned w) const {
     const std::uint64_t* level = h.has_free_of(r.cls());
     bool found = (r.nonempty() >> w & 1) != 0;
@@ -59,7 +59,7 @@ struct count_page {
   }
 };
 
-/// The mask of an open block has a bit that is no object's.
+/// The mask of an open block has one bit that belongs to no object.
 struct discount_open_block {
   heap_view h;
   device_counts* counts;

@@ -12,7 +12,7 @@ namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 namespace {
 
-/// What a sweep has found so far, and where it lists the first of it.
+/// What a sweep has found so far, and where it lists the first leaked objects.
 struct sweep_sums {
   std::uint64_t kept_objects, kept_bytes;
   std::uint64_t leaked_objects[counted_classes], leaked_bytes[counted_classes];
@@ -27,7 +27,7 @@ __device__ bool is_marked(const heap_view& h, std::uint64_t offset) {
   return (h.state->marks[offset / 32] >> (offset & 31) & 1) != 0;
 }
 
-/// Marks of what was freed after it was marked: told, and taken off.
+/// Reports and removes marks of objects that were freed after they were marked.
 struct drop_dangling_marks {
   heap_view h;
 
@@ -43,8 +43,8 @@ struct drop_dangling_marks {
   }
 };
 
-/// Frees what has no mark in a span or a large object that begins at a page. Spans stay, so that
-/// nothing changes in a page that another call looks at: but for those of tiny blocks, whose masks
+/// Frees unmarked objects in a span or a large object that starts at a page. Spans stay, so that
+/// nothing changes in a page that another call examines; except those of tiny blocks, whose masks
 /// are zero when they go.
 struct sweep_page {
   heap_view h;
@@ -103,7 +103,7 @@ struct sweep_page {
       const core::block_index b = core::block_index{p} * tiny_blocks_per_page + i;
       const unsigned mask = *core::mask_word(h, b) >> core::mask_shift(b) & 0xffff;
       std::uint64_t bytes[tiny_block_bytes];
-      // Before the frees, which leave their bytes to the object in front.
+      // Before the frees: each leaves its bytes to the object in front.
       for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
         const auto at = static_cast<unsigned>(__ffs(static_cast<int>(rest)) - 1);
         bytes[at] = core::tiny_bytes(h, b * tiny_block_bytes + at);

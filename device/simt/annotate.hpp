@@ -1,5 +1,5 @@
-// What ThreadSanitizer has to be told about lanes: nothing orders them but what CUDA says does.
-// Without the sanitizer all of it is empty.
+// What ThreadSanitizer must be told about lanes: they are ordered only by what orders them in CUDA.
+// Without the sanitizer, all of it is empty.
 #pragma once
 
 #include <warpheap/simt_words.hpp>
@@ -17,8 +17,8 @@ void AnnotateIgnoreWritesEnd(const char* file, int line);
 
 namespace warpheap::simt::detail {
 
-/// In its life the sanitizer does not look at memory accesses. The executor's own state is shared
-/// by the lanes of one OS thread, which the sanitizer takes for threads.
+/// While one exists, the sanitizer ignores memory accesses. The executor's own state is shared by
+/// the lanes of one OS thread, which the sanitizer takes for threads.
 class quiet_scope {
  public:
 #ifdef WARPHEAP_SIMT_TSAN
@@ -37,7 +37,7 @@ class quiet_scope {
   quiet_scope& operator=(const quiet_scope&) = delete;
 };
 
-/// What is before a give() of an address is before what follows a take() of it.
+/// What precedes a give() of an address happens before what follows a take() of it.
 inline void give([[maybe_unused]] const void* address) {
 #ifdef WARPHEAP_SIMT_TSAN
   __tsan_release(const_cast<void*>(address));

@@ -1,4 +1,4 @@
-// Warp collectives: lanes gather in groups, the last to arrive computes everybody's result.
+// Warp collectives: lanes gather in groups, and the last to arrive computes all results.
 #include "machine.hpp"
 
 #include <bit>
@@ -7,7 +7,7 @@ namespace warpheap::simt::detail {
 
 namespace {
 
-/// What a shuffle from a lane that takes no part returns: undefined in CUDA, conspicuous here.
+/// What a shuffle from a non-participating lane returns: undefined in CUDA, conspicuous here.
 constexpr std::uint64_t undefined_value = 0xdeadbeefdeadbeefu;
 
 template <class Visit>
@@ -47,7 +47,7 @@ void shuffle(warp& w, unsigned mask) {
 }
 
 void shuffle_two(warp& w, unsigned mask) {
-  // All are read before one is written: a lane's second word is operand and result.
+  // All are read before any is written: a lane's `second` is both operand and result.
   std::array<std::uint64_t, warp_lanes> second;
   for_each_lane(mask, [&](unsigned i) { second[i] = w.lanes[i].second; });
   shuffle(w, mask);
@@ -57,7 +57,7 @@ void shuffle_two(warp& w, unsigned mask) {
   });
 }
 
-/// The result of the operations that give every lane the same.
+/// The result of operations that give every lane the same value.
 std::uint64_t common_result(const warp& w, operation op, unsigned mask) {
   using u32 = std::uint32_t;
   using i32 = std::int32_t;
@@ -107,8 +107,8 @@ group& machine::join_group(lane& me, operation op, unsigned mask, const char* fi
 
   me.waits = {op, mask, line, file, nullptr};
   if ((mask & me.bit) == 0) fail_lane(me, "the lane is not in its own mask");
-  // CUDA lets __syncwarp go on without the lanes that have exited. The others have a result, which
-  // would lack something.
+  // CUDA lets __syncwarp proceed without lanes that have exited. All other operations have a
+  // result, which would be incomplete.
   if ((mask & w.exited) != 0 && op != operation::syncwarp)
     fail_lane(me, "a lane of the mask has exited");
   if (deadlocked_with != 0)
@@ -151,7 +151,7 @@ void machine::complete(warp& w, group& g) {
 
 lane* machine::arrive(lane& me, operation op, unsigned mask, std::uint64_t value, unsigned source,
                       const char* file, unsigned line) {
-  // How often a warp may complete collectives before another warp of the block gets a turn.
+  // How many collectives a warp may complete before another warp of the block gets a turn.
   constexpr unsigned completions_in_a_row = 1024;
   warp& w = *me.home;
   if (choice_ != nullptr && choice_->stops_at_collectives()) [[unlikely]]

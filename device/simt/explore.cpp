@@ -23,7 +23,7 @@ class random_source {
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
   }
-  /// Uniform below `bound`, which is small enough for the bias not to matter.
+  /// Uniform below `bound`, which is small enough for the bias to be negligible.
   std::uint64_t below(std::uint64_t bound) {
     return ((next() >> 32) * (bound & 0xffffffffu)) >> 32;
   }
@@ -56,7 +56,7 @@ class explorer final : public chooser {
 
   void add_block(block& where, unsigned budget);
   void act(const actor& who);
-  /// Makes at least one lane runnable, or returns false: there is none left.
+  /// Makes at least one lane runnable, or returns false: none is left.
   bool find_work();
   void wake();
   lane* pick_random(unsigned runnable);
@@ -92,10 +92,10 @@ class explorer final : public chooser {
 };
 
 namespace {
-/// Priorities of pct are above this, until the lane is demoted.
+/// A lane's pct priority is above this until the lane is demoted.
 constexpr std::uint64_t demoted_below = std::uint64_t{1} << 63;
 constexpr unsigned idle_actor_ns = 500;
-/// A lane that does so many steps and cannot be stopped by anything waits for another one.
+/// A lane that takes so many steps although nothing can stop it evidently waits for another lane.
 constexpr std::uint64_t patience = 1000;
 
 const char* name_of(strategy how) {
@@ -193,8 +193,8 @@ lane* explorer::choose(lane& current) {
   now_ += options_.step_ns;
   if ((current.home->exited & current.bit) != 0 && !stopping_ && !kernels_live()) stop();
   if (steps_ > options_.max_steps && !stopping_) give_up("more steps than max_steps");
-  // A lane that has just gone to sleep may be the first to wake.
-  // By sleeping it gives way: lanes that poll must not keep an actor of low priority from its turn.
+  // A lane that has just gone to sleep may be the first to wake. Sleeping also lowers its priority:
+  // lanes that poll must not starve an actor of low priority.
   if ((current.home->sleeping & current.bit) != 0) {
     wake_at_ = std::min(wake_at_, current.deadline);
     if (options_.how == strategy::pct) current.priority = --lowest_;
@@ -259,7 +259,7 @@ lane* explorer::pick_planned(const lane& current, unsigned runnable) {
   const bool begun = last_ != nullptr;
   const bool counts = (can_go_on && begun) || options_.space->what_ == bounded_by::deviations;
   unsigned rest = options_.space->choose(runnable, counts);
-  // Lanes in a circle that begins with the current one, or behind it: first the rest of its warp.
+  // Lanes in a circle that starts with or just after the current one, first the rest of its warp.
   const auto home = static_cast<std::size_t>(std::find(warps_.begin(), warps_.end(), current.home)
                                              - warps_.begin());
   const unsigned from = can_go_on ? current.bit : current.bit << 1;

@@ -28,12 +28,12 @@ void fiber::adopt_thread() {
 #ifdef WARPHEAP_SIMT_INLINE_SWITCH
 
 void fiber::prepare(stack memory, unsigned colour, void (*entry)()) {
-  // 32 colours of two cache lines: together one page, all sets of a first-level cache.
+  // 32 colours of two cache lines: together one page, which covers all sets of a first-level cache.
   constexpr std::size_t colour_bytes = 128;
   stack_ = memory;
   owns_stack_ = true;
   valgrind_id_ = VALGRIND_STACK_REGISTER(memory.bottom, memory.bottom + memory.bytes);
-  // As the ABI has it where a function begins: the return address (none, for debuggers) lies 8
+  // As the ABI requires at a function's entry, the return address (none, for debuggers) lies 8
   // bytes below a multiple of 16.
   auto* top = reinterpret_cast<std::uintptr_t*>(memory.bottom + memory.bytes
                                                 - (colour % 32) * colour_bytes);
@@ -58,7 +58,7 @@ void fiber::prepare(stack memory, unsigned, void (*entry)()) {
 #ifdef WARPHEAP_SIMT_TSAN
   tsan_ = __tsan_create_fiber(0);
 #endif
-  // The entry learns which fiber it is by a first run up to there.
+  // A first run up to the entry tells it which fiber it is.
   switch_frame unused;
   fiber here(unused);
   here.adopt_thread();

@@ -1,6 +1,5 @@
-// One context of execution. The switch is that of <warpheap/simt_switch.hpp> where there is one,
-// else Boost.Context's, with what the sanitizers must know of it: Debian's Boost is built without
-// them.
+// One execution context. The switch is that of <warpheap/simt_switch.hpp> where available, else
+// Boost.Context's plus the sanitizers' annotations, as Debian's Boost is built without them.
 #pragma once
 
 #include "annotate.hpp"
@@ -17,19 +16,20 @@ namespace warpheap::simt::detail {
 
 class fiber {
  public:
-  /// `frame` lies where the inline switch finds it.
+  /// `frame` is where the inline switch looks for it.
   explicit fiber(switch_frame& frame) : frame_(&frame) {}
   ~fiber();
   fiber(const fiber&) = delete;
   fiber& operator=(const fiber&) = delete;
 
-  /// Takes the calling thread's context, before it switches to other fibers.
+  /// Adopts the calling thread's context, before it switches to other fibers.
   void adopt_thread();
   /// Makes the first switch to this fiber call `entry`, which never returns. `colour` shifts the
-  /// top of the stack so that the lanes of a warp do not all want the same cache sets.
+  /// top of the stack so that the stacks of a warp's lanes do not compete for the same cache sets.
   void prepare(stack memory, unsigned colour, void (*entry)());
 
-  /// Switches from this fiber, which runs, to `next`; returns when somebody switches back.
+  /// Switches from this fiber, which is running, to `next`; returns when another fiber switches
+  /// back.
   WARPHEAP_SIMT_UNTRACED void switch_to(fiber& next) {
 #ifdef WARPHEAP_SIMT_INLINE_SWITCH
     switch_stacks(frame_, next.frame_);
@@ -55,7 +55,7 @@ class fiber {
     auto& before = *static_cast<fiber*>(from.data);
     before.context_ = from.fctx;
 #ifdef WARPHEAP_SIMT_ASAN
-    // Tells where the stack of the fiber before lies: news if that was a thread's own.
+    // Receives the bounds of the previous fiber's stack: unknown until now if it is a thread's own.
     const void* bottom = nullptr;
     __sanitizer_finish_switch_fiber(fake_stack_, &bottom, &before.stack_.bytes);
     before.stack_.bottom = static_cast<std::byte*>(const_cast<void*>(bottom));

@@ -27,7 +27,7 @@ machine::machine(unsigned first_warp_slot) : first_warp_slot_(first_warp_slot) {
 }
 
 void machine::move_to_this_thread() {
-  // The layout is the C++ ABI's for all its compilers, though no header has it.
+  // This layout is part of the C++ ABI, shared by all its compilers, though no header declares it.
   struct exception_state {
     void* caught;
     unsigned uncaught;
@@ -130,7 +130,7 @@ void machine::run_kernel(lane& me) {
     if (where.aborting) return;
     body = where.body;
     take(where.begin);
-    // Blocks of one worker share its __shared__ variables, one after the other.
+    // Blocks run by one worker share its __shared__ variables, one after the other.
     take(me.home->owner->before_);
   }
   const auto fail_with = [&me](const std::string& what) {
@@ -225,7 +225,7 @@ void machine::give_way(lane& me) {
   block& where = *w.of;
   if (!where.aborting
       && where.cancelled != nullptr
-      // Only a hint to stop early; what it stops for is published by the end of the launch.
+      // Only a hint to stop early; the reason is published by the end of the launch.
       && where.cancelled->load(std::memory_order_relaxed))
     abort(where);
   leave_if_unheld(me);
@@ -239,7 +239,7 @@ void machine::give_way(lane& me) {
     if (w.in_activemask != 0) answer_active_mask(w);
     w.turn = me.index;
     next = next_warp_lane(where, w.index);
-    // Alone in its block, it waits for somebody on another OS thread.
+    // Alone in its block, it waits for a lane on another OS thread.
     if (next == &me) sched_yield();
   }
   if (next != &me) switch_lanes(me, *take_thread(next));
@@ -280,8 +280,8 @@ std::uint64_t machine::wake_sleepers(block& where, std::uint64_t now) {
 }
 
 void machine::idle(block& where) {
-  // Every lane sleeps: the thread belongs to whoever they wait for. Yielding is enough where the
-  // machine has a core for everybody; after some rounds in a row it evidently has not.
+  // Every lane sleeps: the thread is left to those they wait for. Yielding suffices if there is a
+  // core for everyone; after some rounds in a row there evidently is not.
   constexpr unsigned patient_rounds = 64;
   constexpr std::uint64_t same_wait_ns = 20'000;
   constexpr std::uint64_t nap_ns = 50'000;

@@ -18,14 +18,14 @@
 namespace warpheap::simt::detail {
 
 inline constexpr unsigned warp_lanes = 32;
-/// Atomics that a lane may do without any switch before others get a turn.
+/// Atomics that a lane may do without a switch before others get a turn.
 inline constexpr unsigned switch_points_in_a_row = 512;
 
 class machine;
 struct block;
 struct warp;
 
-/// Leaves a lane of a block that has failed. Never seen outside the executor, unless by a
+/// Thrown to make a lane of a failed block leave its kernel. Visible outside the executor only to a
 /// catch-all handler in a kernel.
 struct lane_unwind {};
 
@@ -46,12 +46,12 @@ struct lane : lane_view {
   fiber context{frame};
   warp* home = nullptr;
   unsigned bit = 0;
-  /// What `thread_state::countdown` starts from when the lane gets the thread.
+  /// Initial value of `thread_state::countdown` when the lane gets the thread.
   unsigned budget = 0;
   wait_site waits;
   std::uint64_t deadline = 0;
   unsigned overtime = 0;  ///< turns that it got after its block had failed
-  /// Of an exploration: the higher, the sooner.
+  /// For explorations: higher runs first.
   std::uint64_t priority = 0;
 };
 
@@ -63,7 +63,7 @@ struct group {
   operation op = operation::syncwarp;
 };
 
-/// A lane is in one of the masks, or runs and is in `runnable`, or has `exited`.
+/// A lane is in exactly one of the masks; in `runnable` also while it runs.
 struct warp {
   machine* owner = nullptr;
   block* of = nullptr;
@@ -99,13 +99,13 @@ struct block : block_view {
   unsigned live = 0;
   unsigned sleepers = 0;
   const std::function<void()>* body = nullptr;
-  const std::atomic<bool>* cancelled = nullptr;  ///< another block of the launch has failed
+  const std::atomic<bool>* cancelled = nullptr;  ///< whether another block of the launch has failed
   const void* begin = nullptr;                   ///< ThreadSanitizer: what happened before
   const void* end = nullptr;                     ///< ThreadSanitizer: for what happens after
   const void* all_ends = nullptr;                ///< the same for all streams
   void* dynamic_shared = nullptr;
   bool aborting = false;
-  bool breaks_steps = false;  ///< a failure takes lanes out of steps that are `unbroken` too
+  bool breaks_steps = false;  ///< a failure removes lanes even from `unbroken` steps
   std::exception_ptr error;
   std::string name;  ///< for reports of explorations
 
@@ -115,15 +115,15 @@ struct block : block_view {
   int barrier_result = 0;
 };
 
-/// Chooses the lane that runs next; an exploration has its own choice.
+/// Chooses the lane that runs next; an exploration has its own.
 class chooser {
  public:
   virtual ~chooser() = default;
-  /// The lane to run after `current`, which may be able to go on; nullptr: back to the thread.
+  /// The lane to run after `current`, which may be able to continue; nullptr: return to the thread.
   virtual lane* choose(lane& current) = 0;
-  /// The non-empty part of `members`, with its lowest lane in it, that is told it is converged.
+  /// The non-empty part of `members`, including its lowest lane, that is told it is converged.
   virtual unsigned converged_part(unsigned members) = 0;
-  /// Whether another lane may run first when one comes to a collective or a barrier.
+  /// Whether another lane may run first when a lane reaches a collective or a barrier.
   virtual bool stops_at_collectives() = 0;
   /// Whether lanes that ask for the active mask are answered before all others have arrived.
   virtual bool answer_early() = 0;
@@ -133,18 +133,18 @@ class chooser {
 
 class machine {
  public:
-  /// `first_warp_slot` is that of the machine's first warp.
+  /// `first_warp_slot` is the cache slot of the machine's first warp.
   explicit machine(unsigned first_warp_slot);
   ~machine();
   machine(const machine&) = delete;
   machine& operator=(const machine&) = delete;
 
-  /// To be called when another thread than the one that made the machine is to run it.
+  /// To be called when a thread other than the one that made the machine is to run it.
   void move_to_this_thread();
 
-  /// Gives `where` fresh warps number `first_warp` and up, all lanes ready to start.
+  /// Gives `where` fresh warps, from number `first_warp` on, with all lanes ready to start.
   void set_up(block& where, unsigned first_warp, unsigned budget);
-  /// Runs what was set up on the calling thread, until all lanes have exited.
+  /// Runs what was set up, on the calling thread, until all lanes have exited.
   void run(lane& first, chooser* choice);
 
   // Called by lanes.
@@ -153,9 +153,10 @@ class machine {
   lane* arrive_active_mask(lane& me, const wait_site& site);
   /// Leaves the kernel by an exception if the block has failed.
   void leave_if_aborting(lane& me);
-  /// The same, but for a lane in a step that it has to do to its end.
+  /// The same, except for a lane within an `unbroken` step, which it must complete.
   void leave_if_unheld(lane& me);
-  /// `me` cannot run now: who runs instead, with the thread made over to it; null when `me` can.
+  /// `me` cannot run now: returns the lane to run instead, which then has the thread; null if `me`
+  /// can.
   lane* hand_over(lane& me) {
     warp& w = *me.home;
     if (choice_ == nullptr && w.runnable != 0 && (w.runnable & me.bit) == 0) [[likely]]
@@ -171,20 +172,20 @@ class machine {
   chooser* choice() const { return choice_; }
   /// Ends the block early: every lane that is inside the kernel leaves it by an exception.
   void abort(block& where);
-  /// Lets lanes whose time has come run; returns the earliest time of the others.
+  /// Makes lanes whose deadline has passed runnable; returns the earliest deadline of the others.
   static std::uint64_t wake_sleepers(block& where, std::uint64_t now);
 
  private:
   static void lane_entry();
   static void run_kernel(lane& me);
-  /// Returns who runs next.
+  /// Returns the lane that runs next.
   lane* exit_lane(lane& me);
 
   group& join_group(lane& me, operation op, unsigned mask, const char* file, unsigned line);
   void complete(warp& w, group& g);
   void answer_active_mask(warp& w);
   void release_barrier(block& where);
-  /// Sees to a warp none of whose lanes can run.
+  /// Handles a warp none of whose lanes can run.
   void settle(warp& w);
   /// `me` cannot run now: runs others until it can.
   void wait(lane& me);
@@ -203,12 +204,12 @@ class machine {
   std::vector<std::unique_ptr<warp>> warps_;
   lane thread_;  ///< the context that called run()
   chooser* choice_ = nullptr;
-  /// Exceptions in flight on this thread. A lane that leaves its kernel by an exception may come
-  /// across a collective in a destructor. It gets no answer there and never makes way for another
-  /// lane: the language's state of exceptions is the thread's.
+  /// Exceptions in flight on this thread. A lane that leaves its kernel by an exception may reach a
+  /// collective in a destructor. It gets no answer there and never makes way for another lane, as
+  /// the C++ runtime keeps exception state per thread.
   bool unwinding() const { return *uncaught_ != uncaught_before_; }
 
-  /// ThreadSanitizer: what the lanes of the last run have done, and what those of this one do.
+  /// ThreadSanitizer: what the lanes of the last run have done, and what those of this run do.
   const char order_[2] = {};
   const char* before_ = &order_[0];
   const char* after_ = &order_[1];

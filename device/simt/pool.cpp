@@ -18,7 +18,7 @@ namespace detail {
 
 namespace {
 
-/// Stands for a moment in a stream, for ThreadSanitizer.
+/// Stands for a point in a stream, for ThreadSanitizer.
 using moment = std::shared_ptr<char>;
 
 struct failure {
@@ -35,7 +35,7 @@ struct launch_record {
   std::atomic<bool> cancelled{false};
   std::exception_ptr error;  // the pool's mutex
   std::list<failure> failed =
-      std::list<failure>(1);  ///< room for the error: to tell it takes no memory
+      std::list<failure>(1);  ///< room for the error: recording it allocates nothing
   unsigned last_worker = ~0u;
   stream_handle stream;
   moment begin;
@@ -51,7 +51,7 @@ words::uint3 index_of(std::uint64_t block, const words::dim3& grid) {
 
 unsigned default_workers() {
 #ifdef WARPHEAP_SIMT_TSAN
-  // Races are seen between blocks of different workers only.
+  // Races are detected only between blocks of different workers.
   constexpr unsigned least = 2;
 #else
   constexpr unsigned least = 1;
@@ -96,7 +96,8 @@ class pool {
   std::size_t unfinished();
 
  private:
-  /// Reachable from the pool and not from a stack: a thread that runs a lane is on another one.
+  /// Reachable from the pool, not from a thread's stack: a thread that runs a lane is on the lane's
+  /// stack.
   struct worker_state {
     explicit worker_state(unsigned worker) : here(worker * warp_lanes) {}
     machine here;
@@ -132,7 +133,8 @@ class pool {
 
 void pool::submit(stream_handle stream, const launch_shape& shape, std::function<void()> body) {
   const launch_handle launch(new launch_record, [](const launch_record* done) {
-    // All lanes have left it, but the sanitizer cannot know that of whoever lets go of it last.
+    // All lanes have left it, but the sanitizer does not know this of the thread that drops it
+    // last.
     quiet_scope quiet;
     delete done;
   });
@@ -144,8 +146,8 @@ void pool::submit(stream_handle stream, const launch_shape& shape, std::function
   const std::lock_guard lock(mutex_);
   launch->stream = stream != nullptr ? std::move(stream) : default_stream_;
   stream_state& queue = *launch->stream;
-  // Whatever can fail comes first: a launch that throws is not in. No stream is active that is not
-  // busy, so that finish() finds room as well.
+  // All that can fail comes first: a launch that throws is not queued. Every active stream is busy,
+  // so that finish() finds room in active_ as well.
   start_threads();
   busy_.reserve(busy_.size() + 1);
   active_.reserve(busy_.size() + 1);
@@ -175,7 +177,7 @@ void pool::start_threads() {
       std::thread([this, worker] { work(worker); }).detach();
     } catch (...) {
       states_.pop_back();
-      // With fewer threads launches take longer.
+      // With fewer threads, launches take longer.
       if (worker == 0) throw;
       return;
     }
@@ -197,7 +199,8 @@ launch_handle pool::take_launch(unsigned worker) {
 }
 
 void pool::work(unsigned worker) {
-  // How long a worker leaves the next block to others, when it is to be on another worker.
+  // How long a worker leaves the next block to others, if neighbours are to be on different
+  // workers.
   constexpr auto patience = std::chrono::milliseconds(10);
   std::unique_lock lock(mutex_);
   worker_state& mine = *states_[worker];
@@ -238,11 +241,11 @@ void pool::run_blocks(worker_state& mine, launch_record& launch) {
   }
 }
 
-/// Runs the lanes of the block that `mine.where` says. Returns what ended it early: an error of a
-/// lane, or that there is no memory for their stacks or for the block's shared memory.
+/// Runs the lanes of the block that `mine.where` describes. Returns what ended it early: an error
+/// of a lane, or a lack of memory for the lanes' stacks or the block's shared memory.
 std::exception_ptr pool::run_lanes(worker_state& mine, const launch_record& launch) try {
   if (mine.shared_bytes != launch.shape.dynamic_shared_bytes || mine.shared == nullptr) {
-    // Of the exact size, for AddressSanitizer to see its end.
+    // Of the exact size, so that AddressSanitizer sees its end.
     mine.shared = nullptr;
     mine.shared = std::make_unique_for_overwrite<std::byte[]>(launch.shape.dynamic_shared_bytes);
     mine.shared_bytes = launch.shape.dynamic_shared_bytes;
@@ -256,14 +259,14 @@ std::exception_ptr pool::run_lanes(worker_state& mine, const launch_record& laun
 }
 
 bool pool::run_block(worker_state& mine, launch_record& launch) {
-  // Relaxed: the counter gives out numbers; what a block reads was published with the launch.
+  // Relaxed: the counter only gives out numbers; what a block reads was published with the launch.
   const std::uint64_t index = launch.next.fetch_add(1, std::memory_order_relaxed);
   if (index >= launch.blocks) return false;
   mine.where.block_index = index_of(index, launch.shape.grid);
   if (!launch.cancelled.load(std::memory_order_relaxed)) {
     if (const std::exception_ptr error = run_lanes(mine, launch)) cancel(launch, error);
   }
-  // acq_rel: whoever finishes the launch has all its blocks' effects behind it.
+  // acq_rel: the effects of all blocks happen before the finish of the launch.
   if (launch.left.fetch_sub(1, std::memory_order_acq_rel) == 1) finish(launch);
   return true;
 }
@@ -274,7 +277,7 @@ void pool::cancel(launch_record& launch, const std::exception_ptr& error) {
     if (launch.error == nullptr) launch.error = error;
   }
   launch.cancelled.store(true, std::memory_order_relaxed);
-  // The caller still holds one block of `left`, so that this cannot be the end of the launch.
+  // The caller still holds one block of `left`, so this cannot be the end of the launch.
   const std::uint64_t next = launch.next.exchange(launch.blocks, std::memory_order_relaxed);
   if (next < launch.blocks) launch.left.fetch_sub(launch.blocks - next, std::memory_order_acq_rel);
 }

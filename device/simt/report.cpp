@@ -73,11 +73,11 @@ row look_at(const lane& l) {
   } else if (in(w.sleeping)) {
     state = status::sleeping;
   } else if (this_thread.lane == &l) {
-    // A lane that fails where it would have to wait has said where that is.
+    // A lane that fails where it would have to wait has recorded that place.
     state = *l.waits.file != '\0' ? status::refused : status::running;
   }
   row found{state, l.waits};
-  // Of an earlier __activemask, if it is not one now: other operations leave it there.
+  // From an earlier __activemask, unless in one now: other operations leave the address unchanged.
   if (state != status::activemask) found.site.address = nullptr;
   return found;
 }

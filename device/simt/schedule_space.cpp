@@ -1,4 +1,4 @@
-// The order in which a bounded exploration goes through schedules.
+// The order in which a bounded exploration enumerates schedules.
 #include <charconv>
 #include <stdexcept>
 #include <warpheap/simt_explore.hpp>
@@ -16,7 +16,7 @@ unsigned schedule_space::choose(unsigned options, bool counts) {
 }
 
 bool schedule_space::next() {
-  // An exploration that failed half-way may have left choices behind that it did not come to.
+  // An exploration that failed half-way may leave choices behind that it did not reach.
   path_.resize(at_);
   at_ = 0;
   spent_ = 0;

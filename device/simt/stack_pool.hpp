@@ -13,8 +13,8 @@ struct stack {
 /// Usable bytes of a lane's stack. Sanitizers make frames several times larger.
 std::size_t lane_stack_bytes();
 
-/// `count` stacks in one mapping. Pages get memory when touched.
-/// Throws std::bad_alloc when the system refuses.
+/// `count` stacks in one mapping. Pages are backed when touched. Throws std::bad_alloc when the
+/// system refuses.
 class stack_pool {
  public:
   explicit stack_pool(std::size_t count);

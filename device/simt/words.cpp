@@ -29,7 +29,7 @@ lane_view* arrive(operation op, unsigned mask, std::uint64_t value, unsigned sou
 
 lane_view* arrive_active_mask(operation op, const char* file, unsigned line) {
   lane& me = running_lane();
-  // The same line can stand in two places of the code, after inlining or in a template.
+  // The same line can be in two places of the code, after inlining or in a template.
   const void* address = __builtin_return_address(0);
   return me.home->owner->arrive_active_mask(me, {op, 0, line, file, address});
 }
@@ -95,7 +95,7 @@ void* dynamic_shared_memory() {
 
 void full_fence() {
 #ifdef WARPHEAP_SIMT_TSAN
-  // The sanitizer does not know fences. A word that every fence changes orders at least as much.
+  // The sanitizer does not model fences. A word that every fence modifies orders at least as much.
   static unsigned word = 0;
   __atomic_fetch_add(&word, 1u, __ATOMIC_ACQ_REL);
 #else

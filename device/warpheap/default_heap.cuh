@@ -1,7 +1,7 @@
 // device_malloc and device_free: calls on a bound default heap, for kernels that take no handle.
 //
 // Without relocatable device code a kernel cannot see a variable of another translation unit. So
-// each unit that calls device_malloc has a handle of its own, and calls `bind` to set it.
+// each unit that calls device_malloc has its own handle, and calls `bind` to set it.
 #pragma once
 
 #include <warpheap/backend.hpp>
@@ -21,9 +21,9 @@ namespace core {
 inline namespace WARPHEAP_OBSERVE_NS {
 
 /// Makes `view` (from `heap::device()`) the heap of device_malloc and device_free in this
-/// translation unit. Called on the host, while no kernel of this unit runs. A default constructed
-/// view unbinds: device_malloc then returns nullptr. On CUDA each device has a bound heap of its
-/// own: a view is bound on its heap's device, and unbound on the current one.
+/// translation unit. To be called on the host, while no kernel of this unit runs. A
+/// default-constructed view unbinds: device_malloc then returns nullptr. On CUDA, each device has
+/// its own bound heap: a view is bound on its heap's device, and unbound on the current one.
 [[maybe_unused]] static void bind(const heap_view& view) {
 #ifdef __CUDACC__
   using launch_detail::check_launch;
@@ -37,7 +37,7 @@ inline namespace WARPHEAP_OBSERVE_NS {
   check_launch("cudaMemcpyToSymbolAsync",
                cudaMemcpyToSymbolAsync(core::bound_heap, &view, sizeof view, 0,
                                        cudaMemcpyHostToDevice, cudaStreamLegacy));
-  // Kernels on streams that do not block would not wait for the copy.
+  // Kernels on non-blocking streams would not wait for the copy.
   check_launch("cudaStreamSynchronize", cudaStreamSynchronize(cudaStreamLegacy));
 #else
   core::bound_heap = view;

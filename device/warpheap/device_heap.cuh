@@ -6,9 +6,9 @@
 //     heap.free(p);
 //   }
 //
-// Start here to read the device side; device/README.md has the way of a malloc. Any lanes of a warp
-// may make any call, converged or not, in divergent branches and loops. Lanes that call together
-// share one atomic operation.
+// Start here to read the device side; device/README.md follows a malloc through it. Any lanes of a
+// warp may make any call, converged or not, in divergent branches and loops. Lanes that call
+// together share one atomic operation.
 #pragma once
 
 #include <cstddef>
@@ -19,9 +19,9 @@
 
 // In a file that defines WARPHEAP_OBSERVE as 1 before its first include of warpheap, or is added to
 // its target by warpheap_add_kernels(... OBSERVE ...), the calls of kernels are counted, timed and
-// logged. Observed and other kernels may use one heap and be linked together: whatever depends on
-// the choice is in an inline namespace of its own. So a function of an observed file that takes a
-// device_heap cannot be called from another file, and vice versa; let it take a heap_view.
+// logged. Observed and other kernels may use the same heap and be linked together: all that depends
+// on the choice is in an inline namespace of its own. So a function of an observed file that takes
+// a device_heap cannot be called from an unobserved one, or vice versa; let it take a heap_view.
 #ifndef WARPHEAP_OBSERVE
 #define WARPHEAP_OBSERVE 0
 #endif
@@ -38,9 +38,9 @@
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 inline namespace WARPHEAP_OBSERVE_NS {
-/// A heap as kernels see it: a handle, trivially copyable, to be passed to kernels by value. It is
-/// valid as long as the `heap` that it came from. Any number of lanes, warps, blocks and kernels
-/// may call its members at once.
+/// A heap as kernels see it: a trivially copyable handle, to be passed to kernels by value. It is
+/// valid as long as the `heap` that it came from. Thread-safe: any number of lanes, warps, blocks
+/// and kernels may call its members at once.
 struct device_heap {
   heap_view view;
 
@@ -49,7 +49,7 @@ struct device_heap {
   WARPHEAP_HD device_heap(const heap_view& v) : view(v) {}
 
   /// `size` bytes with indeterminate contents; at most 128 GiB less a page. nullptr when there is
-  /// no memory, within a bound on the time. 0 bytes: one address for all, which free ignores.
+  /// no memory, within a bounded time. 0 bytes: one address for all, which free ignores.
   ///
   /// Alignment: 16, with two exceptions. An object of 17..24 bytes is aligned to 8. One of 1..15
   /// bytes is aligned to the largest power of two that divides its size, as Go aligns tiny objects:
@@ -83,11 +83,12 @@ struct device_heap {
     return WARPHEAP_CALLS::calloc(view, n, size);
   }
 
-  /// The object with at least `size` bytes, moved if need be, as C's realloc. nullptr when there is
-  /// no memory; p is then unchanged. realloc(nullptr, n) is malloc(n). realloc(p, 0) frees p and
-  /// returns what malloc(0) returns. For objects made by kernels only: any other p (an object of
-  /// the host, an address inside an object, a freed object) is reported and left alone, and the
-  /// answer is nullptr. Large objects grow in place if the pages behind them are free.
+  /// Resizes the object at p to at least `size` bytes, as C's realloc, moving it if need be.
+  /// nullptr when there is no memory; p is then unchanged. realloc(nullptr, n) is malloc(n).
+  /// realloc(p, 0) frees p and returns what malloc(0) returns. Only for objects made by kernels:
+  /// any other p (an object of the host, an address inside an object, a freed object) is reported
+  /// and left alone, and the result is nullptr. Large objects grow in place if the pages after them
+  /// are free.
   __device__ void* realloc(void* p, std::size_t size) const {
     return WARPHEAP_CALLS::realloc(view, p, size);
   }
@@ -97,17 +98,17 @@ struct device_heap {
     return WARPHEAP_CALLS::aligned_alloc(view, align, size);
   }
 
-  /// Bytes that may be used at p: the whole slot; 0 if no live object of a kernel begins there. The
-  /// heap does not keep the sizes of objects below 16 bytes, which lie side by side: the answer for
+  /// Bytes that may be used at p: the whole slot; 0 if no live object of a kernel starts there. The
+  /// heap does not keep the sizes of objects below 16 bytes, which lie side by side: the result for
   /// one of them is safe to use and at least 1, but may be less than was asked for.
   __device__ std::size_t usable_size(const void* p) const {
     return core::live_bytes_entry(*view.self, p);
   }
 
-  /// Marks the object of a kernel at p, so that it outlives the next heap::sweep_device(). True for
-  /// one call only, the one that set the mark: its lane goes on to what the object points to. False
-  /// also before heap::begin_device_marks(), and if no live object of a kernel begins at p; the
-  /// sweep then reports p as dangling.
+  /// Marks the object of a kernel at p, so that it survives the next heap::sweep_device(). True for
+  /// one call only, the one that set the mark: its lane continues with what the object points to.
+  /// False also before heap::begin_device_marks(), and if no live object of a kernel starts at p;
+  /// the sweep then reports p as dangling.
   __device__ bool mark(const void* p) const { return core::mark_object_entry(*view.self, p); }
 
   /// Allocates a T, aligned as T needs, and constructs it; nullptr when there is no memory.
@@ -118,7 +119,7 @@ struct device_heap {
     return p == nullptr ? nullptr : construct<T>(p, std::forward<Args>(args)...);
   }
 
-  /// Destroys and frees what `make` gave; nullptr is ignored.
+  /// Destroys and frees an object from `make`; nullptr is ignored.
   template <class T>
   __device__ void destroy(T* p) const {
     if (p != nullptr) p->~T();

@@ -48,7 +48,7 @@ class launch_error : public std::runtime_error {
 namespace launch_detail {
 inline void check_launch(const char* call, cudaError_t code) {
   if (code == cudaSuccess) return;
-  // An error that is not sticky would otherwise be found by the next check of somebody else.
+  // Otherwise someone else's next check would find this error, unless it is sticky.
   (void)cudaGetLastError();
   throw launch_error(call, code);
 }
@@ -62,7 +62,7 @@ class stream {
                                 cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking));
   }
   ~stream() {
-    // Launches that are still queued finish on their own.
+    // Launches that are still queued will finish.
     if (handle_ != nullptr) (void)cudaStreamDestroy(handle_);
   }
   stream(stream&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
@@ -82,7 +82,7 @@ class stream {
 };
 
 namespace launch_detail {
-/// What the driver grants without being asked, on every device.
+/// Granted on every device without cudaFuncSetAttribute.
 inline constexpr std::size_t default_dynamic_shared_bytes = 48 * 1024;
 }  // namespace launch_detail
 
@@ -132,7 +132,7 @@ class stream {
 };
 
 namespace launch_detail {
-/// What each lane calls: the kernel on copies of its own of the arguments.
+/// What each lane calls: the kernel, on the lane's own copies of the arguments.
 template <class... Parameters, class... Arguments>
 auto bind_kernel(void (*kernel)(Parameters...), Arguments&&... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments), "wrong number of arguments");

@@ -18,7 +18,7 @@ class launch_error : public std::runtime_error {
 
 /// A launch that ended early: a collective or a barrier that can never complete, __trap(), or an
 /// exception that left a lane. The text has a table of the lanes of the block concerned. Thrown by
-/// synchronize(); the other blocks of the launch end at their next switch point.
+/// synchronize(); the launch's other blocks end at their next switch point.
 class execution_error : public launch_error {
  public:
   using launch_error::launch_error;
@@ -33,24 +33,24 @@ struct launch_shape {
 /// Throws launch_error when a grid of this shape cannot run. The limits are CUDA's.
 void validate(const launch_shape& shape);
 
-/// Launches on one stream run in order, those of different streams beside each other as far as
-/// there are workers.
+/// Launches on one stream run in order; those on different streams run concurrently as far as there
+/// are workers.
 class stream_state;
 using stream_handle = std::shared_ptr<stream_state>;
 stream_handle make_stream();
 
 /// Queues a launch whose lanes each call `body`, and returns. An empty handle is the default
-/// stream. From any host thread.
+/// stream. May be called from any host thread.
 void submit(const stream_handle& stream, const launch_shape& shape, std::function<void()> body);
 
-/// Waits for all launches so far, of all streams, then throws the oldest error that no
-/// synchronisation has thrown yet; it and all younger ones are then forgotten.
+/// Waits for all launches so far on all streams, then throws the oldest error that no
+/// synchronisation has thrown yet. It and all younger errors are then forgotten.
 void synchronize();
-/// The same for one stream; errors of other streams stay.
+/// The same for one stream; errors of other streams remain.
 void synchronize(const stream_handle& stream);
 
-/// The number of OS threads that run blocks, at first std::thread::hardware_concurrency(). Blocks
-/// that wait for each other need a worker each. Fewer workers take effect as blocks end.
+/// The number of OS threads that run blocks, initially std::thread::hardware_concurrency(). Blocks
+/// that wait for each other need one worker each. A lower number takes effect as blocks end.
 void set_worker_threads(unsigned count);
 unsigned worker_threads();
 

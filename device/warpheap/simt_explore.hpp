@@ -2,13 +2,13 @@
 //
 // The lanes of all given kernels run on the calling thread, one step at a time, in an order drawn
 // from a seed. A step ends at each atomic, collective, barrier, __activemask() and __nanosleep().
-// What is explored are interleavings; the memory is sequentially consistent.
+// Exploration covers interleavings; memory is sequentially consistent.
 //
 // Strategies: a uniform choice at each step, and probabilistic concurrency testing (Burckhardt,
 // Kothari, Musuvathi, Nagarakatti: "A randomized scheduler with probabilistic guarantees of finding
 // bugs", ASPLOS 2010), which finds a bug of depth d among n lanes and k steps with a probability of
-// at least 1/(n k^(d-1)). Both are drawn from a seed. The third goes through all schedules that
-// differ from a plain one in a few places, one after the other: `schedule_space`.
+// at least 1/(n k^(d-1)). Both are drawn from a seed. The third enumerates all schedules that
+// differ from a plain one in a few places: `schedule_space`.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@
 namespace warpheap::simt {
 
 enum class strategy {
-  random,   ///< any lane that can run, at each step
+  random,   ///< any runnable lane, at each step
   pct,      ///< the lane of highest priority, until one of depth - 1 change points lowers it
   bounded,  ///< what `explore_options::space` says
 };
@@ -32,26 +32,27 @@ class explorer;
 
 /// What a bounded exploration counts.
 enum class bounded_by {
-  /// Switches away from a lane that could go on, as CHESS counts (Musuvathi, Qadeer: "Iterative
-  /// context bounding for systematic testing of multithreaded programs", PLDI 2007). Who runs when
-  /// a lane waits or ends is free. For a few warps of one lane.
+  /// Switches away from a lane that could continue, as CHESS counts (Musuvathi, Qadeer: "Iterative
+  /// context bounding for systematic testing of multithreaded programs", PLDI 2007). The choice of
+  /// the next lane when one waits or ends is not counted. For a few warps of one lane.
   preemptions,
-  /// Each place where another lane runs than the same one again or, when it waits or has ended,
-  /// the next in a circle; near to delay bounding (Emmi, Qadeer, Rakamaric, POPL 2011). The lanes
-  /// of a warp wait for each other at every collective: with all orders free, there would be no
-  /// end to them.
+  /// Each place where the next lane is not the plain choice (the same lane again or, when it waits
+  /// or has ended, the next in a circle); similar to delay bounding (Emmi, Qadeer, Rakamaric, POPL
+  /// 2011). The lanes of a warp wait for each other at every collective: with all orders free,
+  /// there would be far too many.
   deviations,
 };
 
 /// All schedules of given kernels within a bound, by depth-first search: each exploration follows
-/// the choices of the last one up to a point, and differs there.
+/// the choices of the previous one up to a point, and differs there.
 ///
 ///   schedule_space space(bounded_by::preemptions, 2);
 ///   do explore({.how = strategy::bounded, .space = &space}, kernels); while (space.next());
 ///
-/// The kernels must do the same whenever they are scheduled the same. Lanes switch at atomics, and
-/// where they have to; not at collectives, as what a lane does between two atomics is its own. That
-/// lanes which ask for their active mask are told of one lane alone counts as one.
+/// The kernels must be deterministic for a given schedule. Lanes switch at atomics, and where they
+/// must wait; not at collectives, as nothing that a lane does between two atomics is visible to
+/// others. Answering lanes that ask for their active mask with one lane alone counts as one
+/// difference.
 class schedule_space {
  public:
   schedule_space(bounded_by what, unsigned bound) : what_(what), bound_(bound) {}
@@ -65,8 +66,8 @@ class schedule_space {
 
   /// Where the schedule differs from the plain one, for `replay`.
   std::string text() const;
-  /// Makes the next exploration follow a text of the same kernels and the same `bounded_by`. Throws
-  /// std::invalid_argument when it is none.
+  /// Makes the next exploration follow a text() of the same kernels and `bounded_by`. Throws
+  /// std::invalid_argument when it is malformed.
   void replay(const std::string& text);
 
  private:
@@ -92,17 +93,16 @@ class schedule_space {
 struct explore_options {
   std::uint64_t seed = 0;
   strategy how = strategy::random;
-  /// Of pct: number of ordered events the bug needs.
+  /// For pct: number of ordered events that the bug needs.
   unsigned depth = 3;
-  /// Of pct: change points fall within this many steps.
+  /// For pct: change points fall within this many steps.
   std::uint64_t expected_steps = 1000;
   std::uint64_t max_steps = 10'000'000;
   /// Virtual nanoseconds that a step takes.
   std::uint64_t step_ns = 10;
-  /// Whether a failure takes lanes out of steps that are `unbroken` too, as if the machine were
-  /// gone.
+  /// Whether a failure removes lanes even from `unbroken` steps, as if the machine were gone.
   bool breaks_steps = false;
-  /// Of bounded.
+  /// For bounded.
   schedule_space* space = nullptr;
 };
 
@@ -121,16 +121,16 @@ explored_kernel explored(words::dim3 grid, words::dim3 block, void (*kernel)(Par
           {}};
 }
 
-/// A part of the host, say one poll of a service, scheduled like a lane for as long as kernels run.
+/// A part of the host, say one poll of a service, scheduled like a lane as long as kernels run.
 struct actor {
-  /// Returns whether it did anything; if not, it is left alone for a while. Must not block.
+  /// Returns whether it did anything; if not, it is not run for a while. Must not block.
   std::function<bool()> step;
-  /// Whether its own atomics are switch points. It must then hold no lock over any of them that
-  /// somebody else takes.
+  /// Whether its own atomics are switch points. It must then not hold across any of them a lock
+  /// that anyone else takes.
   bool preemptible = false;
 };
 
-/// What a run was. Equal for equal seed, options, kernels and actors.
+/// The result of a run. Equal for equal seed, options, kernels and actors.
 struct exploration {
   std::uint64_t steps = 0;
   std::uint64_t trace = 0;  ///< a hash of the order in which lanes ran
@@ -141,8 +141,8 @@ struct exploration {
 /// the seed or the schedule in its text, when a lane or actor throws, a collective can never
 /// complete, or `max_steps` are exceeded.
 ///
-/// Limits: `__shared__` variables belong to the OS thread, hence kernels that have any must be
-/// explored with one block; a loop without any switch point never ends.
+/// Limits: `__shared__` variables belong to the OS thread, so kernels that have any must be
+/// explored with one block; a loop without a switch point never ends.
 exploration explore(const explore_options& options, const std::vector<explored_kernel>& kernels,
                     const std::vector<actor>& actors = {});
 

@@ -1,5 +1,5 @@
-// The calls of a handle as kernels make them when nobody watches. detail/observe.cuh has the same
-// ones with counters, times and events.
+// A handle's calls, as kernels make them when not observed. detail/observe.cuh has the same calls
+// with counters, times and events.
 #pragma once
 
 #include <warpheap/detail/mark.cuh>

@@ -1,5 +1,5 @@
-// What is built on malloc and free of single objects: sizes of live objects, calloc, realloc,
-// aligned objects, and many objects of one size for one lane.
+// Built on malloc and free of single objects: sizes of live objects, calloc, realloc, aligned
+// objects, and many objects of one size for one lane.
 #pragma once
 
 #include <warpheap/detail/route.cuh>
@@ -13,8 +13,8 @@ inline namespace WARPHEAP_BACKEND_NS {
 namespace core {
 
 /// Bytes that belong to the live object of a kernel that starts at p; 0 when there is none. Objects
-/// below 16 bytes lie side by side and their sizes are not kept: of one, the bytes that can belong
-/// to no other, which may be fewer than were asked for but never 0.
+/// below 16 bytes lie side by side and their sizes are not kept: for these, the bytes that can
+/// belong to no other object, which may be fewer than were asked for but never 0.
 WARPHEAP_SLOW_PATH std::size_t live_bytes(const heap_view& h, const void* p) {
   const std::uint64_t offset =
       reinterpret_cast<std::uint64_t>(p) - reinterpret_cast<std::uint64_t>(h.base);
@@ -33,15 +33,15 @@ WARPHEAP_SLOW_ENTRY(live_bytes);
 
 #ifdef __CUDACC__
 
-/// Objects from here on are filled by all lanes of a group together, one after the other.
+/// Objects of at least this size are filled by all lanes of a group together, one after the other.
 inline constexpr std::size_t shared_fill_bytes = 64;
 
-/// Zeroes `bytes` bytes at p for each lane of the group; 8-aligned from 16 bytes on.
+/// Zeroes `bytes` bytes at p for each lane of the group; p is 8-aligned if bytes >= 16.
 WARPHEAP_SLOW_PATH void zero_objects(lane_mask group, void* p, std::size_t bytes) {
   const bool alone = bytes < shared_fill_bytes;
   if (alone)
     for (std::size_t i = 0; i < bytes; ++i) static_cast<unsigned char*>(p)[i] = 0;
-  __syncwarp(group);  // who had the object before is done with it, as its lane's malloc has seen
+  __syncwarp(group);  // the previous owner is done with it, as its lane's malloc has acquired
   for (lane_mask rest = __ballot_sync(group, !alone); rest != 0; rest &= rest - 1) {
     const int lane = static_cast<int>(leader_of(rest));
     const auto to = reinterpret_cast<unsigned long long*>(
@@ -51,7 +51,7 @@ WARPHEAP_SLOW_PATH void zero_objects(lane_mask group, void* p, std::size_t bytes
     for (std::size_t i = rank_in(group); i < words; i += static_cast<unsigned>(__popc(group)))
       to[i] = 0;
   }
-  __syncwarp(group);  // what one lane wrote for another is seen by it
+  __syncwarp(group);  // each lane sees what others wrote for it
 }
 
 WARPHEAP_OUTLINED void copy_words(lane_mask group, unsigned long long* to,
@@ -61,7 +61,7 @@ WARPHEAP_OUTLINED void copy_words(lane_mask group, unsigned long long* to,
     to[i] = from[i];
 }
 
-/// All lanes of the group copy what one of them wants copied.
+/// All lanes of the group copy together what the given lane wants copied.
 WARPHEAP_OUTLINED void copy_together(lane_mask group, int lane, void* to, const void* from,
                                      std::size_t bytes) {
   copy_words(group,
@@ -77,13 +77,13 @@ WARPHEAP_OUTLINED void copy_bytes(unsigned char* to, const unsigned char* from, 
   for (std::size_t i = 0; i < bytes; ++i) to[i] = from[i];
 }
 
-/// Copies `bytes` bytes for each lane of the group, likewise.
+/// Copies `bytes` bytes for each lane of the group, in the same way.
 WARPHEAP_SLOW_PATH void copy_objects(lane_mask group, void* to, const void* from,
                                      std::size_t bytes) {
   const bool alone = bytes < shared_fill_bytes;
   if (alone)
     copy_bytes(static_cast<unsigned char*>(to), static_cast<const unsigned char*>(from), bytes);
-  __syncwarp(group);  // what a lane wrote into its object is seen by those that copy it
+  __syncwarp(group);  // lanes that copy an object see what its owner wrote into it
   WARPHEAP_ROLLED
   for (lane_mask rest = __ballot_sync(group, !alone); rest != 0; rest &= rest - 1) {
     const int lane = static_cast<int>(leader_of(rest));
@@ -98,8 +98,8 @@ inline void zero_objects(lane_mask, void* p, std::size_t bytes) {
   if (bytes != 0) std::memset(p, 0, bytes);
 }
 
-/// Not watched by ThreadSanitizer up to 16 bytes: of a tiny object more bytes are copied than it
-/// may have, and its neighbours' owners write theirs.
+/// Not checked by ThreadSanitizer up to 16 bytes: for a tiny object more bytes are copied than it
+/// may have, while the owners of its neighbours write theirs.
 __attribute__((no_sanitize("thread"))) inline void copy_tiny(void* to, const void* from,
                                                              std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; ++i)
@@ -116,7 +116,7 @@ inline void copy_objects(lane_mask, void* to, const void* from, std::size_t byte
 #endif
 WARPHEAP_SLOW_ENTRY(zero_objects);
 
-/// Bytes of n objects. A product that does not fit is more than any heap has, and malloc says so.
+/// Bytes of n objects. An overflowing product becomes more than any heap has, which malloc rejects.
 __device__ __forceinline__ std::size_t calloc_bytes(std::size_t n, std::size_t size) {
   return bits::mul_overflows(n, size) ? ~std::size_t{0} : n * size;
 }
@@ -130,16 +130,16 @@ __device__ __forceinline__ void* calloc(const heap_view& h, lane_mask mask, std:
   return p;
 }
 
-/// The same; what is no live object of a kernel is reported.
+/// live_bytes; an address without a live object of a kernel is reported.
 WARPHEAP_OUTLINED std::size_t live_bytes_or_report(const heap_view& h, void* p) {
   const std::size_t bytes = live_bytes(h, p);
   if (bytes == 0) report(h, error_kind::not_allocated, reinterpret_cast<std::uint64_t>(p));
   return bytes;
 }
 
-/// Whether an object of `old` bytes that shall have `size` can stay where it is: as long as it
-/// fills more than half of its slot, and whole pages also by giving pages back (`rest`, which the
-/// caller releases) or taking those behind.
+/// Whether an object of `old` bytes can stay in place when resized to `size`: if it still fills
+/// more than half of its slot; whole pages also by giving pages back (`rest`, which the caller
+/// releases) or by taking the pages that follow.
 WARPHEAP_SLOW_PATH bool stays(const heap_view& h, const void* p, std::size_t old, std::size_t size,
                               page_run& rest) {
   const std::uint64_t offset =
@@ -159,7 +159,7 @@ WARPHEAP_OUTLINED lane_mask group_outlined(const heap_view& h, lane_mask mask, u
   return __match_any_sync(mask, static_cast<unsigned long long>(key_of(h, route)));
 }
 
-/// malloc and free of a realloc that moves its object. `resized` hears of those that stay.
+/// malloc and free for a realloc that moves its object. `resized` is called for objects that stay.
 struct plain_moves {
   WARPHEAP_OUTLINED static void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
     const unsigned route = route_outlined(size);
@@ -171,15 +171,15 @@ struct plain_moves {
   static __device__ void resized(const heap_view&, lane_mask, bool, void*, std::size_t) {}
 };
 
-/// Bytes to copy of an object of `old` bytes that shall have `size`. Of a tiny one all up to the
-/// end of its block: it may have had them.
+/// Bytes to copy when an object of `old` bytes moves to one of `size`. For a tiny object, all up to
+/// the end of its block: they may belong to it.
 WARPHEAP_OUTLINED std::size_t bytes_to_move(const void* p, std::size_t old, std::size_t size) {
   if (old != 0 && old < tiny_size)
     old = tiny_block_bytes - reinterpret_cast<std::uint64_t>(p) % tiny_block_bytes;
   return old < size ? old : size;
 }
 
-/// The object stays where it is if it can; all lanes of the mask call together.
+/// Resizes the object in place if possible; all lanes of the mask call together.
 template <class Moves>
 WARPHEAP_OUTLINED bool resize_in_place(const heap_view& h, lane_mask mask, void* p, std::size_t old,
                                        std::size_t size) {
@@ -187,7 +187,7 @@ WARPHEAP_OUTLINED bool resize_in_place(const heap_view& h, lane_mask mask, void*
   page_run rest{};
   const bool stay = old != 0 && size != 0 && stays(h, p, old, size, rest);
   Moves::resized(h, mask, stay, p, size);
-  // Only now: what others make of these pages is said after the object has left them.
+  // Only now: the pages' next owners record their events after the one that says the object shrank.
   if (rest.count != 0) release_pages(h, rest);
   return stay;
 }
@@ -202,8 +202,8 @@ WARPHEAP_OUTLINED void* move_object(const heap_view& h, lane_mask mask, void* p,
   return moved;
 }
 
-/// As C's realloc, for all lanes of the mask, with what is no live object of a kernel reported and
-/// left as it is.
+/// As C's realloc, for all lanes of the mask. A pointer to no live object of a kernel is reported,
+/// and its lane gets nullptr.
 template <class Moves>
 __device__ __forceinline__ void* realloc_by(const heap_view& h, lane_mask mask, void* p,
                                             std::size_t size) {
@@ -258,8 +258,8 @@ WARPHEAP_OUTLINED std::uint64_t lowest_bits_outlined(std::uint64_t word, unsigne
   return lowest_bits(word, n);
 }
 
-/// Of a claim for lanes whose wishes were added up, up to `want` slots behind the first `before`:
-/// writes their addresses and returns how many there are.
+/// Takes a lane's share of a claim for several lanes: up to `want` slots after the first `before`.
+/// Writes their addresses and returns their number.
 WARPHEAP_OUTLINED unsigned take_share(const heap_view& h, unsigned cls, claim c, unsigned before,
                                       unsigned want, void** out) {
   c.got &= ~lowest_bits_outlined(c.got, before);
@@ -269,8 +269,8 @@ WARPHEAP_OUTLINED unsigned take_share(const heap_view& h, unsigned cls, claim c,
   return mine;
 }
 
-/// What the lanes of a group want, each up to 64: the sum of those below the calling one, and of
-/// all.
+/// Numbers of objects, each up to 64, that the lanes of a group want: the sum over the lanes below
+/// the calling one, and over all.
 struct wishes {
   unsigned before;
   unsigned total;
@@ -285,8 +285,8 @@ WARPHEAP_OUTLINED wishes add_wishes(lane_mask group, unsigned want) {
   return w;
 }
 
-/// The wishes of the lanes of a group are added up, and one operation claims up to a whole word for
-/// all of them. Returns how many slots the calling lane got, no_share when there is no memory.
+/// Adds up the wishes of a group's lanes and claims up to a whole word for all of them by one
+/// operation. Returns how many slots the calling lane got; no_share when there is no memory.
 inline constexpr unsigned no_share = ~0u;
 WARPHEAP_OUTLINED unsigned claim_share(const heap_view& h, lane_mask group, unsigned cls,
                                        unsigned want, void** out) {
@@ -314,7 +314,7 @@ WARPHEAP_SLOW_PATH unsigned malloc_n_small(const heap_view& h, lane_mask waiting
   return have;
 }
 
-/// The same for tiny and large objects; returns how many of the n could not be had.
+/// The same for tiny and large objects; returns how many of the n were not available.
 WARPHEAP_OUTLINED unsigned malloc_one_by_one(const heap_view& h, lane_mask group, std::size_t size,
                                              unsigned n, void** out) {
   for (;;) {
@@ -330,7 +330,7 @@ WARPHEAP_OUTLINED unsigned malloc_one_by_one(const heap_view& h, lane_mask group
 }
 
 /// Up to n objects of `size` bytes for each lane of the mask, their addresses in out[0..]; returns
-/// how many.
+/// their number.
 WARPHEAP_SLOW_PATH unsigned malloc_n(const heap_view& h, lane_mask mask, std::size_t size,
                                      unsigned n, void** out) {
   mask = __ballot_sync(mask, n != 0);

@@ -1,14 +1,13 @@
-// The calls of a handle, observed: what they did is counted by class, timed, and written into a
-// ring of events (common/warpheap/observation.hpp). For kernels that ask for it; all others do not
-// see this file.
+// A handle's calls, observed: counted by class, timed, and written into a ring of events
+// (common/warpheap/observation.hpp). Only kernels that ask for observation include this file.
 //
-// Lanes that call together add up what they have to say, so that a warp makes one atomic operation
-// a class, one a bucket of the histogram and one for its slots in the ring. All are relaxed: the
-// host reads them when the kernels have ended. The ring's counter is also the order of events. An
-// object's malloc is put down after its slot was claimed, its free before the slot is given back.
-// Both are followed or preceded by a barrier of the lanes, so the free of an object happens before
-// the malloc of the next one in its place, and operations that are ordered so meet the counter in
-// this order.
+// Lanes that call together combine their notes, so that a warp makes one atomic operation per
+// class, one per bucket of the histogram, and one for its slots in the ring. All are relaxed: the
+// host reads the results after the kernels have ended. The ring's counter also defines the order of
+// events. The malloc of an object is recorded after its slot was claimed, its free before the slot
+// is given back, with a barrier of the lanes between the two steps. So the recorded free of an
+// object happens before the recorded malloc of the next object in its place, and the ring's
+// counter, changed by operations that are ordered so, keeps this order.
 #pragma once
 
 #include <warpheap/detail/mark.cuh>
@@ -17,7 +16,7 @@ namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 namespace core {
 
-/// Of the clock for latencies: cycles of the multiprocessor on CUDA, nanoseconds on the executor.
+/// The clock for latencies: cycles of the multiprocessor on CUDA, nanoseconds on the executor.
 __device__ __forceinline__ std::uint64_t ticks() { return static_cast<std::uint64_t>(clock64()); }
 
 __device__ __forceinline__ unsigned latency_bucket(std::uint64_t took) {
@@ -25,7 +24,7 @@ __device__ __forceinline__ unsigned latency_bucket(std::uint64_t took) {
   return b < latency_buckets ? b : latency_buckets - 1;
 }
 
-/// Number of the calling warp in its launch.
+/// Number of the calling warp within its launch.
 __device__ inline std::uint32_t warp_in_launch() {
   const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
   const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
@@ -39,13 +38,13 @@ __device__ inline unsigned class_at(const heap_view& h, const void* p) {
   return page_entry{atomic::load<order::relaxed>(h.entry + (offset >> page_shift))}.cls();
 }
 
-/// Adds one for each lane of the mask to the counter that it names.
+/// Adds one to `*counter` for each lane of the mask, which may name different counters.
 WARPHEAP_OUTLINED void count_together(lane_mask mask, std::uint64_t* counter) {
   const lane_mask same = __match_any_sync(mask, reinterpret_cast<unsigned long long>(counter));
   if (lane_id() == leader_of(same)) count(*counter, static_cast<unsigned>(__popc(same)));
 }
 
-/// Writes an event of each lane of the mask, as far as there is room. Never waits.
+/// Writes an event for each lane of the mask, as long as there is room. Never waits.
 WARPHEAP_OUTLINED void put_event(const heap_view& h, lane_mask mask, device_op op, const void* p,
                                  std::uint64_t bytes, unsigned cls, unsigned log2_align) {
   mask = __match_any_sync(mask, static_cast<unsigned long long>(key_of(h, 0)));
@@ -56,7 +55,8 @@ WARPHEAP_OUTLINED void put_event(const heap_view& h, lane_mask mask, device_op o
     at = atomic::fetch_add<order::relaxed>(&o.events_so_far.value,
                                            std::uint64_t{static_cast<unsigned>(__popc(mask))});
   at = __shfl_sync(mask, at, static_cast<int>(leader_of(mask))) + rank_in(mask);
-  // A slot has one writer; the counter goes on, and tells how many found none.
+  // A slot has one writer. The counter runs on past the slots, and so tells how many events were
+  // lost.
   if (at < o.event_slots)
     o.events[at] = {reinterpret_cast<std::uint64_t>(p),
                     bytes,
@@ -68,14 +68,14 @@ WARPHEAP_OUTLINED void put_event(const heap_view& h, lane_mask mask, device_op o
                     0};
 }
 
-/// What there is to note of an object that each lane of the mask has just made, or could not have.
+/// Records an object that each lane of the mask has just made, or failed to make.
 WARPHEAP_SLOW_PATH void note_malloc(const heap_view& h, lane_mask mask, void* p, std::uint64_t took,
                                     std::size_t size, std::size_t align) {
   device_observation& o = h.state->observed;
   const bool failed = p == nullptr;
   mask = __ballot_sync(mask, p != h.base);
-  if (p == h.base) return;  // of 0 bytes
-  // The object pins its page. A failure has the class that was asked for, and is counted there.
+  if (p == h.base) return;  // 0 bytes
+  // The object pins its page's class. A failure is counted under the class that was asked for.
   const unsigned cls =
       failed ? counted_class(aligned_route(align == 0 ? 1 : align, size)) : class_at(h, p);
   const auto kind = static_cast<unsigned>(failed ? latency_kind::failure : latency_kind::malloc);
@@ -112,7 +112,7 @@ WARPHEAP_SLOW_PATH void observed_free(const heap_view& h, lane_mask mask, void* 
 }
 WARPHEAP_SLOW_ENTRY(observed_free);
 
-/// For realloc: what it makes and frees is observed like everything else.
+/// For realloc: the objects that it makes and frees are observed like all others.
 struct observed_moves {
   static __device__ void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
     const std::uint64_t began = ticks();
@@ -136,7 +136,7 @@ WARPHEAP_SLOW_PATH void* observed_realloc(const heap_view& h, lane_mask mask, vo
 }
 WARPHEAP_SLOW_ENTRY(observed_realloc);
 
-/// As plain_calls.
+/// The observed counterpart of plain_calls.
 struct observed_calls {
   static __device__ void* malloc(const heap_view& h, std::size_t size) {
     const lane_mask mask = __activemask();
@@ -150,7 +150,7 @@ struct observed_calls {
     note_malloc_entry(*h.self, mask, p, ticks() - began, Size, Align);
     return p;
   }
-  /// Each object counts with the time of the whole call.
+  /// Each object is recorded with the time of the whole call.
   static __device__ unsigned malloc_n(const heap_view& h, std::size_t size, unsigned n,
                                       void** out) {
     lane_mask mask = __activemask();
@@ -158,7 +158,7 @@ struct observed_calls {
     const unsigned got = malloc_n_entry(*h.self, mask, size, n, out);
     const std::uint64_t took = ticks() - began;
     for (unsigned i = 0;; ++i) {
-      // A lane that got fewer than it wanted notes one failure, as the call counts one.
+      // A lane that got fewer than it wanted records one failure, as the call counts one.
       const bool more = i < got || (i == got && got < n);
       mask = __ballot_sync(mask, more);
       if (!more) return got;

@@ -1,15 +1,16 @@
 // The kernels' end of the refill queue (mailbox.hpp): one shared mailbox refills the stock, the
 // others carry requests of warps that wait for a large run of their own.
 //
-// The stock's mailbox has no fixed holder. `stock_request` in device memory says {phase, seq}: a
+// The stock's mailbox has no fixed holder. `stock_request` in device memory holds {phase, seq}: a
 // warp that moves it from idle or posted to busy by compare-and-swap is the holder for a few
-// instructions, posts or looks at the reply once, and moves on. However many warps run dry at
-// once, one request is on its way. Nobody waits while it is busy; every wait for pages has a
-// deadline, and none is begun when no service is alive.
+// instructions, posts a request or checks once for the reply, and moves on. However many warps run
+// dry at once, one request is on its way. No warp waits while the phase is busy; every wait for
+// pages has a deadline, and none is started when no service is alive.
 //
-// Orders of the stock's mailbox: who posts acquires what the last holder released when it made the
-// mailbox idle. Who looks at the reply acquires the reply, and with it, through the host, all that
-// the poster did before its request: moves to and from "posted" need no order of their own.
+// Orders of the stock's mailbox: a poster acquires what the last holder released when it made the
+// mailbox idle. A warp that checks for the reply acquires the reply and with it, through the host,
+// all that the poster did before its request: moves to and from "posted" need no order of their
+// own.
 #pragma once
 
 #include <warpheap/detail/stock.cuh>
@@ -22,12 +23,12 @@ __device__ __forceinline__ std::uint64_t request_state(stock_phase phase, std::u
   return std::uint64_t{static_cast<std::uint32_t>(phase)} << 32 | seq;
 }
 
-/// After a wait to which the host gave no answer, nobody asks again for this long.
+/// After a wait that the host did not answer, no warp asks again for this long.
 inline constexpr std::uint64_t unanswered_pause_ns = 1'000'000;
 
 /// A request for the stock asks for half of what the device has already, at least a chunk and at
-/// most an eighth of the heap: the device's share grows in steady proportion to demand, so requests
-/// are few and the unused part stays a fraction.
+/// most an eighth of the heap: the device's share grows in proportion to demand, so requests are
+/// few and the unused part stays a fraction of it.
 __device__ inline std::uint32_t next_demand(const heap_view& h) {
   const std::uint64_t half = atomic::load<order::relaxed>(&h.state->device_pages.value) / 2;
   const std::uint64_t most = h.pages / 8;
@@ -38,39 +39,38 @@ __device__ inline void write_request(refill_request& box, std::uint32_t min_page
                                      std::uint32_t want_pages, std::uint32_t seq) {
   atomic::store<order::relaxed, scope::system>(&box.min_pages, min_pages);
   atomic::store<order::relaxed, scope::system>(&box.want_pages, want_pages);
-  // Release: the host that sees seq sees the two numbers.
+  // Release: a host that sees seq sees the two numbers.
   atomic::store<order::release, scope::system>(&box.seq, seq);
 }
 
-/// The busy phase of a message home says when it began, above the phase in 2^30 units of about a
-/// microsecond; the stock's has no time, as nobody waits for its end. A holder is done within
-/// microseconds. One that is not after this many times the limit of a wait has been aborted with
-/// its kernel, and nobody waits for it; trim() and reset() make the phase idle.
+/// The busy phase of a message home holds its start time, in the 30 bits above the phase, in units
+/// of 1024 ns; that of the stock's mailbox holds none, as nobody waits for its end. A holder is
+/// done within microseconds. If it is not after this many times the limit of a wait, it was aborted
+/// with its kernel, and nobody waits for it; trim() and reset() make the phase idle.
 inline constexpr unsigned aborted_after = 4;
 inline constexpr unsigned busy_time_shift = 34;
 
 __device__ __forceinline__ std::uint64_t busy_now(std::uint32_t seq) {
   return request_state(stock_phase::busy, seq) | now_ns() >> 10 << busy_time_shift;
 }
-/// Units by which the clock of one multiprocessor may be behind another's, and far more.
+/// In the same units: far more than one multiprocessor's clock may be behind another's.
 inline constexpr std::uint64_t clock_slack = 1000;
-/// True when `state` is busy for so long that its holder has to be dead.
+/// True when `state` has been busy for so long that its holder must be dead.
 __device__ inline bool aborted(const heap_view& h, std::uint64_t state) {
   if ((state >> 32 & 3) != static_cast<std::uint32_t>(stock_phase::busy)) return false;
-  // The slack keeps the age of a phase that by this clock has not begun yet from being the largest
-  // there is.
+  // The slack: a phase that by this clock has not begun yet must not wrap to the largest age.
   const std::uint64_t age =
       ((now_ns() >> 10) + clock_slack - (state >> busy_time_shift)) & bits::low_mask(30);
   return age > (aborted_after * h.refill_timeout_ns >> 10) + 1 + clock_slack;
 }
 
-/// Messages that took pages home (home.cuh), and whether one is being written.
+/// seq of the last message that took pages home (home.cuh), and whether one is being written.
 __device__ inline std::uint64_t pages_sent(const heap_view& h) {
   return atomic::load<order::relaxed>(&h.state->home_request.value);
 }
-/// True while pages are on their way home: out of the stock, and not yet the host's. Those of a
-/// message that nobody writes any more are lost until the next reset. Acquire: who sees that the
-/// last ones have arrived sees that the host's epoch has moved.
+/// True while pages are on their way home: out of the stock, but not yet the host's. Pages of an
+/// aborted message are lost until the next reset. Acquire: a thread that sees that the last ones
+/// have arrived also sees that the host has moved its epoch.
 __device__ inline bool pages_on_their_way(const heap_view& h) {
   const std::uint64_t sent = pages_sent(h);
   return sent
@@ -83,16 +83,16 @@ __device__ inline bool pages_on_their_way(const heap_view& h) {
 inline constexpr std::uint32_t no_room_bit = 1u << 31;
 
 /// True while the host is known to have no run of n pages. A denial holds until the host moves its
-/// epoch, which it does when pages come free and about once a millisecond in any case: at
-/// out-of-memory a malloc costs no round trip, and none fails long after memory came back. Length
-/// and epoch are one word; of two denials that cross, the one that stays is true.
+/// epoch, when pages come free and about once a millisecond in any case: at out-of-memory a malloc
+/// costs no round trip, and none fails long after memory came back. Length and epoch are one word;
+/// if two denials are noted concurrently, the one that remains is true.
 __device__ inline bool holds(const heap_view& h, std::uint64_t denial, std::uint32_t n) {
   const auto pages = static_cast<std::uint32_t>(denial) & ~no_room_bit;
-  // The epoch last: see pages_on_their_way.
+  // The epoch is read last: see pages_on_their_way.
   return pages != 0 && n >= pages && !pages_on_their_way(h)
          && denial >> 32 == atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch);
 }
-/// True for a while after the host has not answered.
+/// True for a while after the host failed to answer.
 WARPHEAP_OUTLINED bool unanswered(const heap_view& h) {
   const std::uint64_t until = atomic::load<order::relaxed>(&h.state->denied_until_ns.value);
   return until != 0 && now_ns() < until;
@@ -103,15 +103,16 @@ WARPHEAP_OUTLINED bool denied(const heap_view& h, std::uint32_t n) {
 __device__ inline void note_denied(const heap_view& h, std::uint64_t n, std::uint32_t epoch) {
   atomic::store<order::relaxed>(&h.state->denied.value, std::uint64_t{epoch} << 32 | n);
 }
-/// True when the host, in `epoch` or later, has denied a run of n pages. To who waits since that
-/// epoch it is an answer, whatever the epoch is by now: a host that is slow to answer, and moves it
-/// meanwhile, would have him ask until his time is up. A denial of an earlier epoch, however late
-/// it is noted, may have missed pages that were there before he began.
+/// True when the host, in `epoch` or later, has denied a run of n pages. For a warp that has waited
+/// since that epoch this is an answer, whatever the epoch is by now: otherwise it would ask a slow
+/// host, which moves its epoch meanwhile, until its time is up. A denial of an earlier epoch,
+/// however late it is noted, may have missed pages that were there before the wait began.
 WARPHEAP_OUTLINED bool denied_since(const heap_view& h, std::uint32_t n, std::uint32_t epoch) {
   const std::uint64_t denial = atomic::load<order::relaxed>(&h.state->denied.value);
   const auto pages = static_cast<std::uint32_t>(denial);
   if (pages == 0 || n < pages || pages_on_their_way(h)) return false;
-  // Epochs wrap: a denial is of some epoch from the wait's to the present one, or of long ago.
+  // Epochs wrap: a denial is from an epoch between the wait's and the present one, or long
+  // outdated.
   const auto now = atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch);
   return static_cast<std::uint32_t>(denial >> 32) - epoch <= now - epoch;
 }
@@ -122,22 +123,22 @@ __device__ inline bool service_alive(const heap_view& h) {
   return atomic::load<order::relaxed, scope::system>(&h.queue->service_alive) != 0;
 }
 
-/// The last request for the stock that the host has answered. Relaxed: a number to compare.
+/// seq of the last stock request that the host has answered. Relaxed: only compared.
 __device__ inline std::uint32_t stock_answered(const heap_view& h) {
   return atomic::load<order::relaxed, scope::system>(&h.queue->reply[stock_mailbox].seq);
 }
 
 /// The state of the stock's mailbox, to be read before a look at the stock. Relaxed: a look that
-/// misses what the answer to that request has brought asks for more than is needed, and no worse.
+/// misses pages from the answer to that request only leads to asking for more than is needed.
 __device__ __forceinline__ std::uint64_t stock_request_seen(const heap_view& h) {
   return atomic::load<order::relaxed>(&h.state->stock_request.value);
 }
 
-/// Asks the host for pages for the stock if nobody else does: the mailbox is idle, and was after
-/// the same request before the caller's last look at the stock (`seen`). Of many warps that run dry
-/// together one asks. The others meet the mailbox busy, or that request on its way, or its answer
-/// that has come since they looked: they look at what it brought first. Pages that come from
-/// elsewhere keep nobody from asking: they come and go all the time. Never waits.
+/// Asks the host for pages for the stock if no other warp does: if the mailbox is idle, and was so
+/// after the same request before the caller's last look at the stock (`seen`). Of many warps that
+/// run dry together one asks. The others find the mailbox busy, that request on its way, or an
+/// answer that has come since they looked: they look at what it brought first. Pages from other
+/// sources do not keep a warp from asking: they come and go all the time. Never waits.
 WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min_pages,
                                            std::uint64_t seen) {
   std::uint64_t* state = &h.state->stock_request.value;
@@ -160,8 +161,8 @@ WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min
   atomic::store<order::relaxed>(state, request_state(stock_phase::posted, seq + 1));
 }
 
-/// Puts pages that come from the host into the stock, a chunk at a time: one lane marks page after
-/// page, tens of nanoseconds each on a GPU, and warps that wait for the first of a gigabyte would
+/// Puts pages from the host into the stock, a chunk at a time: one lane marks page after page, at
+/// tens of nanoseconds each on a GPU, and warps that wait for the first pages of a gigabyte would
 /// run out of time before the last is marked.
 WARPHEAP_OUTLINED void accept_pages(const heap_view& h, page_run run) {
   count(h.state->device_pages, run.count);
@@ -171,7 +172,7 @@ WARPHEAP_OUTLINED void accept_pages(const heap_view& h, page_run run) {
   give_pages(h, run);
 }
 
-/// Looks once whether the host has answered; puts granted pages into the stock. Never waits.
+/// Checks once for the host's answer; puts granted pages into the stock. Never waits.
 WARPHEAP_SLOW_PATH void poll_stock_reply(const heap_view& h) {
   std::uint64_t* state = &h.state->stock_request.value;
   std::uint64_t now = atomic::load<order::relaxed>(state);
@@ -186,9 +187,9 @@ WARPHEAP_SLOW_PATH void poll_stock_reply(const heap_view& h) {
   }
   const page_run run{atomic::load<order::relaxed, scope::system>(&reply.first),
                      atomic::load<order::relaxed, scope::system>(&reply.count)};
-  // The ack goes first: should the kernel be aborted right here, pages are out of use until the
-  // next reset, but never given to the stock twice. Relaxed: see mailbox_server.hpp. Nobody posts
-  // before the phase is idle, and who does comes after this look at the reply.
+  // The ack goes first: if the kernel is aborted right here, the pages are out of use until the
+  // next reset, but never given to the stock twice. Relaxed: see mailbox_server.hpp. No warp posts
+  // before the phase is idle, and its post comes after this reading of the reply.
   const std::uint32_t epoch = atomic::load<order::relaxed, scope::system>(&reply.epoch);
   atomic::store<order::relaxed, scope::system>(&h.queue->ack[stock_mailbox].bits,
                                                refill_ack::make(seq, run.count != 0));
@@ -199,8 +200,8 @@ WARPHEAP_SLOW_PATH void poll_stock_reply(const heap_view& h) {
   atomic::store<order::release>(state, request_state(stock_phase::idle, seq));
 }
 
-/// Longest wait so far, for people who watch the service. A lost update loses one sample. True when
-/// the time is up.
+/// Records the longest wait so far, for monitoring the service; a lost update loses one sample.
+/// True when the time is up.
 WARPHEAP_OUTLINED bool note_wait(const heap_view& h, std::uint64_t waited_ns) {
   std::uint64_t* longest = &h.state->longest_wait_ns.value;
   if (waited_ns > atomic::load<order::relaxed>(longest))
@@ -208,55 +209,55 @@ WARPHEAP_OUTLINED bool note_wait(const heap_view& h, std::uint64_t waited_ns) {
   return waited_ns > h.refill_timeout_ns;
 }
 
-/// Waits between two looks get longer up to 4 us, so that waiting warps leave the bus alone.
+/// Pauses between two looks grow up to 4 us, so that waiting warps leave the bus alone.
 __device__ inline void back_off(unsigned& pause) {
   __nanosleep(pause);
   pause = pause < 4096 ? 2 * pause : pause;
 }
 
-/// What a wait for pages remembers.
+/// State of a wait for pages.
 struct page_wait {
-  std::uint64_t start;      ///< now_ns() at its begin
+  std::uint64_t start;      ///< now_ns() at its start
   std::uint64_t request;    ///< stock_request_seen before the last look at the stock
   std::uint64_t sent = 0;   ///< pages_sent, and
-  std::uint32_t epoch = 0;  ///< the host's epoch, since when what the host says is an answer
-  std::uint32_t answered;   ///< stock_answered at its begin
-  page_index found = 0;     ///< what the last look has found
+  std::uint32_t epoch = 0;  ///< the host's epoch, from which on its denials are answers
+  std::uint32_t answered;   ///< stock_answered at its start
+  page_index found = 0;     ///< what the last look found
   unsigned pause = 64;      ///< nanoseconds until the next look
 };
 
-/// A value that pages_sent never has.
+/// A value that pages_sent never takes.
 inline constexpr std::uint64_t still_on_their_way = ~std::uint64_t{0};
 
 /// From here on what the host says counts as an answer.
 WARPHEAP_OUTLINED void listen(const heap_view& h, page_wait& w) {
   const std::uint64_t sent = pages_sent(h);
-  // Of pages that have not arrived the epoch says nothing yet: then no answer counts until it was
-  // read anew. The epoch last: see pages_on_their_way.
+  // While pages are on their way, the epoch does not account for them: no answer counts until it
+  // has been read again. The epoch is read last: see pages_on_their_way.
   w.sent = pages_on_their_way(h) ? still_on_their_way : sent;
   w.epoch = atomic::load<order::relaxed, scope::system>(&h.queue->host_epoch);
 }
 
 WARPHEAP_OUTLINED void ask_for_pages(const heap_view& h, std::uint32_t n, const page_wait& w) {
-  // Shorter runs than are needed may lie beside pages of the stock: a run fails only when the host
-  // has no page left.
+  // Shorter runs than needed may adjoin pages of the stock: a run fails only when the host has no
+  // page left.
   if (!denied(h, 1))
     post_stock_request(h, denied(h, n) || denied_since(h, n, w.epoch) ? 1 : n, w.request);
 }
 
-/// True when the wait is over, as the host has no page, and the last look is done.
+/// True when the wait is over, as the host has no page and the last look is done.
 WARPHEAP_OUTLINED bool host_has_none(const heap_view& h, std::uint32_t n, page_wait& w) {
   if (!denied(h, 1) && !denied_since(h, 1, w.epoch)) return false;
   w.found = scan_stock(h, n);
-  // Pages that went home meanwhile may have been in the stock when the host was asked, and with
-  // the host when the stock was looked at: then that was no answer.
+  // Pages that went home meanwhile may have been in the stock when the host was asked, and the
+  // host's when the stock was examined: then that was no answer.
   if (w.found != 0 || (pages_sent(h) == w.sent && !pages_on_their_way(h))) return true;
   listen(h, w);
   return false;
 }
 
-/// Others need not wait as long for a host that gave no answer all the time. Who is late though it
-/// answers, as others took what came, or it is busy, keeps nobody from asking.
+/// Spares other warps a wait for a host that did not answer at all. If the host answers, and the
+/// wait is late because others took what came or the host is busy, other warps may still ask.
 __device__ inline void note_late(const heap_view& h, const page_wait& w) {
   if (stock_answered(h) == w.answered) note_unanswered(h);
 }
@@ -264,17 +265,17 @@ __device__ inline void note_late(const heap_view& h, const page_wait& w) {
 /// Waits for n pages, within the time limit; 0 when there are none. `seen`: stock_request_seen
 /// before the caller's look at the stock.
 ///
-/// It is counted meanwhile, for release_pages. Lanes that fail end their waits (`unbroken`), so the
-/// count is exact. What a machine that is gone leaves of it holds nobody up: no page goes home
-/// until trim() or reset(), which take all of the stock home and forget the count. A time limit for
-/// it, as a message home has, would keep pages here after each wait to no purpose.
+/// `waiting` counts the wait, for release_pages. Lanes that fail end their waits (`unbroken`), so
+/// the count is exact. If a machine disappears, the count that it leaves only keeps pages from
+/// going home until trim() or reset(), which take all of the stock home and clear the count. A time
+/// limit, as messages home have, would keep pages here after each wait to no purpose.
 WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, std::uint64_t seen) {
   page_wait w{.start = now_ns(), .request = seen, .answered = stock_answered(h)};
   listen(h, w);
   count(h.state->host_waits);
   count(h.state->waiting);
   for (;;) {
-    // Before the looks: what came while the warp slept, or was not run, is seen however late it is.
+    // Before the looks: what came while the warp slept, or was not scheduled, is seen however late.
     const bool late = note_wait(h, now_ns() - w.start);
     ask_for_pages(h, n, w);
     poll_stock_reply(h);
@@ -293,13 +294,13 @@ WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, st
 }
 
 /// n pages from the stock, else from the host by way of the stock, within the time limit; 0 when
-/// there are none. Asks ahead when the stock runs low, so that in the steady state nobody waits.
+/// there are none. Asks ahead when the stock runs low, so that in the steady state no warp waits.
 WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   poll_stock_reply(h);
   const std::uint64_t seen = stock_request_seen(h);
   const page_index p = take_pages(h, n);
   if (p != 0) {
-    // Below a quarter of the next request it is time to ask.
+    // Below a quarter of the next request, it is time to ask.
     if (atomic::load<order::relaxed>(&h.state->stock_pages.value) < next_demand(h) / 4
         && !denied(h, 1))
       post_stock_request(h, 1, seen);
@@ -327,10 +328,10 @@ WARPHEAP_OUTLINED bool await_reply(const heap_view& h, unsigned box, std::uint32
   }
 }
 
-/// What is known of a run of n pages in the host's present epoch.
+/// What is known about a run of n pages in the host's present epoch.
 enum class run_denial { unknown, denied, no_room };
 
-/// As `denied`, of runs too long for the stock's requests.
+/// `denied` for runs too long for the stock's requests.
 WARPHEAP_OUTLINED run_denial known_denial(const heap_view& h, std::uint32_t n) {
   const std::uint64_t denial = atomic::load<order::relaxed>(&h.state->run_denied.value);
   if (!holds(h, denial, n))
@@ -350,19 +351,19 @@ struct page_window {
   page_index end;
 };
 
-/// A request for a run by a mailbox of the caller's own. In memory, as what searches remember.
+/// A request for a run by a mailbox of the caller's own. In memory, like the state of searches.
 struct run_request {
   std::uint32_t n;
   page_window window;   ///< where there could be one
-  std::uint64_t start;  ///< now_ns() at its begin
+  std::uint64_t start;  ///< now_ns() at its start
   unsigned turn;        ///< the mailbox to try first
   unsigned box = mailboxes;
   std::uint32_t seq = 0;
-  page_run run{1, 0};  ///< nothing is known of whether there could be one
+  page_run run{1, 0};  ///< unknown whether there could be one
 };
 
-/// One try to claim a mailbox for the caller alone. False when all are taken, or another was
-/// faster, or the host has not closed a round that its holder gave up. Claimed as an object is: the
+/// One try to claim a mailbox for the caller alone. False when all are taken, another warp was
+/// faster, or the host has not closed a round that its holder gave up. Claimed like an object: the
 /// bit says who owns it. Acquire: the box's last seq.
 WARPHEAP_OUTLINED bool claim_mailbox(const heap_view& h, run_request& r) {
   device_state& s = *h.state;
@@ -382,7 +383,7 @@ WARPHEAP_OUTLINED bool claim_mailbox(const heap_view& h, run_request& r) {
 }
 
 WARPHEAP_OUTLINED void post_run_request(const heap_view& h, run_request& r) {
-  // The claim of the mailbox hands this word from holder to holder.
+  // mailbox_seq passes from holder to holder by the claim of the mailbox.
   r.seq = atomic::load<order::relaxed>(&h.state->mailbox_seq[r.box]) + 1;
   atomic::store<order::relaxed>(&h.state->mailbox_seq[r.box], r.seq);
   refill_request& request = h.queue->request[r.box];
@@ -393,18 +394,18 @@ WARPHEAP_OUTLINED void post_run_request(const heap_view& h, run_request& r) {
   count(h.state->host_waits);
 }
 
-/// Reads what the host has answered; a denial is noted.
+/// Reads the host's answer; notes a denial.
 WARPHEAP_OUTLINED void read_run_reply(const heap_view& h, run_request& r) {
   const refill_reply& reply = h.queue->reply[r.box];
   r.run = {atomic::load<order::relaxed, scope::system>(&reply.first),
            atomic::load<order::relaxed, scope::system>(&reply.count)};
   if (r.run.count != 0) return;
-  // There may be room elsewhere than in a part of the heap.
+  // A window that is only part of the heap says nothing about room elsewhere.
   const bool room = r.run.first != 0 || r.window.first != 1 || r.window.end != h.pages;
   note_run_denied(h, r.n, room, atomic::load<order::relaxed, scope::system>(&reply.epoch));
 }
 
-/// The end of a request: from here on this warp looks at the reply no more, and others may have the
+/// Ends a request: from here on this warp no longer looks at the reply, and others may have the
 /// mailbox. The ack decides, once. Relaxed: the reply's words are written again only after the next
 /// request, whose holder comes after the release of the mailbox.
 WARPHEAP_OUTLINED void end_run_request(const heap_view& h, const run_request& r) {
@@ -415,12 +416,12 @@ WARPHEAP_OUTLINED void end_run_request(const heap_view& h, const run_request& r)
 
 /// One try for a mailbox, and all that is to be done with it. True when the request is over.
 ///
-/// A lane that has a mailbox waits for nothing but the host until the mailbox is free again. Lanes
-/// wait for each other where a loop ends (warp.cuh): a lane that left a loop for mailboxes with its
-/// own, to post behind it, would wait there for siblings that wait for a mailbox. Three warps of 32
-/// such lanes had all of them, and asked for nothing.
+/// A lane that has a mailbox waits only for the host until the mailbox is free again. Lanes
+/// reconverge where a loop ends (warp.cuh): a lane that left the loop with its mailbox, to post
+/// after it, would wait there for siblings that wait for a mailbox. Three warps of 32 such lanes
+/// once held all of them and asked for nothing.
 WARPHEAP_OUTLINED bool try_request(const heap_view& h, run_request& r) {
-  // Before the try: a lane that was held up, by a sibling or as its warp was not run, has one more.
+  // Before the try: a lane that was delayed, by a sibling or unscheduled, still has one more try.
   const bool late = now_ns() - r.start > h.refill_timeout_ns;
   if (!claim_mailbox(h, r)) return late;
   post_run_request(h, r);
@@ -429,16 +430,16 @@ WARPHEAP_OUTLINED bool try_request(const heap_view& h, run_request& r) {
   return true;
 }
 
-/// A run of n pages straight from the host, for one large object. When denied, or when there is no
-/// mailbox or no answer in time, none: its `first` is 0 if the host's own pages leave no room for
-/// it in the window, however many pages the device gives back. The pages never pass through the
-/// stock, where others could take them.
+/// A run of n pages straight from the host, for one large object. The pages never pass through the
+/// stock, where others could take them. When denied, or without a mailbox or a timely answer: no
+/// run; its `first` is 0 if the host's own pages leave no room for it in the window, however many
+/// pages the device gives back.
 ///
 /// Lanes of a warp that call together wait together, for three limits at most: one for a mailbox,
 /// one for siblings that got theirs at its very end and no answer, and one for the answer to a
-/// mailbox that was free only then. When the service has died it is mostly one.
+/// mailbox that was free only then. When the service has died, it is mostly one.
 WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n, page_window window) {
-  // Lanes begin at different mailboxes.
+  // Lanes start at different mailboxes.
   run_request r{n, window, now_ns(), (spread(h) >> 26) + lane_id()};
   unsigned pause = 64;
   while (!try_request(h, r)) back_off(pause);

@@ -1,5 +1,5 @@
-// malloc and free of objects of every size: which of the ways in small, tiny and large.cuh a
-// request or a pointer takes.
+// malloc and free of objects of every size: selects the path (small, tiny or large.cuh) for a
+// request or a pointer.
 #pragma once
 
 #include <warpheap/detail/large.cuh>
@@ -10,7 +10,7 @@ namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 namespace core {
 
-/// How a request is served: its class for small ones, else one of these.
+/// How a request is served: the class of a small object, else one of these.
 inline constexpr unsigned route_tiny = 128;  ///< plus the size: lanes of one size work together
 inline constexpr unsigned route_pages = 254;
 inline constexpr unsigned route_zero = 255;
@@ -24,28 +24,28 @@ WARPHEAP_HD constexpr unsigned route_of(std::size_t size) {
 /// The same for slow paths.
 WARPHEAP_OUTLINED unsigned route_outlined(std::size_t size) { return route_of(size); }
 
-/// The same for an address that is a multiple of `align`. What is no power of two, or above a page,
-/// takes the way of whole pages.
+/// The same for an address that is a multiple of `align`. An alignment that is no power of two, or
+/// above a page, takes route_pages.
 WARPHEAP_HD constexpr unsigned aligned_route(std::size_t align, std::size_t size) {
   if (!bits::is_power_of_two(align) || align > page_size || size > max_small_size)
     return route_pages;
-  // Not the address of 0-byte objects, which is aligned as the heap is.
+  // Size 0 counts as 1: the address of 0-byte objects is only aligned as the heap is.
   const std::size_t rounded = bits::align_up(size == 0 ? 1 : size, align);
   if (rounded > max_small_size) return route_pages;
   if (rounded < tiny_size) return route_tiny + static_cast<unsigned>(rounded);
-  // Slots lie at multiples of their size in a span that starts with a page.
+  // Slots lie at multiples of their size in a span that starts at a page boundary.
   unsigned cls = size_to_class(rounded);
   while (class_to_size(cls) % align != 0) ++cls;
   return cls;
 }
 
-/// Class whose counters a request of a route goes to.
+/// Class to whose counters a request of this route is charged.
 WARPHEAP_HD constexpr unsigned counted_class(unsigned route) {
   if (route < span_classes) return route;
   return route == route_pages ? large_class : route == route_zero ? no_class : tiny_blocks;
 }
 
-/// Everything but small objects.
+/// malloc of everything but small objects.
 WARPHEAP_SLOW_PATH void* malloc_other(const heap_view& h, lane_mask group, std::size_t size) {
   if (size == 0) return h.base;
   if (size < tiny_size) {
@@ -59,8 +59,8 @@ WARPHEAP_SLOW_PATH void* malloc_other(const heap_view& h, lane_mask group, std::
 }
 WARPHEAP_SLOW_ENTRY(malloc_other);
 
-/// No span of the class can be had. A large slot may still be cut from pages that are too few for
-/// a span; whatever needs less than half a page has failed.
+/// No span of the class is available. A large slot may still be cut from pages that are too few for
+/// a span; a request of at most half a page has failed.
 WARPHEAP_SLOW_PATH void* malloc_without_span(const heap_view& h, std::size_t size) {
   void* p = size > page_size / 2 ? malloc_pages(h, size) : nullptr;
   if (p == nullptr) report_out_of_memory(h, size_to_class(size));
@@ -68,7 +68,7 @@ WARPHEAP_SLOW_PATH void* malloc_without_span(const heap_view& h, std::size_t siz
 }
 WARPHEAP_SLOW_ENTRY(malloc_without_span);
 
-/// One object for each lane of a group whose lanes have one route.
+/// One object for each lane of a group whose lanes share one route.
 __device__ __forceinline__ void* malloc_routed(const heap_view& h, lane_mask group, unsigned route,
                                                std::size_t size) {
   if (route >= span_classes) return malloc_other_entry(*h.self, group, size);
@@ -84,13 +84,13 @@ WARPHEAP_OUTLINED void* malloc_outlined(const heap_view& h, lane_mask group, uns
   return p != nullptr ? p : malloc_without_span(h, size);
 }
 
-/// `mask` is what converged() answered, or lanes that all call.
+/// `mask` is the result of converged(), or a set of lanes all of which call.
 __device__ __forceinline__ void* malloc(const heap_view& h, lane_mask mask, std::size_t size) {
   const unsigned route = route_of(size);
   return malloc_routed(h, group_of(mask, key_of(h, route)), route, size);
 }
 
-/// Size and alignment are constants: lanes of one heap are one group.
+/// With constant size and alignment: lanes of one heap are one group.
 template <std::size_t Size, std::size_t Align>
 __device__ __forceinline__ void* malloc_fixed(const heap_view& h, lane_mask mask) {
   static_assert(bits::is_power_of_two(Align) && Align <= page_size);
@@ -102,7 +102,7 @@ __device__ __forceinline__ void* malloc_fixed(const heap_view& h, lane_mask mask
   return malloc_routed(h, group_of(mask, key_of(h, route)), route, size);
 }
 
-/// Frees of everything but small objects. True when an object was freed.
+/// free of everything but small objects. True when an object was freed.
 WARPHEAP_SLOW_PATH bool free_other(const heap_view& h, void* p, page_entry e) {
   [[maybe_unused]] const unbroken step;
   const std::uint64_t address = reinterpret_cast<std::uint64_t>(p);
@@ -121,24 +121,24 @@ WARPHEAP_SLOW_PATH bool free_other(const heap_view& h, void* p, page_entry e) {
 }
 WARPHEAP_SLOW_ENTRY(free_other);
 
-/// True when an object was freed, as far as `Tell` asks for an answer (free_small).
+/// True when an object was freed; exact only with `Tell` (free_small).
 ///
-/// A free looks at the page's entry and then changes the word or mask that it leads to. An object
-/// pins its span, so for a free that is right nothing moves between the two. A second free pins
-/// nothing, and cannot be told
-/// - when the slot has a new owner: it is a free of a live object;
-/// - when the span is retired and another is published in its pages between the two accesses of
-///   that very call. It sets the bit that its slot would have in the old geometry: at most one slot
-///   of the new span is free while in use, and the free by its owner is reported. The word has no
-///   bit to spare for an incarnation, and a look at the entry afterwards comes too late: the slot
-///   may be taken by then;
-/// - in a tiny block that is open again, at an offset that nobody has: it is reported when the
-/// block
-///   is closed. If an object was put there meanwhile, its own free is reported instead, and its
-///   block may be reused while it lives.
+/// free reads the page's entry and then changes the word or mask that the entry leads to. An object
+/// pins its span, so for a correct free nothing changes between the two. A second free pins
+/// nothing, and goes undetected or is misattributed:
+/// - when the slot has a new owner: it is then a free of a live object;
+/// - when the span is retired and another one is published in its pages between the two accesses of
+///   this very call. It sets the bit that its slot would have in the old geometry: at most one slot
+///   of the new span is marked free while in use, and the free by its owner is reported. The word
+///   has no bit to spare for an incarnation, and checking the entry afterwards comes too late: the
+///   slot may be taken by then;
+/// - in a tiny block that is open again, at an offset without an object: reported when the block is
+///   closed. If an object was put there meanwhile, its own free is reported instead, and its block
+///   may be reused while it lives.
 template <bool Tell = false>
 __device__ __forceinline__ bool free(const heap_view& h, lane_mask mask, void* p) {
-  // One comparison for null, the zero-size object, and addresses below and above the heap.
+  // One comparison excludes null and foreign addresses; page 0, of the zero-size object, has no
+  // class.
   const std::uint64_t offset =
       reinterpret_cast<std::uint64_t>(p) - reinterpret_cast<std::uint64_t>(h.base);
   page_entry e{};
@@ -151,7 +151,7 @@ __device__ __forceinline__ bool free(const heap_view& h, lane_mask mask, void* p
   }
   const lane_mask group = group_of(mask, reinterpret_cast<std::uint64_t>(h.word + place.at));
   if (place.at != 0) return free_small<Tell>(h, group, place);
-  // The pointer, not the offset: one of the two is enough to keep up to here (two registers).
+  // The pointer, not the offset: only one of them stays live up to here, which saves two registers.
   return p != nullptr && p != h.base && free_other_entry(*h.self, p, e);
 }
 

@@ -2,11 +2,11 @@
 //
 //   dead --publish: entries, words, then the record--> live --retire: takes every word--> dead
 //                                                        ^---- undo: a word was not full ----'
-// A free bit that is set belongs to nobody; one that is clear belongs to exactly one holder. Only
-// fetch_and takes, only fetch_or gives. Whoever holds a bit pins the span: retire needs every word
-// to be full, so class and extent cannot change under the holder. Everything about a span's
-// incarnation is in one word, its record, and every read-modify-write of the record returns the
-// incarnation that it hit: nobody acts on what he remembers of an earlier one.
+// A free bit that is set belongs to nobody; a clear one belongs to exactly one holder. Only
+// fetch_and takes, only fetch_or gives. The holder of a bit pins the span: retire needs every word
+// to be full, so class and extent cannot change under the holder. A span's incarnation is described
+// by one word, its record, and every read-modify-write of the record returns the incarnation that
+// it changed: no thread acts on what it remembers of an earlier one.
 #pragma once
 
 #include <warpheap/detail/home.cuh>
@@ -15,7 +15,7 @@ namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 namespace core {
 
-/// Index of a free word: page * 16 + word of the span. 0 = none, as page 0 is never a span's.
+/// Index of a free word: page * 16 + word of the span. 0 = none, as page 0 never belongs to a span.
 using word_index = std::uint32_t;
 
 __device__ __forceinline__ word_index index_of_word(page_index p, unsigned w) {
@@ -31,10 +31,10 @@ __device__ __forceinline__ span_record load_record(const heap_view& h, page_inde
   return {atomic::load<order::relaxed>(h.rec + p)};
 }
 
-/// Duty of whoever made word i non-zero, or saw it so after clearing its bit: make it findable.
-/// The class comes from the record that this very operation hit. A dead record: grow publishes
-/// later and finds the bit. A retiring one: the undo publishes.
-/// Release: who clears the bit afterwards sees the word as it is now.
+/// Makes word i findable: to be called by a thread that made the word non-zero, or that cleared its
+/// mark and then saw it non-zero. The class comes from the record that this very operation changed.
+/// If that is dead, a growth publishes later and finds the bit; if it is retiring, the undo
+/// publishes. Release: a thread that clears the mark afterwards sees the word as it is now.
 WARPHEAP_SLOW_PATH void mark_nonempty(const heap_view& h, word_index i) {
   const page_index p = page_of(i);
   const span_record r{
@@ -42,7 +42,7 @@ WARPHEAP_SLOW_PATH void mark_nonempty(const heap_view& h, word_index i) {
   if (r.nonempty() == 0 && r.is_live() && !r.is_retiring()) has_free_of(h, r.cls()).set(p);
 }
 
-/// The address reported for a slot of word i; the page's where its class has no slots any more.
+/// The address to report for a slot of word i; that of its page if the class has no slots any more.
 WARPHEAP_OUTLINED std::uint64_t address_told(const heap_view& h, word_index i, unsigned cls,
                                              unsigned bit) {
   const bool has_slots = cls != no_class && cls < span_classes;
@@ -51,15 +51,15 @@ WARPHEAP_OUTLINED std::uint64_t address_told(const heap_view& h, word_index i, u
                 : h.base + (std::uint64_t{page_of(i)} << page_shift));
 }
 
-/// Reports second frees of slots of word i, one for each bit. `cls` is the class of the page.
+/// Reports second frees of slots of word i, one for each bit. `cls` is the page's class.
 WARPHEAP_SLOW_PATH void report_twice(const heap_view& h, error_kind kind, word_index i,
                                      unsigned cls, std::uint64_t twice) {
   for (; twice != 0; twice &= twice - 1)
     report(h, kind, address_told(h, i, cls, static_cast<unsigned>(bits::countr_zero(twice))));
 }
 
-/// Puts claimed bits back. Release, as with a free: the bits must not become visible before the
-/// look at the page's entry that made the holder give them back.
+/// Puts claimed bits back. Release, as in free: the bits must not become visible before the
+/// holder's look at the page's entry that made it give them back.
 WARPHEAP_SLOW_PATH void give_back(const heap_view& h, word_index i, std::uint64_t bits,
                                   unsigned cls) {
   [[maybe_unused]] const unbroken step;
@@ -69,15 +69,15 @@ WARPHEAP_SLOW_PATH void give_back(const heap_view& h, word_index i, std::uint64_
   if (old == 0) mark_nonempty(h, i);
 }
 
-/// Classes with no more spans than this keep them all.
+/// A class with at most this many spans keeps them all.
 inline constexpr std::uint32_t spare_spans = 4;
-/// For each span that a class gave up and wanted again, so many have to become empty in vain. A
-/// load that goes up and down gives up half of its spans once, and then makes about a tenth of them
-/// anew each time; half of them without this.
+/// Weight of a span that a class gave up and wanted again: before it gives up another, this many
+/// more spans must become empty. A load that goes up and down gives up half of its spans once, and
+/// then makes about a tenth of them anew in each cycle; half of them without this.
 inline constexpr std::uint32_t regret = 8;
 
-/// A span was made: what was counted towards giving some up counts no more. The counters are hints;
-/// two growths that cross may miss one.
+/// A span was made: charges `regret` if one had been given up, else resets the count of idle spans.
+/// The counters are hints; two concurrent growths may lose one update.
 WARPHEAP_OUTLINED void note_growth(const heap_view& h, unsigned cls) {
   std::uint32_t* given_up = h.state->given_up + cls;
   const std::uint32_t n = atomic::load<order::relaxed>(given_up);
@@ -100,9 +100,9 @@ WARPHEAP_OUTLINED void drop_stale_word(const heap_view& h, std::size_t i) {
                + static_cast<unsigned>(__ffs(static_cast<int>(stale)) - 1));
 }
 
-/// What kernels' frees of dead objects have left in the mask words of page p while it was not the
-/// device's, which are to be the masks of tiny objects. Reported, and gone before an object can be
-/// where they are. Relaxed: the page's publication follows.
+/// Kernels' frees of dead objects may have left bits in the mask words of page p while it was not
+/// the device's. These words become masks of tiny objects, so the bits are reported and cleared
+/// before an object can be there. Relaxed: the page's publication follows.
 WARPHEAP_SLOW_PATH void drop_stale_marks(const heap_view& h, page_index p) {
   const summary list = has_free_of(h, no_class);
   if ((list.word(p / 64) >> (p % 64) & 1) == 0) return;
@@ -119,22 +119,22 @@ WARPHEAP_OUTLINED void publish_entries(const heap_view& h, unsigned cls, page_in
     atomic::store<order::relaxed>(h.entry + p + i, page_entry::make(cls, i).bits);
 }
 
-/// Makes one word of free slots.
+/// Publishes one word of free slots.
 WARPHEAP_OUTLINED void publish_word(const heap_view& h, unsigned cls, word_index at) {
-  // Release: who claims a slot sees the entries. A bit that is set already came from a second
-  // free that hit the dead span.
+  // Release: a thread that claims a slot sees the entries. A bit that is already set comes from a
+  // second free that hit the dead span.
   const std::uint64_t old = atomic::exchange<order::release>(h.word + at, full_word);
   if (old != 0) report_twice(h, error_kind::late_double_free, at, cls, old);
 }
 
-/// Makes n = span_pages(cls) pages that the caller owns into a span with every slot free.
+/// Makes span_pages(cls) pages that the caller owns into a span with every slot free.
 WARPHEAP_SLOW_PATH void publish_span(const heap_view& h, unsigned cls, page_index p) {
   if (cls == tiny_blocks) drop_stale_marks(h, p);
   publish_entries(h, cls, p);
   WARPHEAP_ROLLED
   for (unsigned w = 0; w < span_words(cls); ++w) publish_word(h, cls, index_of_word(p, w));
   // A read-modify-write, not a store: late threads' marks stay in the record's chain. Acquire and
-  // release: who clears a mark later must see the words that those threads saw.
+  // release: a thread that clears a mark later must see the words that those threads saw.
   atomic::exchange<order::acq_rel>(h.rec + p, span_record::make_live(cls).bits);
   has_free_of(h, cls).set(p);
   atomic::fetch_add<order::relaxed>(h.state->spans + cls, 1u);
@@ -142,8 +142,7 @@ WARPHEAP_SLOW_PATH void publish_span(const heap_view& h, unsigned cls, page_inde
   count(h.state->classes[cls].grows);
 }
 
-/// True when all words of the span of class cls look full: worth trying to retire it. A hint and no
-/// more.
+/// True when all words of the span of class cls look full: worth trying to retire it. Only a hint.
 WARPHEAP_OUTLINED bool looks_empty(const heap_view& h, page_index p, unsigned cls) {
   WARPHEAP_ROLLED
   for (unsigned w = 0; w < span_words(cls); ++w)
@@ -151,14 +150,14 @@ WARPHEAP_OUTLINED bool looks_empty(const heap_view& h, page_index p, unsigned cl
   return true;
 }
 
-/// Takes all slots of the span, word by word, until one is not full; returns how many words it
-/// took.
+/// Takes all slots of the span, word by word, up to the first word that is not full; returns the
+/// number of words taken.
 WARPHEAP_OUTLINED unsigned take_full_words(const heap_view& h, page_index p, unsigned cls) {
   unsigned taken = 0;
   WARPHEAP_ROLLED
   for (; taken < span_words(cls); ++taken) {
     std::uint64_t full = full_word;
-    // Acquire: the last free's writes to the object come before the pages' next use.
+    // Acquire: the owner's last writes to each object happen before the pages' next use.
     if (!atomic::compare_exchange<order::acquire>(h.word + index_of_word(p, taken), full,
                                                   std::uint64_t{0}))
       break;
@@ -166,21 +165,21 @@ WARPHEAP_OUTLINED unsigned take_full_words(const heap_view& h, page_index p, uns
   return taken;
 }
 
-/// Gives back the words that a retirement took before it came to one that is not full: no pages.
+/// Undoes a retirement that met a word that is not full: gives its words back. Returns 0: no pages.
 WARPHEAP_OUTLINED std::uint32_t undo_retire(const heap_view& h, page_index p, unsigned cls,
                                             unsigned taken) {
   WARPHEAP_ROLLED
   for (unsigned w = 0; w < taken; ++w) give_back(h, index_of_word(p, w), full_word, cls);
-  // Frees that saw "retiring" left the class's bit to the undo. Their marks come before this
-  // read-modify-write in the record's order and are in the value that it returns.
+  // Frees that saw "retiring" left the bit in the class's list to this undo. Their marks precede
+  // this read-modify-write in the record's modification order and are in the value that it returns.
   const span_record after{atomic::fetch_and<order::relaxed>(h.rec + p, ~span_record::retiring)};
   if (after.nonempty() != 0) has_free_of(h, cls).set(p);
   return 0;
 }
 
-/// The end of a span of which a retirement has every word. Returns the number of its pages.
+/// Ends a span all of whose words a retirement has taken. Returns the number of its pages.
 WARPHEAP_OUTLINED std::uint32_t bury_span(const heap_view& h, page_index p, unsigned cls) {
-  // A plain store is right here and only here: the span is dead, nobody's mark is needed.
+  // Only here is a plain store correct: the span is dead, nobody's mark is needed.
   atomic::store<order::relaxed>(h.rec + p, std::uint64_t{0});
   atomic::fetch_add<order::relaxed>(h.state->spans + cls, ~0u);
   count(h.state->classes[cls].retires);
@@ -188,13 +187,13 @@ WARPHEAP_OUTLINED std::uint32_t bury_span(const heap_view& h, page_index p, unsi
   return span_pages(cls);
 }
 
-/// Makes p a retiring span and takes it in hand, if it looks like an empty one; returns its class,
-/// no_class otherwise.
+/// Sets "retiring" in the record of p if it looks like an empty span, which is then in hand;
+/// returns its class, else no_class.
 WARPHEAP_OUTLINED unsigned begin_retiring(const heap_view& h, page_index p) {
   const span_record r = load_record(h, p);
   if (!r.is_live() || r.is_retiring() || !looks_empty(h, p, r.cls())) return no_class;
   take_in_hand(h);
-  // One winner; from here on class and geometry are those of the record that was replaced.
+  // There is one winner; class and geometry are from here on those of the record that it replaced.
   std::uint64_t expected = r.bits;
   if (atomic::compare_exchange<order::relaxed>(h.rec + p, expected, r.bits | span_record::retiring))
     return r.cls();
@@ -202,9 +201,10 @@ WARPHEAP_OUTLINED unsigned begin_retiring(const heap_view& h, page_index p) {
   return no_class;
 }
 
-/// Gives the span's pages to the stock if no slot of it is in use. May be called by anyone at any
-/// time with any page; returns the number of pages given, 0 when the span is in use, gone, or
-/// being retired by another. Never waits. Meanwhile the span is in hand: no search finds its slots.
+/// Gives the span's pages to the stock if no slot of it is in use. Any thread may call it for any
+/// page at any time. Returns the number of pages given: 0 when the span is in use, gone, or being
+/// retired by another warp. Never waits. The span is in hand meanwhile: searches cannot find its
+/// slots.
 WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
   const unsigned cls = begin_retiring(h, p);
   if (cls == no_class) return 0;
@@ -216,24 +216,24 @@ WARPHEAP_SLOW_PATH std::uint32_t retire_span(const heap_view& h, page_index p) {
   return pages;
 }
 
-/// Spans that a class looks at for one to give up.
+/// Most spans that a class examines for one to give up.
 inline constexpr unsigned surplus_looks = 16;
 
-/// The same for a page that may not be such a span.
+/// looks_empty for a page that may not hold such a span.
 WARPHEAP_OUTLINED bool looks_idle(const heap_view& h, page_index p, unsigned cls) {
   const span_record r = load_record(h, p);
   return r.is_live() && !r.is_retiring() && r.cls() == cls && looks_empty(h, p, cls);
 }
 
-/// A search for a span of a class to give up. In memory, as the others' (search_state).
+/// A search for a span of a class to give up. In memory, like other searches (search_state).
 struct surplus_search {
   unsigned cls;
-  page_index found;  ///< the best one so far
+  page_index found;  ///< the best so far
   unsigned looks = 0;
 };
 
-/// Looks at the spans in the highest word of the class's list below w, as far as they lie behind
-/// the best one, the highest first. Returns that word.
+/// Examines the spans in the highest word of the class's list below w, from the highest down to the
+/// best one so far. Returns that word's index.
 WARPHEAP_OUTLINED std::uint32_t look_for_surplus(const heap_view& h, std::uint32_t w,
                                                  surplus_search& s) {
   w = has_free_of(h, s.cls).word_below(w);
@@ -250,9 +250,9 @@ WARPHEAP_OUTLINED std::uint32_t look_for_surplus(const heap_view& h, std::uint32
   return w;
 }
 
-/// The span of class cls to give up when span p has become empty: the highest that looks empty, p
-/// at the least. So the class gives up the top of its pages, whatever the order of the frees, and
-/// the next class finds a long run there and not one hole for each span.
+/// The span of class cls to give up when span p has become empty: the highest that looks empty, or
+/// p. So the class gives up the top of its pages, whatever the order of the frees, and the next
+/// class finds a long run there instead of one hole for each span.
 WARPHEAP_OUTLINED page_index span_to_give_up(const heap_view& h, unsigned cls, page_index p) {
   const std::uint64_t high = atomic::load<order::relaxed>(&h.state->high_page.value);
   auto w = static_cast<std::uint32_t>(level_words(high, 0));
@@ -261,9 +261,9 @@ WARPHEAP_OUTLINED page_index span_to_give_up(const heap_view& h, unsigned cls, p
   return s.found;
 }
 
-/// A free may have made span p empty: retires one when the class has more of them than it needs,
-/// which is when as many as half of its spans have become empty since it last grew. The count is
-/// not exact (a span that is taken from again and emptied counts twice).
+/// A free may have emptied span p: retires a span if the class has more empty ones than it needs,
+/// that is, if as many as half of its spans have become empty since it last grew. The count is not
+/// exact (a span that is used again and emptied counts twice).
 WARPHEAP_SLOW_PATH void retire_surplus(const heap_view& h, page_index p) {
   const span_record r = load_record(h, p);
   if (!r.is_live() || r.is_retiring()) return;

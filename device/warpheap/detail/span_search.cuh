@@ -1,4 +1,4 @@
-// Finding a word with free slots of a class, and making new spans when there is none.
+// Finds a word with free slots of a class, and makes new spans when there is none.
 #pragma once
 
 #include <warpheap/detail/refill.cuh>
@@ -8,9 +8,9 @@ namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
 namespace core {
 
-/// A word of span p that has free slots, 0 if none. Marks of words that turn out empty are cleared
-/// and the word looked at again (release on set, acquire on clear: see summary.cuh). `turn`: where
-/// to begin among 16 words.
+/// A word of span p that has free slots, 0 if none. Marks of words that turn out to be zero are
+/// cleared, and the word is then looked at again (release on set, acquire on clear: see
+/// summary.cuh). `turn`: where to start among the 16 words.
 WARPHEAP_OUTLINED word_index find_in_span(const heap_view& h, page_index p, span_record r,
                                           unsigned turn) {
   word_index found = 0;
@@ -34,7 +34,7 @@ WARPHEAP_OUTLINED word_index find_in_span(const heap_view& h, page_index p, span
   return found;
 }
 
-/// Looks at one span of the class's list; cleans the list's bit when the span has nothing.
+/// Examines one span of the class's list; clears the list's bit when the span has no free slot.
 WARPHEAP_SLOW_PATH word_index find_at(const heap_view& h, unsigned cls, page_index p) {
   span_record r = load_record(h, p);
   if (r.is_live() && r.cls() == cls) {
@@ -48,8 +48,8 @@ WARPHEAP_SLOW_PATH word_index find_at(const heap_view& h, unsigned cls, page_ind
   return 0;
 }
 
-/// A word with free slots of the class, 0 if the lists show none. Each warp begins elsewhere, so
-/// that warps spread over the spans there are; every span in the list is looked at once.
+/// A word with free slots of the class, 0 if the lists show none. Each warp starts at another
+/// place, so that warps spread over the existing spans; every span in the list is examined once.
 WARPHEAP_SLOW_PATH word_index find_word(const heap_view& h, unsigned cls) {
   const summary list = has_free_of(h, cls);
   const auto high =
@@ -63,9 +63,9 @@ WARPHEAP_SLOW_PATH word_index find_word(const heap_view& h, unsigned cls) {
   return 0;
 }
 
-/// The same without trust in marks and lists, by reading the words of all spans of the class: free
-/// bits are invisible to find_word while a thread is between a change and its mark. The last
-/// thing to do before a malloc answers nullptr.
+/// The same without relying on marks and lists, by reading the words of all spans of the class:
+/// free bits are invisible to find_word while a thread is between a change and its mark. The last
+/// step before a malloc answers nullptr.
 WARPHEAP_SLOW_PATH word_index scan_words(const heap_view& h, unsigned cls) {
   const auto high =
       static_cast<page_index>(atomic::load<order::relaxed>(&h.state->high_page.value));
@@ -84,10 +84,10 @@ WARPHEAP_SLOW_PATH word_index scan_words(const heap_view& h, unsigned cls) {
 
 enum class grow_result { grown, crowded, exhausted };
 
-/// Makes one more span of the class. Not more warps at a time than the class has spans, so that
-/// growth doubles: enough for a storm of warps, and a single span for a class that is used once.
-/// `patience` rounds are left to the others; with none the caller grows all the same, so that a
-/// grower that never comes back (its kernel was aborted) holds nobody up.
+/// Makes one more span of the class. At most one warp more than the class has spans does so at a
+/// time, so that growth doubles: enough for a burst of warps, and a single span for a class that is
+/// used once. The caller leaves up to `patience` rounds to others; at 0 it grows anyway, so that a
+/// grower that never comes back (its kernel was aborted) blocks nobody.
 WARPHEAP_SLOW_PATH grow_result grow_class(const heap_view& h, unsigned cls, unsigned patience) {
   std::uint32_t* growers = h.state->growers + cls;
   const std::uint32_t others = atomic::fetch_add<order::relaxed>(growers, 1u);
@@ -104,15 +104,15 @@ WARPHEAP_SLOW_PATH grow_result grow_class(const heap_view& h, unsigned cls, unsi
   return result;
 }
 
-/// Retires every span of the class that has no object. Returns the pages that came back.
+/// Retires every span of the class that has no object. Returns the number of pages that came back.
 WARPHEAP_OUTLINED std::uint32_t reclaim_class(const heap_view& h, unsigned cls) {
   std::uint32_t pages = 0;
   for (page_index p = 0; (p = has_free_of(h, cls).next(p + 1)) != 0;) pages += retire_span(h, p);
   return pages;
 }
 
-/// Retires every span of every class that has no object. Returns the pages that came back. One
-/// warp does it at a time; the others go on and try again.
+/// Retires every span of every class that has no object. Returns the number of pages that came
+/// back. One warp does this at a time; others get 0 at once.
 WARPHEAP_SLOW_PATH std::uint32_t reclaim(const heap_view& h) {
   std::uint64_t expected = 0;
   if (!atomic::compare_exchange<order::acquire>(&h.state->reclaiming.value, expected,
@@ -127,36 +127,36 @@ WARPHEAP_SLOW_PATH std::uint32_t reclaim(const heap_view& h) {
 /// Bound of the search below: an iteration fails only when another thread was faster.
 inline constexpr unsigned max_search_rounds = 1u << 14;
 
-/// What a malloc that searches remembers from look to look. It stays in memory: kept in registers
-/// across the calls, it would count for every kernel that may come here.
+/// State of a searching malloc between looks. It is in memory: kept in registers across the calls,
+/// it would count for every kernel that may get here.
 struct search_state {
-  std::uint64_t start;  ///< now_ns() at its begin
+  std::uint64_t start;  ///< now_ns() at its start
   std::uint64_t seen;   ///< the count of gives before its last look at the stock
   std::uint64_t hands;  ///< hands_before its last looks
   std::uint64_t gives;  ///< the count of gives before its scan of all words
   word_index found = 0;
   unsigned reclaims = 0;    ///< how often it has asked for other classes' pages
   unsigned hand_looks = 0;  ///< how often it has looked again for what was in hand
-  unsigned patience = 64;   ///< growths that it leaves to others
-  unsigned pause = 32;      ///< nanoseconds that it does so next time
+  unsigned patience = 64;   ///< growths that it still leaves to others
+  unsigned pause = 32;      ///< nanoseconds of the next such pause
 };
 
-/// Others make spans of the class: gives them time.
+/// Pauses while other warps make spans of the class.
 WARPHEAP_OUTLINED void leave_to_others(search_state& s) {
   --s.patience;
   __nanosleep(s.pause);
   s.pause = s.pause < 1024 ? 2 * s.pause : s.pause;
 }
 
-/// Brings the pages of empty spans of all classes into the stock, or waits, within the limit of a
-/// refill, for the warp that does. True when pages have come since `seen`, the count of gives
-/// before the caller's last look at the stock: then it is worth another one. The count must be
-/// older than the look, or pages that came between the two would be missed (see stock.cuh).
+/// Brings the pages of empty spans of all classes into the stock, or waits for the warp that does,
+/// within the limit of a refill. True when pages have come since `seen`, the count of gives before
+/// the caller's last look at the stock: another look is worthwhile. The count must be older than
+/// the look, or pages that came between the two would be missed (see stock.cuh).
 WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h, std::uint64_t& seen) {
   if (reclaim(h) == 0) {
     const std::uint64_t start = now_ns();
     unsigned pause = 128;
-    // Acquire: who sees that the other is done sees what it gave.
+    // Acquire: a thread that sees that the other warp is done sees what it gave.
     while (atomic::load<order::acquire>(&h.state->reclaiming.value) != 0
            && now_ns() - start <= h.refill_timeout_ns)
       back_off(pause);
@@ -166,18 +166,18 @@ WARPHEAP_OUTLINED bool reclaim_or_await(const heap_view& h, std::uint64_t& seen)
   return seen != before;
 }
 
-/// Tries that a malloc makes with reclaimed pages, which others may take before it.
+/// How often a malloc tries with reclaimed pages, which others may take first.
 inline constexpr unsigned max_reclaims = 8;
 
-/// So often a malloc looks again because something was in hand while it looked in vain. Where
-/// somebody always has something, it answers nullptr then, and does not wait for the limit.
+/// How often a malloc looks again because something was in hand while it found nothing. If
+/// something is always in hand, it then answers nullptr without waiting for the time limit.
 inline constexpr unsigned max_hand_looks = 16;
-/// Before each of these looks it waits until nothing is in hand, or this many changes were seen.
+/// Before each of these looks it waits until nothing is in hand, or it has seen this many changes.
 inline constexpr unsigned max_hand_changes = 64;
 
-/// Waits for what others had in hand in a look in vain. True when it is worth another one, false
-/// when there were enough, or the limit of a refill is over. Nothing in hand at that moment is
-/// worth one more: the warp may have slept while it was let go.
+/// Waits for what others had in hand during a failed look. True when another look is worthwhile;
+/// false when there were enough, or the limit of a refill is over. If nothing is in hand at that
+/// moment, one more is worthwhile: it may have been let go while the warp slept.
 WARPHEAP_OUTLINED bool await_hands(const heap_view& h, search_state& s) {
   if (s.hand_looks++ == max_hand_looks) return false;
   unsigned pause = 64;
@@ -194,8 +194,8 @@ WARPHEAP_OUTLINED bool await_hands(const heap_view& h, search_state& s) {
   return true;
 }
 
-/// Reads all words of the class. False when they were read in vain before and no pages have come
-/// free since: frees of this class would be in its lists by now.
+/// Reads all words of the class. False when an earlier reading found nothing and no pages have been
+/// given since: frees of this class would be in its lists by now.
 WARPHEAP_OUTLINED bool scan_for_news(const heap_view& h, unsigned cls, search_state& s) {
   s.gives = atomic::load<order::relaxed>(&h.state->gives.value);
   if (atomic::load<order::relaxed>(h.state->scanned_at + cls) == s.gives + 1) return false;
@@ -203,7 +203,7 @@ WARPHEAP_OUTLINED bool scan_for_news(const heap_view& h, unsigned cls, search_st
   return true;
 }
 
-/// What a search does when lists and stock show nothing for the class: true when it is over, with a
+/// Continues a search when lists and stock show nothing for the class: true when it is over, with a
 /// word or 0 in `s.found`.
 WARPHEAP_OUTLINED bool search_is_over(const heap_view& h, unsigned cls, search_state& s) {
   if (s.reclaims++ < max_reclaims && reclaim_or_await(h, s.seen)) return false;
@@ -214,9 +214,9 @@ WARPHEAP_OUTLINED bool search_is_over(const heap_view& h, unsigned cls, search_s
   return true;
 }
 
-/// A word that had free slots of the class a moment ago, by all means there are, in order of cost:
-/// lists, a new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory,
-/// with nothing in anybody's hand (in_hand.cuh).
+/// A word that had free slots of the class a moment ago. Tries all means in order of cost: lists, a
+/// new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory, with
+/// nothing in hand anywhere (in_hand.cuh) unless a bound above was reached.
 WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
   search_state s{now_ns(), gives_so_far(h), 0, 0};
   WARPHEAP_ROLLED

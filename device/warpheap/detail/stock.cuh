@@ -1,21 +1,21 @@
 // The stock: free pages that the device owns, a bit for each in a summary bitmap.
 //
-// Runs of pages are taken lowest first, word by word with fetch_and; a run of which somebody took
-// a part meanwhile is put back. The bits are the ownership: only fetch_and takes, only fetch_or
-// gives, as with objects. Where pages come from and go to:
+// Runs of pages are taken lowest first, word by word with fetch_and; a run of which another thread
+// took a part meanwhile is put back. The bits are the ownership: only fetch_and takes, only
+// fetch_or gives, as with objects. Where pages come from and go to:
 //   refill service -> stock -> spans, large objects -> stock -> (home, trim) host
 //
-// When there are none. A malloc answers nullptr only when its last look at the stock was in vain
-// and `gives`, the count of times that pages came in, is after it what it was before it. So nobody
-// fails while there is a page that moves from hand to hand:
-// - Pages that the count told of before the look are seen by it: the bits are set before the count
-//   (release), the count is read before the bits (acquire).
-// - Pages that came later are in the count that is read after the look, as far as the look was in
-//   vain because of them: who gave a run and took another counted first. His taking releases, and
-//   the last look acquires.
-// - Pages that are taken to be put back, or to be seen again as a span, are in hand meanwhile
+// When there are none. A malloc answers nullptr only when its last look at the stock found nothing
+// and `gives`, the count of times that pages came in, is the same before and after that look (or
+// after max_reclaims tries). So no malloc fails because a page moves from hand to hand:
+// - Pages counted before the look are seen by it: a giver sets the bits before it counts (release),
+//   the looker reads the count before the bits (acquire).
+// - Pages given later are in the count that is read after the look, if the look failed because of
+//   them: a thread that gave one run and then took another counted its give first. Its taking
+//   releases, and the last look acquires.
+// - Pages that are taken only to be put back, or to reappear as a span, are in hand meanwhile
 //   (in_hand.cuh).
-// - The last look (scan_stock) goes by the words alone. A mark above them may be missing while
+// - The last look (scan_stock) relies on the words alone. A mark above them may be missing while
 //   another warp is between its change of a word and the mark.
 #pragma once
 
@@ -31,11 +31,11 @@ __device__ __forceinline__ summary stock_of(const heap_view& h) {
   return summary(h.stock, h.pages);
 }
 
-/// Counts that pages have come into the stock, after their bits.
+/// Counts that pages have come into the stock; called after their bits are set.
 __device__ __forceinline__ void note_given(const heap_view& h) {
   atomic::fetch_add<order::release>(&h.state->gives.value, std::uint64_t{1});
 }
-/// The count of gives, to be read before a look at the stock.
+/// The count of gives; to be read before a look at the stock.
 __device__ __forceinline__ std::uint64_t gives_so_far(const heap_view& h) {
   return atomic::load<order::acquire>(&h.state->gives.value);
 }
@@ -47,7 +47,7 @@ __device__ __forceinline__ std::uint64_t run_part(page_index p, std::uint32_t n,
   return bits::low_mask(end) & ~bits::low_mask(begin);
 }
 
-/// Free pages from p on, counted up to n.
+/// Number of contiguous free pages from p on, up to n.
 WARPHEAP_OUTLINED std::uint32_t run_length(summary s, page_index p, std::uint32_t n) {
   std::uint32_t length = 0;
   for (page_index at = p; length < n && at < s.pages(); at = p + length) {
@@ -59,8 +59,8 @@ WARPHEAP_OUTLINED std::uint32_t run_length(summary s, page_index p, std::uint32_
   return length < n ? length : n;
 }
 
-/// Sets bits of a word of the stock. Release: entries and words written before are seen by the next
-/// taker of the pages.
+/// Sets bits of a word of the stock. Release: the next taker of the pages sees their entries and
+/// words as written before.
 WARPHEAP_OUTLINED void put_word(summary s, std::uint32_t w, std::uint64_t part) {
   if (atomic::fetch_or<order::release>(s.word_address(w), part) == 0) s.raise(w);
 }
@@ -73,22 +73,23 @@ WARPHEAP_OUTLINED void put_run(summary s, page_index p, std::uint32_t n) {
 
 enum class word_claim { all, put_back, nothing };
 
-/// Takes the part of a run that lies in word w, or nothing: what was there of it was put back.
+/// Takes the part of a run that lies in word w, or nothing: if only some of it was there, puts it
+/// back.
 WARPHEAP_OUTLINED word_claim claim_word(const heap_view& h, page_run run, std::uint32_t w) {
   const summary s = stock_of(h);
   const std::uint64_t part = run_part(run.first, run.count, w);
-  // Acquire: the pages' entries and words as their last owner left them. Release: who finds them
-  // gone knows of the gives that the caller counted before.
+  // Acquire: the pages' entries and words are as their last owner left them. Release: a thread that
+  // finds the pages gone also sees the gives that the caller counted before.
   const std::uint64_t got = atomic::fetch_and<order::acq_rel>(s.word_address(w), ~part) & part;
   if (got == part) return word_claim::all;
   if (got == 0) return word_claim::nothing;
-  // Relaxed: the caller did nothing in these pages, and what others released in the word is
-  // handed on by read-modify-writes.
+  // Relaxed: the caller did nothing in these pages, and what others released in the word is handed
+  // on by read-modify-writes (release sequence).
   if (atomic::fetch_or<order::relaxed>(s.word_address(w), got) == 0) s.raise(w);
   return word_claim::put_back;
 }
 
-/// The end of a claim of a run from p on that has come to word w in vain.
+/// Ends a claim of a run from p on that failed at word w: puts back what it has.
 WARPHEAP_OUTLINED void abandon_claim(const heap_view& h, page_index p, std::uint32_t w,
                                      word_claim last) {
   if (w * 64 > p) put_run(stock_of(h), p, w * 64 - p);
@@ -98,8 +99,8 @@ WARPHEAP_OUTLINED void abandon_claim(const heap_view& h, page_index p, std::uint
     keep_in_hand(h);
 }
 
-/// Takes exactly [p, p + n), or nothing. The caller then has the run in hand and has to say what
-/// becomes of it: keep_in_hand or let_go.
+/// Takes exactly [p, p + n), or nothing. On success the caller has the run in hand and must call
+/// keep_in_hand or let_go.
 WARPHEAP_OUTLINED bool claim_run(const heap_view& h, page_index p, std::uint32_t n) {
   take_in_hand(h);
   for (std::uint32_t w = p / 64; w * 64 < p + n; ++w) {
@@ -111,7 +112,8 @@ WARPHEAP_OUTLINED bool claim_run(const heap_view& h, page_index p, std::uint32_t
   return true;
 }
 
-/// Notes pages as the device's, without an object. Relaxed: whoever publishes them releases.
+/// Marks pages as the device's, without an object. Relaxed: the thread that publishes them
+/// releases.
 WARPHEAP_OUTLINED void mark_device_pages(const heap_view& h, page_run run) {
   for (std::uint32_t i = 0; i < run.count; ++i)
     atomic::store<order::relaxed>(h.entry + run.first + i, page_entry::make(stock_class, 0).bits);
@@ -122,10 +124,11 @@ WARPHEAP_OUTLINED void mark_device_pages(const heap_view& h, page_run run) {
   }
 }
 
-/// Gives a run of pages to the stock: marks them as free pages of the device first.
+/// Gives a run of pages to the stock, after marking them as free pages of the device.
 WARPHEAP_SLOW_PATH void give_pages(const heap_view& h, page_run run) {
   mark_device_pages(h, run);
-  // Before the pages can be taken: their taker subtracts them, and the count is never below zero.
+  // Before the pages can be taken: a taker subtracts them, so that the count never drops below
+  // zero.
   const std::uint64_t before =
       atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, std::uint64_t{run.count});
   const bool enough = before + run.count >= chunk_pages;
@@ -135,19 +138,19 @@ WARPHEAP_SLOW_PATH void give_pages(const heap_view& h, page_run run) {
     atomic::store<order::relaxed>(&h.state->pressure.value, std::uint64_t{0});
 }
 
-/// Single pages are taken from a window of this many pages behind the lowest free one: narrow
-/// enough to keep the heap compact, wide enough that warps that grow at once seldom meet.
+/// Single pages are taken starting within a window of this many pages from the lowest free one:
+/// narrow enough to keep the heap compact, wide enough that warps that grow at once seldom meet.
 inline constexpr std::uint32_t spread_window_pages = 128;
 
-/// claim_run, for a run that leaves the stock.
+/// claim_run for a run that leaves the stock.
 WARPHEAP_OUTLINED bool take_run(const heap_view& h, page_index p, std::uint32_t n) {
   if (!claim_run(h, p, n)) return false;
   atomic::fetch_add<order::relaxed>(&h.state->stock_pages.value, 0 - std::uint64_t{n});
   return true;
 }
 
-/// Takes n adjacent pages of which the first lies in [from, end); 0 when there are none. They are
-/// in hand, here and in what follows.
+/// Takes n adjacent pages of which the first lies in [from, end); 0 when there are none. The pages
+/// are in hand, as are those of the functions below.
 WARPHEAP_OUTLINED page_index take_between(const heap_view& h, page_index from, page_index end,
                                           std::uint32_t n) {
   while ((from = stock_of(h).next(from)) != 0 && from < end) {
@@ -158,8 +161,8 @@ WARPHEAP_OUTLINED page_index take_between(const heap_view& h, page_index from, p
   return 0;
 }
 
-/// Takes n adjacent pages; 0 when the search finds none. The search passes the stock once and
-/// never waits; pages that others hold for a moment look taken.
+/// Takes n adjacent pages; 0 when the search finds none. It passes the stock once and never waits;
+/// pages that others hold for a moment look taken.
 WARPHEAP_SLOW_PATH page_index take_pages(const heap_view& h, std::uint32_t n) {
   const page_index lowest = stock_of(h).next(1);
   if (lowest == 0) return 0;
@@ -168,26 +171,26 @@ WARPHEAP_SLOW_PATH page_index take_pages(const heap_view& h, std::uint32_t n) {
   return p != 0 || start == lowest ? p : take_between(h, 1, start, n);
 }
 
-/// The same by reading all words, without trust in the marks above them.
+/// The same by reading all words, without relying on the marks above them.
 WARPHEAP_OUTLINED page_index scan_stock_words(const heap_view& h, std::uint32_t n) {
   const auto high =
       static_cast<page_index>(atomic::load<order::relaxed>(&h.state->high_page.value));
   for (std::uint32_t w = 0; w * 64 < high; ++w) {
     if (stock_of(h).word(w) != 0)
       if (const page_index p = take_between(h, w * 64, (w + 1) * 64, n)) return p;
-    // Acquire, after the look: who saw that pages are gone knows what their taker knew.
+    // Acquire, after the look: a caller that sees pages gone also sees what their taker released.
     static_cast<void>(atomic::load<order::acquire>(stock_of(h).word_address(w)));
   }
   return 0;
 }
 
-/// The last look before a malloc fails. At out-of-memory it reads the stock's words once for each
-/// time that pages come.
+/// The last look before a malloc fails. At out-of-memory it reads the stock's words only once each
+/// time that pages come in.
 WARPHEAP_SLOW_PATH page_index scan_stock(const heap_view& h, std::uint32_t n) {
   constexpr unsigned pages_bits = 24;
   static_assert(page_entry::max_value < 1u << pages_bits);
   const std::uint64_t gives = gives_so_far(h), hands = hands_before(h);
-  // Acquire: what the scan saw, as if the caller had done it.
+  // Acquire: the scan counts as the caller's own, with all that it saw.
   const std::uint64_t last = atomic::load<order::acquire>(&h.state->stock_scanned.value);
   const std::uint64_t pages = last & bits::low_mask(pages_bits);
   if (pages != 0 && pages <= n && last >> pages_bits == gives << pages_bits >> pages_bits) return 0;

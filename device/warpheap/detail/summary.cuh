@@ -1,12 +1,13 @@
 // A bitmap over pages with two levels above it that say where set bits may be.
 //
-// A bit of an upper level is set on the empty -> non-empty edge of the word below it, and is
-// cleared only by a search that met it in vain: clear first, then look again at the word below.
-// Why no bit is lost: take the last change of a lower word from zero to non-zero, by T. T then ors
-// the upper bit (release). If that bit is 0 in the end, some clearer's fetch_and (acquire) came
-// after T's fetch_or on the same word; read-modify-writes form one chain, so the clearer acquires
-// what T released, sees the lower word non-zero when it looks again, and sets the bit back. Hence
-// release on every set, acquire on every clear, and no plain store ever. Bits too many are legal.
+// A bit of an upper level is set when the word below it changes from zero to non-zero. It is
+// cleared only by a search that found that word zero: the search clears it first, then looks at the
+// word again. Why no bit is lost: let T make the last change of a lower word from zero to non-zero.
+// T then ors the upper bit (release). If that bit is 0 in the end, some clearer's fetch_and
+// (acquire) came after T's fetch_or on the same word. Read-modify-writes form one chain, so the
+// clearer acquires what T released, sees the lower word non-zero when it looks again, and sets the
+// bit again. Hence release on every set, acquire on every clear, and never a plain store. Surplus
+// bits are legal.
 #pragma once
 
 #include <warpheap/atomic.hpp>
@@ -20,24 +21,24 @@ class summary {
  public:
   __device__ summary(std::uint64_t* bits, page_index pages) : level0_(bits), pages_(pages) {}
 
-  /// Sets the bit of page p. Release: what the caller did before is seen by who clears it.
+  /// Sets the bit of page p. Release: a thread that clears it sees what the caller did before.
   __device__ void set(page_index p) const { set_in(level0_, pages_, p); }
 
-  /// Clears the bit of page p. The caller looks again at what the bit stands for afterwards.
+  /// Clears the bit of page p. The caller must then look again at what the bit stands for.
   __device__ void clear(page_index p) const { clear_in(level0_, p); }
 
   /// Tells the upper levels that word w of level 0 has become non-zero.
   __device__ void raise(std::uint32_t w) const { raise_in(level0_, pages_, w); }
 
-  /// The lowest set bit at or after `from`, 0 when there is none (bit 0 is never set).
+  /// The lowest set bit at or after `from`; 0 when there is none (bit 0 is never set).
   __device__ page_index next(page_index from) const { return next_in(level0_, pages_, from); }
 
-  /// The highest word of level 0 below w that may be non-zero; 0 when there is none but word 0.
+  /// The highest word of level 0 below w that may be non-zero; 0 also when there is none.
   __device__ std::uint32_t word_below(std::uint32_t w) const {
     return word_below_in(level0_, pages_, w);
   }
 
-  /// Word w of level 0. Relaxed: whoever takes a bit does so by an acquiring read-modify-write.
+  /// Word w of level 0. Relaxed: bits are taken by an acquiring read-modify-write.
   __device__ std::uint64_t word(std::uint32_t w) const {
     return atomic::load<order::relaxed>(level0_ + w);
   }
@@ -90,8 +91,8 @@ class summary {
     if (atomic::fetch_or<order::release>(level1() + w / 64, bit_of(w)) == 0) raise2(w / 64);
   }
 
-  /// The summary promised too much of word w of level 0: clears its mark. Returns the word as it is
-  /// afterwards.
+  /// The summary claimed that word w of level 0 is non-zero, but it is zero: clears its mark.
+  /// Returns the word as it is afterwards.
   __device__ std::uint64_t lower_here(std::uint32_t w) const {
     atomic::fetch_and<order::acquire>(level1() + w / 64, ~bit_of(w));
     const std::uint64_t here = word(w);
@@ -144,7 +145,8 @@ class summary {
     return v * 64 + ctz(here);
   }
 
-  /// The same one level up; level 2 is short (a word for 2 GiB of pages) and read through.
+  /// The same one level up; level 2 is short (a word for 2 GiB of pages), so it is scanned
+  /// linearly.
   __device__ std::uint32_t next_word1(std::uint32_t v) const {
     const std::uint32_t end = static_cast<std::uint32_t>(level_words(pages_, 2));
     std::uint64_t mask = from_bit(v);

@@ -1,4 +1,4 @@
-// What device code asks about the warp it runs in, the same on both backends.
+// What device code asks about the warp that it runs in; the same on both backends.
 #pragma once
 
 #include <cstdint>
@@ -6,17 +6,17 @@
 #include <warpheap/heap_view.hpp>
 #include <warpheap/platform.hpp>
 
-// Slow paths are real functions: the fast path keeps its registers and the reader his overview.
+// Slow paths are real functions: the fast path keeps its registers and stays readable.
 //
-// A fast path enters them by NAME_entry, through a pointer in constant memory. ptxas gives the
-// functions of a call graph that it knows registers side by side, up to 116 for a kernel with one
-// malloc, and all of them count for the kernel's occupancy. Called by pointer they keep to the
-// ABI: each saves what it uses on the stack, and the kernel needs no more than the largest of
-// them. WARPHEAP_OUTLINED marks parts of slow paths that are functions for that reason alone, and
-// WARPHEAP_ROLLED loops that would take more registers unrolled. Values that live across calls cost
-// most, as only 14 registers are kept for the caller: what a search remembers is in memory, and
-// members of the view are loaded anew. With these in place the most that a kernel is launched with
-// fell from 116 to 40, and with parts that are small enough to 30 (sm_90).
+// A fast path calls them as NAME_entry, through a pointer in constant memory. If ptxas knows a call
+// graph, it allocates the registers of its functions side by side (up to 116 for a kernel with one
+// malloc), and all of them count towards the kernel's occupancy. Functions called by pointer follow
+// the ABI: each saves on the stack the registers that it uses, and the kernel needs no more than
+// the largest of them. WARPHEAP_OUTLINED marks parts of slow paths that are functions for this
+// reason alone, WARPHEAP_ROLLED loops that would take more registers if unrolled. Values that live
+// across calls cost most, as only 14 registers are callee-saved: so the state of a search is in
+// memory, and members of the view are loaded again. These measures reduced the most registers that
+// a kernel is launched with from 116 to 40, and splitting functions into small parts to 30 (sm_90).
 #ifdef __CUDACC__
 #define WARPHEAP_SLOW_PATH inline __device__ __noinline__
 #define WARPHEAP_OUTLINED WARPHEAP_SLOW_PATH
@@ -30,11 +30,12 @@
 #define WARPHEAP_ROLLED
 #endif
 
-// On a GPU, lanes that part at a branch or leave a loop go on together only behind it: there the
-// first to come wait for the last. (The executor's go on by themselves.) So no lane may leave a
-// loop with what others wait for in there: a mailbox, something in hand. It does all that it has to
-// do with that inside the loop, in a slow path, which is a function for this reason as well: parts
-// of the loop's body that only leave it are behind its end for the compiler.
+// On a GPU, lanes that diverge at a branch or leave a loop reconverge only after it, where the
+// first to arrive wait for the last. (The executor's lanes do not wait.) So no lane may leave a
+// loop while it holds what lanes still in the loop wait for: a mailbox, or something in hand. It
+// finishes its work with that inside the loop, in a slow path, which is a function for this reason
+// as well: the compiler may move parts of the loop's body that only lead out of the loop past its
+// end.
 
 namespace warpheap {
 inline namespace WARPHEAP_BACKEND_NS {
@@ -42,10 +43,11 @@ namespace core {
 
 using lane_mask = unsigned;
 
-/// Around each part of a call that one lane does alone: what it takes in hand it also lets go. On
-/// the executor a block that fails takes its lanes out of their kernel anywhere, and the heap lives
-/// on: mallocs of other kernels would wait for what a lane had in hand, and for nobody. On CUDA a
-/// kernel that fails takes the context with it, and all that used the heap.
+/// Surrounds each part of a call that one lane executes alone: what the lane takes in hand there,
+/// it also lets go there. On the executor, a block that fails removes its lanes from the kernel at
+/// any point while the heap lives on: mallocs of other kernels would wait forever for what such a
+/// lane had in hand. On CUDA, a kernel that fails destroys the context and with it all users of the
+/// heap.
 #ifdef __CUDACC__
 struct unbroken {
   __device__ __forceinline__ unbroken() {}
@@ -54,8 +56,9 @@ struct unbroken {
 using simt::unbroken;
 #endif
 
-/// The lanes that make a call of the heap together, for group_of. On CUDA to be asked at the call's
-/// begin, before lanes can part. The executor asks only in group_of: one collective instead of two.
+/// The lanes that make a call of the heap together, for group_of. On CUDA, to be called at the
+/// start of the heap's call, before lanes can diverge. The executor determines them in group_of:
+/// one collective instead of two.
 __device__ __forceinline__ lane_mask converged() {
 #ifdef __CUDACC__
   return __activemask();
@@ -64,13 +67,13 @@ __device__ __forceinline__ lane_mask converged() {
 #endif
 }
 
-/// What lanes that work together have in common: the heap, as handles may differ from lane to lane,
-/// and what they want of it. Heaps begin at multiples of 4 MiB.
+/// What lanes that work together must agree on: the heap, as handles may differ from lane to lane,
+/// and what they want from it. Heaps start at multiples of 4 MiB.
 __device__ __forceinline__ std::uint64_t key_of(const heap_view& h, unsigned what) {
   return reinterpret_cast<std::uint64_t>(h.base) + what;
 }
 
-/// Those of the lanes that have the same key.
+/// The lanes of the mask that have the same key.
 __device__ __forceinline__ lane_mask group_of(lane_mask mask, unsigned long long key) {
 #ifndef __CUDACC__
   if (mask == 0) return simt::converged_match(key);
@@ -78,16 +81,16 @@ __device__ __forceinline__ lane_mask group_of(lane_mask mask, unsigned long long
   return __match_any_sync(mask, key);
 }
 
-/// Orders what the lanes of a group do to memory before and after. Shuffles, matches and reductions
-/// pass values and order nothing: without it, one lane's release says nothing of what another
-/// wrote. On the executor a warp's lanes are fibers of one thread.
+/// Orders the memory accesses of a group's lanes before the call and after it. Shuffles, matches
+/// and reductions pass values but order nothing: without this call, one lane's release would not
+/// cover another lane's writes. On the executor, a warp's lanes are fibers of one thread.
 __device__ __forceinline__ void order_lanes([[maybe_unused]] lane_mask group) {
 #ifdef __CUDACC__
   __syncwarp(group);
 #endif
 }
 
-/// How many lanes of the group come before the calling one.
+/// Number of lanes of the group before the calling one.
 __device__ __forceinline__ unsigned rank_in(lane_mask group) {
   return static_cast<unsigned>(__popc(group & ((1u << lane_id()) - 1)));
 }
@@ -102,13 +105,13 @@ __device__ __forceinline__ lane_mask drop_lanes(lane_mask group, unsigned n) {
   return group;
 }
 
-/// Lane of the given rank in the group.
+/// The lane of the given rank in the group.
 WARPHEAP_OUTLINED unsigned lane_of_rank(lane_mask group, unsigned rank) {
   return static_cast<unsigned>(bits::select(group, static_cast<int>(rank)));
 }
 
-/// The n lowest set bits of a free word, or all when it has no more. A fresh word is one run of
-/// ones from some bit on, and needs no search.
+/// The n lowest set bits of a free word, or all if it has fewer. In a fresh word, the set bits are
+/// one contiguous run, which needs no search.
 __device__ __forceinline__ std::uint64_t lowest_bits(std::uint64_t word, unsigned n) {
   const std::uint64_t low = word & (0 - word);
   const std::uint64_t run = bits::low_mask(n) * low;  // n ones from the lowest set bit on
@@ -153,8 +156,9 @@ __device__ __forceinline__ std::uint64_t now_ns() {
 #endif
 }
 
-/// Index of the calling warp's cache slot. Two warps may share one (it holds hints, and words that
-/// only atomics change), so a warp that moves or a collision costs time and nothing else.
+/// Index of the calling warp's cache slot. Two warps may share a slot: it holds only hints, and
+/// words that are changed only by atomics. So a collision, or a warp that moves, costs nothing but
+/// time.
 __device__ __forceinline__ unsigned cache_slot(const heap_view& h) {
 #ifdef __CUDACC__
   unsigned sm, warp;
