@@ -58,7 +58,7 @@ struct collect_host_frees {
       std::uint32_t* word = h.tiny_mask + std::size_t{p} * (page_size / 32) + i;
       if (atomic::load<order::relaxed>(word) == 0) continue;
       // Acquire: the kernels' last writes to the objects.
-      std::uint32_t freed = atomic::exchange<order::acq_rel>(word, 0u);
+      std::uint32_t freed = atomic::exchange<order::acquire>(word, 0u);
       for (; freed != 0; freed &= freed - 1) {
         const std::uint64_t at = atomic::fetch_add<order::relaxed>(&total->count, std::uint64_t{1});
         if (at >= collect_capacity) {
