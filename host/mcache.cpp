@@ -39,7 +39,7 @@ constexpr std::size_t emptied_growth = 32;  // plus 1/256 of the heap's pages
 constexpr unsigned growth_classes = 32;
 // A span is given in exchange for another thread's if one slot in this many is free.
 constexpr unsigned given_free_part = 4;
-// A full span is left to its last owner until one slot in this many was freed by others, or unless
+// A full span is left to its last owner until one slot in this many was freed by others, unless
 // most full spans in which a thread frees are not its own (mcache::balance). When the first thread
 // to free in such a span became its owner at once, the benchmark's rptest on two threads, where
 // each tenth object is freed by the other, took 242 ns of CPU time instead of 163, and 50 MiB

@@ -344,8 +344,7 @@ class alignas(64) mcache {
   void give_for(const mspan* s);
   void close_tiny();
 
-  std::array<std::uint8_t, 128>
-      fine_class_;  // a copy, so that a malloc finds it without a further load
+  std::array<std::uint8_t, 128> fine_class_;       // a copy, which saves a malloc a further load
   std::array<mspan*, host_span_classes> current_;  // see index_of
   std::array<span_list, host_span_classes> others_;
 
@@ -365,8 +364,7 @@ class alignas(64) mcache {
   std::size_t keepable_pages_ = 0;
   unsigned next_emptied_ = 0, next_idle_ = 0;
   std::uint32_t idle_turn_ = 0;
-  std::size_t looked_at_ =
-      0;  // span pages of the heap at the last give_emptied, or the fewest since
+  std::size_t looked_at_ = 0;  // span pages of the heap at the last look, or the fewest since
   /// Decides when an empty current span of a class may be given back. If the class needs a span
   /// again soon after, the next one is spared for more and more looks; otherwise a thread that
   /// allocates and frees an object of each of many classes in turn would give each span back before

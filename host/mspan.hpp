@@ -39,9 +39,9 @@
 // (release). A remote free looks at `remote`, `free` and `ready`, in this order (acquire), before
 // it sets its bit: so it finds the bit of an earlier free, wherever that has got to. The owner
 // looks at `free` and `ready` alone: an earlier remote free has left `pending`, and the owner
-// collects first. So a second free is told at once if the first happened before it and the slot has
-// no new owner. Of two concurrent frees of one object, one by the owner, both may be answered "ok",
-// as the owner's has no fence; the collector then finds the slot free and tells.
+// collects first. So a second free is reported at once if the first happened before it and the slot
+// has no new owner. Of two concurrent frees of one object, one by the owner, both may be answered
+// "ok", as the owner's has no fence; the collector then finds the slot free, and reports it.
 
 #include <algorithm>
 #include <atomic>
