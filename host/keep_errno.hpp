@@ -4,7 +4,7 @@
 
 namespace warpheap {
 
-/// Leaves errno as it was when it goes: for what free may do on its way, which leaves errno alone.
+/// Restores errno at its end: for what free may do on the way, as free leaves errno alone.
 class keep_errno {
  public:
   keep_errno() = default;

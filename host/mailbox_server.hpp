@@ -1,5 +1,5 @@
-// The host's part of the rounds in a mailbox (mailbox.hpp). A template over who has the pages: the
-// refill service, and the checks of the protocol, which have pages of their own.
+// The host's part of the rounds in a mailbox (mailbox.hpp). A template over the owner of the pages:
+// the refill service, and the checks of the protocol, which have pages of their own.
 #pragma once
 
 #include <algorithm>
@@ -9,8 +9,8 @@
 
 namespace warpheap {
 
-/// Ends the round of a mailbox whose holder has said what became of the pages; true then. What
-/// serve_mailbox does last.
+/// Ends the round of a mailbox if its holder has acknowledged the answer; true then. The last step
+/// of serve_mailbox.
 template <class Pages>
 bool close_round(refill_queue& queue, unsigned box, page_run& granted, Pages& pages) {
   constexpr scope all = scope::system;
@@ -20,20 +20,21 @@ bool close_round(refill_queue& queue, unsigned box, page_run& granted, Pages& pa
   if (closed == answered || refill_ack::seq_of(ack) != answered) return false;
   if (!refill_ack::took(ack) && granted.count != 0) pages.take_back(granted);
   granted = {};
-  // Release: who writes the next request does so after the host has read this one.
+  // Release: the next request is written only after the host has read this one.
   atomic::store<order::release, all>(&queue.closed[box], answered);
   return true;
 }
 
-/// Looks at a mailbox once, carries its round on; true when something was done. One thread at a
-/// time; `granted` is the box's, {0, 0} at first. `pages` has take(least, want), which answers
-/// {0, 0} when there is no run of `least`, has_room(n, first, end), whether n pages in a row in
-/// [first, end) are not the host's own, and take_back(run), for what nobody took.
+/// Looks at a mailbox once and carries its round on; true when something was done. One thread at a
+/// time; `granted` belongs to the box, {0, 0} at first. `pages` has take(least, want), which
+/// returns {0, 0} when there is no run of `least`; has_room(n, first, end), which tells whether n
+/// consecutive pages in [first, end) are not the host's own; and take_back(run), for pages that
+/// were not taken.
 ///
 /// Orders: request.seq, reply.seq and closed hand the words of the round from one side to the
-/// other, released by who writes them and acquired by who acts on them. The ack needs neither. It
-/// says all it has to say in its own word; what the host writes next into the reply comes after
-/// the next request, which is released by a holder that comes after this one.
+/// other; the writer releases them, and the reader acquires them before it acts on those words. The
+/// ack needs neither: all it says is in its own word, and what the host writes next into the reply
+/// comes after the next request, which is released by a later holder.
 template <class Pages>
 bool serve_mailbox(refill_queue& queue, unsigned box, page_run& granted, Pages& pages) {
   constexpr scope all = scope::system;
@@ -47,7 +48,8 @@ bool serve_mailbox(refill_queue& queue, unsigned box, page_run& granted, Pages& 
   if (asked != answered && answered == closed) {
     const auto least = atomic::load<order::relaxed, all>(&request.min_pages);
     const auto want = atomic::load<order::relaxed, all>(&request.want_pages);
-    // Before the search: pages that come free too late for it move the epoch past this one.
+    // Read before the search: pages that come free too late for the search move the epoch past this
+    // one.
     atomic::store<order::relaxed, all>(&reply.epoch,
                                        atomic::load<order::relaxed, all>(&queue.host_epoch));
     granted = least == 0 ? page_run{} : pages.take(least, std::max(least, want));
@@ -57,7 +59,7 @@ bool serve_mailbox(refill_queue& queue, unsigned box, page_run& granted, Pages& 
       first = pages.has_room(least, atomic::load<order::relaxed, all>(&request.first), end);
     atomic::store<order::relaxed, all>(&reply.first, first);
     atomic::store<order::relaxed, all>(&reply.count, granted.count);
-    // Release: who sees seq sees the run, and what the host did in its pages before.
+    // Release: a thread that sees seq sees the run, and what the host did in its pages before.
     atomic::store<order::release, all>(&reply.seq, asked);
     answered = asked;
     served = true;
@@ -65,8 +67,8 @@ bool serve_mailbox(refill_queue& queue, unsigned box, page_run& granted, Pages& 
   return close_round(queue, box, granted, pages) || served;
 }
 
-/// Takes the pages of a message home, if there is one; true then. `pages` has take_home(run), for
-/// each run, and came_home(), which makes an end of denials.
+/// Takes home the pages of a message, if there is one; true then. `pages` has take_home(run),
+/// called for each run, and came_home(), which ends denials.
 template <class Pages>
 bool read_home_message(refill_queue& queue, Pages& pages) {
   constexpr scope all = scope::system;
@@ -78,8 +80,8 @@ bool read_home_message(refill_queue& queue, Pages& pages) {
     pages.take_home({atomic::load<order::relaxed, all>(&queue.home.runs[i].first),
                      atomic::load<order::relaxed, all>(&queue.home.runs[i].count)});
   pages.came_home();
-  // Release: the device writes the box anew only when it has been read, and who sees that no pages
-  // are on their way any more takes no earlier denial for true.
+  // Release: the device rewrites the box only after it has been read, and a thread that sees that
+  // no pages are on their way any longer does not believe an earlier denial.
   atomic::store<order::release, all>(&queue.home_closed, sent);
   return true;
 }

@@ -9,7 +9,7 @@ void mark_phase::end(bool drop) {
   if (drop) all_.drop();
 }
 
-/// The owner of the span, or a reader of its words, notes births in it.
+/// Called by the span's owner, or by the thread that reads its words, to note births in it.
 span_marks* mark_phase::births_of(mspan& s) {
   return of(s, s.first(), s.span_class(), [] { return true; });
 }
@@ -36,7 +36,7 @@ void mark_phase::note_tiny_births(mspan& s) {
   for (unsigned i = 0; i < tiny_mask_block::blocks; ++i) {
     const std::uint32_t frontier =
         tiny_mask::frontier_of(masks->mask[i].load(std::memory_order_relaxed));
-    // From it on.
+    // All bytes from the frontier on.
     if (frontier != 0) births->set_born_bytes(i, ~(frontier - 1) & 0xffff);
   }
 }

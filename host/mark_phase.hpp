@@ -1,15 +1,16 @@
 #pragma once
 
-// The time from the first mark to the sweep, and the marks made in it.
+// The time from the first mark to the sweep, and the marks made during it.
 //
-// What is allocated in that time outlives the sweep without a mark, as nobody had to know of it
+// What is allocated in that time outlives the sweep without a mark, as no thread had to know of it
 // when the marks were made. (Go: objects are allocated black.) The fast path of malloc does nothing
 // for this. A thread takes slots from one word of a span at a time, and fills that word in a slow
 // path: while the phase lasts, it notes all slots of the word as born there. What was in the words
-// when the phase began, whoever makes the first mark notes for all threads. Of these two, the
-// thread "fills, then looks for the phase" and the other "begins the phase, then looks into the
-// words": one at least sees the other. The thread's part is a store and a load without a fence,
-// because the other has every running thread of the process execute one (barrier_for_all).
+// when the phase began is noted, for all threads, by the thread that makes the first mark. An owner
+// fills a word, then looks for the phase; the thread that makes the first mark begins the phase,
+// then looks into the words: at least one of them sees the other. The owner's part is a store and a
+// load without a fence, because the other thread makes every running thread of the process execute
+// one (barrier_for_all).
 
 #include <atomic>
 #include <cstdint>
@@ -26,14 +27,14 @@ class mark_phase {
  public:
   /// For owners of spans, after they have filled a word and before they take from it.
   bool is_on() const {
-    // The compiler's part of a fence; the processor's is barrier_for_all.
+    // The compiler's part of a fence; the processor's part is barrier_for_all.
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    // Acquire: who finds it on finds the cycle.
+    // Acquire, pairs with begin: a thread that finds the phase on finds its cycle.
     return on_.load(std::memory_order_acquire);
   }
-  /// For those who mark: acquire, all births from before are noted.
+  /// For threads that mark. Acquire, pairs with begin: what the words had then has been noted.
   bool has_begun() const { return begun_.load(std::memory_order_acquire); }
-  /// The marks are for the sweep that begins this cycle. note() notes what the threads' words have.
+  /// The marks are for the sweep that begins `cycle`. note() notes what all threads' words have.
   /// One thread at a time.
   template <class F>
   void begin(std::uint32_t cycle, F&& note) {
@@ -44,12 +45,13 @@ class mark_phase {
     note();
     begun_.store(true, std::memory_order_release);
   }
-  /// No other call is in flight. drop: also the marks, which no span has any more.
+  /// Ends the phase; no other call may be in flight. drop: also frees the marks, which no span has
+  /// any more.
   void end(bool drop);
   void drop_marks() { all_.drop(); }
 
   /// The marks of a span for the coming sweep, made if need be; nullptr when there is no memory, or
-  /// when still_there() says under the lock that the span is another now.
+  /// when still_there(), called under the lock, says that the span is another one now.
   template <class F>
   span_marks* of(mspan& s, std::byte* first, unsigned span_class, F&& still_there) {
     const std::uint32_t cycle = cycle_.load(std::memory_order_relaxed);
@@ -61,9 +63,9 @@ class mark_phase {
     const std::scoped_lock lock(mutex_);
     marks = s.marks();
     if (found(marks)) return marks;
-    // Under the lock: whoever has put other marks here has found the span to be another, and it is
-    // found so here too. What is put here after all, because the span changes just now, is not
-    // found by those who mark in it then.
+    // Checked under the lock: a thread that has put other marks here found the span to be another,
+    // and so does still_there. If the span changes only now, marks put here after all are not taken
+    // for theirs (is_of) by threads that mark in the new span.
     if (!still_there()) return nullptr;
     marks = span_marks::make(all_, first, span_class, cycle);
     if (marks == nullptr) {
@@ -74,10 +76,10 @@ class mark_phase {
     return marks;
   }
 
-  /// Notes the slots that the owner of s may take from the words it has filled; those of a tiny
-  /// block, all bytes of it.
+  /// Notes the slots that the owner of s may take from the words it has filled; in a tiny block,
+  /// all its bytes.
   void note_births(mspan& s);
-  /// Notes what the owner of a span of tiny blocks may still put into those that are open.
+  /// Notes the bytes that the owner of a span of tiny blocks may still put into open blocks.
   void note_tiny_births(mspan& s);
   /// Notes the object of a large span.
   void note_large_birth(mspan& s);
@@ -87,7 +89,7 @@ class mark_phase {
   void lose() { lost_.store(true, std::memory_order_relaxed); }
   void forgive_lost() { lost_.store(false, std::memory_order_relaxed); }
 
-  /// For a fork: nobody else is in here between the two.
+  /// For a fork: no other thread is in here between the two.
   void lock() { mutex_.lock(); }
   void unlock() { mutex_.unlock(); }
 

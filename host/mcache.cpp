@@ -8,65 +8,65 @@ namespace warpheap {
 
 namespace {
 
-// Stands for "no span": it has no slots and is never written, so no look-up tests for null.
+// Stands for "no span": it has no slots and is never written, so that no look-up tests for null.
 constinit mspan no_span;
 
-// Pages that a cache keeps beyond what is in use, at most; less in a small heap. It is what the
-// page allocator and its lock are spared.
+// The most pages that a cache keeps beyond those in use; fewer in a small heap. Keeping them saves
+// calls to the page allocator and waits for its lock.
 constexpr std::size_t max_kept_pages = 4096;
 constexpr std::size_t max_large_pages = 4096;
-// It keeps no span that it took over from another thread, and took nothing from since, when it has
-// so many. Without that bound, of two threads that allocate batches for each other one kept more
-// and more of the other's: batches of 300 KB took up to 29 MiB, and 5 with it. (Without any such
-// span, 500 B take 25 ns, and 15 with them.)
+// Once a cache keeps this many pages, it keeps no span that it adopted from another thread and has
+// taken nothing from since. Without this bound, of two threads that allocate batches for each
+// other, one kept more and more of the other's spans: batches of 300 KB took up to 29 MiB, and take
+// 5 with it. (Keeping no such span at all, 500 B take 25 ns; keeping them, 15.)
 constexpr std::size_t max_kept_of_others = 64;
 constexpr std::size_t kept_part = 128;
-// When it takes other pages from the heap, because these are too few in a row or too many, it keeps
-// so many of them, and none of large objects: up to 4 MiB of those made a perl hash take 79 MiB
-// instead of 75, and a syntax tree in python 34 instead of 31.
+// When a cache takes pages from the heap because its kept ones are too short or too long, it still
+// keeps this many of them, and none of large objects. With up to 4 MiB of those a perl hash took 79
+// MiB instead of 75, and a syntax tree in python 34 instead of 31.
 constexpr std::size_t min_kept_pages = 16;
-// Classes in which it looks for spans without objects then, and at how many of one class besides
-// the current one. Two threads that free each other's objects (the benchmark's sh8) took 19 MiB at
-// most with these, 22 with six spans of 16 classes, 24 with two of 16, 34 with the current ones
-// only, when spans had 64 slots; no row took more time.
+// When that happens: the classes in which it looks for spans without objects, and how many it looks
+// at in each besides the current one. Two threads that free each other's objects (the benchmark's
+// sh8) took at most 19 MiB with these, 22 with six spans of 16 classes, 24 with two of 16, and 34
+// with the current spans only, when spans had 64 slots; no row of the benchmark took more time.
 constexpr unsigned idle_classes = 48, emptied_looks = 2;
-// It also looks for what others have emptied each time that the heap's spans have grown by so many
-// pages, whoever took them, in fewer classes: a thread whose spans others empty may need none
-// itself. The larger the heap, the more pages, so that many threads that take some do not make each
-// other look at every turn. Of 20 runs of sh8, one took 29 to 38 MiB without, 25 at most with
-// these.
-constexpr std::size_t emptied_growth = 32;  // and the 256th part of the heap's
+// A cache also looks for spans that others have emptied, in fewer classes, each time the heap's
+// span pages have grown by this much, whoever took them: a thread whose spans others empty may need
+// no new span itself. The larger the heap, the more growth this takes, so that many threads taking
+// a few pages each do not make one another look at every turn. Of 20 runs of sh8, one took 29 to 38
+// MiB without this rule; with it, 25 is the most.
+constexpr std::size_t emptied_growth = 32;  // plus 1/256 of the heap's pages
 constexpr unsigned growth_classes = 32;
-// A span is given for one of another thread if one slot in so many is free.
+// A span is given in exchange for another thread's if one slot in this many is free.
 constexpr unsigned given_free_part = 4;
-// Others leave a full span to its last owner until one slot in so many is free, or if most full
-// spans in which they free are not their own (mcache::balance). When who freed in one first became
-// its owner at once, two threads of the benchmark's rptest, of which each tenth object is freed by
-// the other, took 242 ns of CPU time for 163, and 50 MiB for 46, of its sh8 65 for 59; without the
-// exception, batches of 64 to 500 B that two threads allocate for each other take 15 to 40 ns an
-// object for 9 to 20.
+// A full span is left to its last owner until one slot in this many was freed by others, unless
+// most full spans in which a thread frees are not its own (mcache::balance). When the first thread
+// to free in such a span became its owner at once, the benchmark's rptest on two threads, where
+// each tenth object is freed by the other, took 242 ns of CPU time instead of 163, and 50 MiB
+// instead of 46; its sh8 took 65 instead of 59. Without the exception, batches of 64 to 500 B that
+// two threads allocate for each other take 15 to 40 ns an object instead of 9 to 20.
 constexpr unsigned left_part = 4;
-// Pages of spans with free slots that it has in one class, at most: so many, or this part of a
-// large heap. Those beyond go to mcentral, and each free in them is one in another's span: with 2
+// The most pages of spans with free slots that a cache has in one class: this many, or this part of
+// a large heap. Spans beyond go to mcentral, and each free in them is then a remote one: with 2
 // million objects, of which one at random is freed and allocated anew, such a step took 300 to 450
 // ns when the bound was 1024 pages in every heap, and takes 200 now.
 constexpr std::size_t most_other_pages = 1024, other_part = 16;
-// A span of objects up to so many bytes is taken up again when one slot in so many is free: of the
-// smallest, of those when all in the list are few pages, and of others. Otherwise it goes to the
-// back of its list, and when so many spans have too few, a new span is taken up. Without this rule
-// a heap in long use becomes dense, and each span that is taken up has only a few slots. With 200
-// thousand objects of 20 to 40 B, one at random freed and allocated anew, a step took 141 ns
-// without the rule and takes 44 to 54 with it, for 3 % more memory. Spans that got their first free
-// slot come to the front, before those that were looked at: with 1000 groups of 100 objects of 500
-// B, half freed at once and half after 1000 more, a malloc and its free took 130 ns and the process
-// 34 MiB when they came to the back; 65 ns and 30 MiB now.
+// A span of objects of at most sparse_size is taken up again when one slot in sparse_part is free;
+// in sparse_part_of_smallest for the smallest objects, or in sparse_part_of_few when all spans in
+// the list are few pages. Otherwise it goes to the back of its list, and after sparse_looks such
+// spans a new one is taken up. Without this rule a heap in long use becomes dense, and each span
+// taken up has only a few slots. With 200 thousand objects of 20 to 40 B, one at random freed and
+// allocated anew, a step took 141 ns without the rule and takes 44 to 54 with it, for 3 % more
+// memory. Spans that got their first free slot go to the front, before those already looked at:
+// with 1000 groups of 100 objects of 500 B, half freed at once and half after 1000 more, a malloc
+// and its free took 130 ns and the process 34 MiB when they went to the back; 65 ns and 30 MiB now.
 constexpr std::size_t sparse_size = 1024, smallest_size = 128;
 constexpr unsigned sparse_part_of_smallest = 16;
 constexpr unsigned sparse_part_of_few = 8;
 constexpr unsigned sparse_part = 32;
 constexpr std::size_t few_pages = 128;
 constexpr std::size_t sparse_looks = 16;
-// What others have freed of tiny blocks is not counted before it is collected.
+// Not spans of tiny blocks: what others have freed there is not counted before it is collected.
 bool may_wait(const mspan& s) { return s.elemsize() <= sparse_size && !s.is_tiny(); }
 
 }  // namespace
@@ -84,7 +84,7 @@ mcache::mcache(mheap& heap, mcentral_set& central)
 
 // --- spans
 
-/// The current span was found without free slots: makes another one current. Null when there is
+/// Called when the current span has no free slots: makes another one current. Null when there is
 /// none.
 mspan* mcache::change_current(unsigned span_class) {
   central_->check_no_bulk();
@@ -93,7 +93,7 @@ mspan* mcache::change_current(unsigned span_class) {
     if (!let_go_full(s)) return make_current(i, s);
     set_current(i, &no_span);
   }
-  // If a span that had free slots has none: what made it this thread's was a wrong free.
+  // The span had free slots when it was added. If not now, a wrong free made it this thread's.
   const auto take_up = [&](mspan* s) -> mspan* {
     check_span(*s);
     if (s->enter()) return set_entered(i, s);
@@ -149,7 +149,7 @@ inline mspan* mcache::set_entered(unsigned i, mspan* s) {
 
 void mcache::note_all_births() {
   for (mspan*& current : current_) {
-    // Acquire: the record is as its owner made it before it took the span up.
+    // Acquire, with set_current: the record is as its owner made it before taking it up.
     mspan* const s = std::atomic_ref(current).load(std::memory_order_acquire);
     if (s != &no_span) central_->marks.note_births(*s);
   }
@@ -157,7 +157,7 @@ void mcache::note_all_births() {
   if (tiny != nullptr) central_->marks.note_tiny_births(*tiny);
 }
 
-/// A span with free slots from mcentral, of those that are kept, or a new one.
+/// A span with free slots: from mcentral, from those that this cache keeps, or a new one.
 mspan* mcache::next_span(unsigned span_class) {
   mcentral& central = (*central_)[span_class];
   while (central.may_have_swept() || heap_->unswept_pages() != 0) {
@@ -177,7 +177,7 @@ mspan* mcache::next_span(unsigned span_class) {
       return heap_->alloc_span(n, span_class, span_status::of(this, span_class), stock_);
     };
     s = alloc(npages);
-    // A heap that is almost full, or in pieces.
+    // The heap is almost full or fragmented: a shorter run may do.
     if (const std::size_t few = class_to_pages(size_class); s == nullptr && few < npages)
       s = alloc(few);
     if (s == nullptr) return nullptr;
@@ -188,7 +188,7 @@ mspan* mcache::next_span(unsigned span_class) {
   return s;
 }
 
-/// Keeps a span of this cache without objects, in none of its lists; false when it has enough.
+/// Keeps a span of this cache that has no objects and is in no list; false when enough are kept.
 bool mcache::keep(mspan* s) {
   const std::size_t most = std::min(max_kept_pages, heap_->reserve_pages() / kept_part);
   if (s->npages() > keepable_pages_ || kept_pages_ + s->npages() > most) return false;
@@ -199,13 +199,13 @@ bool mcache::keep(mspan* s) {
   return true;
 }
 
-/// A kept span for the class, all slots free; nullptr when there is none.
+/// A kept span for the class, with all slots free; nullptr when there is none.
 mspan* mcache::take_kept(unsigned span_class, std::size_t npages) {
   mspan* s = kept_[span_class == tiny_span_class ? 0 : npages].pop_front();
   if (s == nullptr) return nullptr;
   kept_pages_ -= npages;
   if (s->status().is_pending()) collect(s);
-  // The pages lead to this record already, and it stays this cache's.
+  // The heap's page map already leads to this record, and the span stays this cache's.
   if (s->span_class() != span_class) {
     (*central_)[s->span_class()].forget(s);
     s->init(s->base(), npages, span_class);
@@ -216,7 +216,7 @@ mspan* mcache::take_kept(unsigned span_class, std::size_t npages) {
 
 void mcache::give_kept(std::size_t npages) {
   std::size_t given = 0;
-  // The longest first: the run is more likely to be found in them.
+  // The longest first: they are more likely to contain the run.
   for (std::size_t n = kept_.size(); n-- > 0 && given < npages && kept_pages_ > min_kept_pages;) {
     while (given < npages && kept_pages_ > min_kept_pages && !kept_[n].empty()) {
       mspan* const s = kept_[n].last();
@@ -232,8 +232,8 @@ void mcache::give_kept(std::size_t npages) {
   give_idle();
 }
 
-/// Gives spans back that others have emptied, as far as they told, of some classes each time, in
-/// turn: nobody has collected what they freed since this thread was there.
+/// Gives back spans that others have emptied, as far as their pending marks tell: nobody else
+/// collects what was freed there since this thread last looked. Some classes each time, in turn.
 void mcache::give_emptied(unsigned classes) {
   for (unsigned k = 0; k < classes; ++k) {
     next_emptied_ = next_emptied_ + 1 < others_.size() ? next_emptied_ + 1 : 0;
@@ -251,8 +251,8 @@ void mcache::give_emptied(unsigned classes) {
   }
 }
 
-/// Gives current spans without objects back, of some classes each time, in turn: what this thread
-/// allocates may have other sizes by now.
+/// Gives back current spans without objects: this thread may allocate other sizes by now. Some
+/// classes each time, in turn.
 void mcache::give_idle() {
   ++idle_turn_;
   for (unsigned k = 0; k < idle_classes; ++k) {
@@ -268,14 +268,14 @@ void mcache::give_idle() {
   }
 }
 
-/// release of a span that could be kept: as many pages less are kept of others.
+/// Releases a span that could have been kept: the cache may keep that many pages less of others.
 void mcache::release_unkept(mspan* s) {
   keepable_pages_ -= std::min(keepable_pages_, s->npages());
   release(s);
 }
 
 /// s has no free slot, as far as is known, and is in no list: makes it nobody's, unless others have
-/// freed slots meanwhile.
+/// freed slots in it meanwhile. False: it has free slots and stays this cache's.
 bool mcache::let_go_full(mspan* s) {
   if (s == tiny_span_) {
     close_tiny();
@@ -297,7 +297,7 @@ bool mcache::let_go_full(mspan* s) {
 }
 
 bool mcache::adopt(mspan* s, span_status seen) {
-  // The class as the status says it: the record is this cache's after the exchange only.
+  // The class comes from the status: the record may be read only after the exchange.
   if (!s->exchange_status(seen, span_status::of(this, seen.span_class()))) return false;
   s->set_phase(heap_->sweepgen(), sweep_phase::cached);
   if (seen.is_pending()) collect(s);
@@ -312,14 +312,14 @@ bool mcache::adopt(mspan* s, span_status seen) {
   return true;
 }
 
-/// After a span of another thread became this cache's: gives the span that would be current next to
+/// After this cache adopted another thread's span: gives the span that would be current next to
 /// mcentral, if as much of it is free, for a thread that has none left.
 ///
 /// Without that, the thread that has more free slots gets more and more of them. Its spans last
-/// longer, so that fewer of them run full, and only a full span is another's for the taking; the
-/// one that has few lets go of a span again and again, and makes a new one when it has lost one too
-/// many. A quarter: spans that are given with less than that make refills more frequent, and those
-/// that are kept with more take memory.
+/// longer, so fewer of them run full, and only a full span can be adopted by another thread; the
+/// thread with few free slots lets go of spans again and again, and makes a new one when it has
+/// lost one too many. A quarter: giving away spans with fewer free slots makes refills more
+/// frequent, and keeping spans with more takes memory.
 void mcache::give_for(const mspan* s) {
   span_list& list = others(s->span_class());
   mspan* const next = list.first();
@@ -331,7 +331,7 @@ void mcache::give_for(const mspan* s) {
 void mcache::take_left(mspan* s, unsigned nelems, remote_free done) {
   for (;;) {
     const span_status seen = s->status();
-    // Another has it now, and the mark with it; or the record is another's.
+    // Another thread has the span and its mark now, or the record is another span's.
     if (seen.place() != span_place::full || !seen.is_pending()) return;
     if (done == remote_free::left_full) others_objects_[seen.span_class()].others();
     done = remote_free::done;
@@ -346,8 +346,8 @@ void mcache::take_left(mspan* s, unsigned nelems, remote_free done) {
 
 void mcache::add_other(mspan* s) {
   span_list& list = others(s->span_class());
-  // At the back: by the time that it is the turn of a span, more of it will have been freed. Or at
-  // the front, when its turn is not before enough of it was.
+  // At the back: by the time the span's turn comes, more of it will have been freed. At the front
+  // if pop_worthwhile passes over it until enough of it is free.
   const bool at_front = may_wait(*s);
   at_front ? list.insert_front(s) : list.insert_back(s);
   if (list.size() * s->npages() <= most_other_pages_) return;
@@ -356,7 +356,7 @@ void mcache::add_other(mspan* s) {
   hand_over(oldest);
 }
 
-/// Gives a span of this cache, in no list, to mcentral.
+/// Gives mcentral a span of this cache that is in no list.
 void mcache::hand_over(mspan* s) {
   s->leave();
   if (s->status().is_pending()) collect(s);
@@ -370,12 +370,12 @@ bool mcache::free_own_slot(mspan* s, unsigned i) {
   return true;
 }
 
-/// After a free in a span of this cache that is not current: if nothing lives in it, it is kept as
-/// it is, or its pages go back.
+/// After a free in a span of this cache that is not current: if nothing lives in it, keeps it as it
+/// is or gives its pages back.
 void mcache::note_free(mspan* s) {
   if (!s->may_be_empty(s->nelems())) return;
   if (!s->has_all_free()) {
-    // A tiny block's bit may be there for long: there is something to collect if there is a mark.
+    // A tiny block's `remote` bit may be set for long; a mark tells that there is work.
     if (s->is_tiny() && !s->status().is_pending()) return;
     collect(s);
     if (!s->has_all_free()) return;
@@ -406,7 +406,7 @@ void* mcache::alloc_tiny_block(unsigned n) {
   const unsigned i =
       fresh.span->slot_of(static_cast<std::size_t>(fresh.address - fresh.span->first()));
   auto& mask = fresh.span->tiny_masks.load(std::memory_order_relaxed)->mask[i];
-  // Relaxed: nobody else knows of the block yet.
+  // Relaxed: no other thread knows of the block yet.
   mask.store(tiny_mask::live(0) | tiny_mask::started(0) | (keep ? tiny_mask::frontier(n) : 0),
              std::memory_order_relaxed);
   if (keep) {
@@ -424,7 +424,7 @@ void* mcache::alloc_tiny_block(unsigned n) {
   return fresh.address;
 }
 
-/// Takes the frontier off the open block, which pinned it; frees the block if no object is left.
+/// Removes the frontier, which pinned the open block; frees the block if no object is left.
 void mcache::close_tiny() {
   mspan* s = tiny_span_;
   set_tiny_span(nullptr);
@@ -432,7 +432,7 @@ void mcache::close_tiny() {
   const std::uint32_t old = tiny_mask_->load(std::memory_order_relaxed);
   const std::uint32_t closed = old & ~tiny_mask::frontier_of(old);
   tiny_mask_->store(closed, std::memory_order_relaxed);
-  // Without a frontier it was full, and its slot has gone with its last object.
+  // A full block has no frontier, and its slot was freed with its last object.
   if (tiny_mask::holds_nothing(closed) && !tiny_mask::holds_nothing(old)) {
     free_tiny_block(s, tiny_block_);
   }
@@ -446,7 +446,7 @@ void mcache::free_tiny_block(mspan* s, const void* p) {
   if (s != current(tiny_span_class)) note_free(s);
 }
 
-/// A call that is about to begin: another thread forks.
+/// At the beginning of a call while another thread forks: waits outside the call.
 void mcache::wait_for_fork() {
   do {
     in_call_.store(false, std::memory_order_release);

@@ -1,4 +1,4 @@
-// Large objects whose spans a thread keeps when they are freed.
+// Spans of freed large objects that a thread keeps.
 #include "host/mcache.hpp"
 
 namespace warpheap {
@@ -52,7 +52,7 @@ void mcache::keep_large(mspan* s) {
     (void)give_last_large();
 }
 
-/// Gives the kept large span back that was freed first; returns its pages.
+/// Gives back the kept large span that was freed first; returns its pages.
 std::size_t mcache::give_last_large() {
   mspan* const s = large_.last();
   const std::size_t npages = s->npages();

@@ -15,7 +15,7 @@ span_set& mcentral::unswept(std::array<span_set, 2>& sets) {
   return sets[1 - heap_->sweepgen() / 2 % 2];
 }
 
-/// Changes the status of a span whose place only this thread can change; the mark stays.
+/// Changes the status of a span whose place only this thread can change; a pending mark stays.
 mspan* mcentral::move_to(mspan* s, span_status to) {
   span_status seen = s->status();
   while (!s->exchange_status(
@@ -33,8 +33,8 @@ void mcentral::remove_from_set(mspan* s) {
   }
 }
 
-/// Puts a swept span into a swept set. The lock is held. False without memory for the set: a
-/// partial span is out of sight then until its last object is freed, and a full one for
+/// Puts a swept span into a swept set. The lock is held. False if there is no memory for the set. A
+/// partial span is then out of sight until its last object is freed; a full one is out of sight of
 /// take_marked, and in the next cycle until reset looks for it.
 bool mcentral::put(mspan* s, std::array<span_set, 2>& sets) {
   remove_from_set(s);
@@ -55,7 +55,7 @@ mspan* mcentral::cache_span(const void* cache) {
   return move_to(s, span_status::of(cache, span_class_));
 }
 
-/// Keeps a span without objects, or returns false: it is nobody's then and its pages are to be
+/// Keeps a span without objects. If it returns false, the span is nobody's and its pages are to be
 /// freed.
 bool mcentral::keep_or_drop(mspan* s) {
   remove_from_set(s);
@@ -81,7 +81,7 @@ void mcentral::uncache_span(mspan* s) {
     }
     s->set_phase(heap_->sweepgen(), sweep_phase::swept);
     if (!s->has_free()) {
-      // Full, unless a free comes first: then it goes on below.
+      // Becomes full, unless a free comes first: then it is placed as partial below.
       (void)put(s, full_);
       s->note_owner(nullptr);
       span_status seen = s->status();
@@ -101,10 +101,10 @@ void mcentral::uncache_span(mspan* s) {
 }
 
 void mcentral::add_full(mspan* s) {
-  // Others look at it only while s is unswept, and take it out of unswept sets only.
+  // No lock: while s is swept and has an owner, no other thread changes set().
   if (s->set() != nullptr) return;
   const std::scoped_lock lock(mutex_);
-  // Where take_marked would not find it, who frees in it takes it at once.
+  // take_marked would not find the span, so the next thread that frees in it takes it at once.
   if (!put(s, full_)) s->note_owner(nullptr);
 }
 
@@ -126,7 +126,8 @@ void mcentral::became_empty(mspan* s) {
   heap_->free_span(s);
 }
 
-/// The lock is held. False, and nothing done, unless the span is full and has this mark, or none.
+/// The lock is held. Returns false, with nothing done, unless the span is full and its mark is
+/// `mark`.
 bool mcentral::take_from_full(mspan* s, std::uintptr_t mark) {
   span_status seen(span_status::in(span_place::full, span_class_).bits() | mark);
   const span_status partial(span_status::in(span_place::partial, span_class_).bits() | mark);
@@ -149,7 +150,7 @@ void mcentral::take_marked() {
   const auto marked = span_status::in(span_place::full, span_class_).bits() | span_status::pending;
   swept(full_).for_each([&](mspan* s) {
     if (s->status().bits() != marked) return;
-    // Without memory for the set they stay where a later look finds them.
+    // Without memory for the set, the span stays where a later look finds it.
     if (swept(partial_).reserve())
       (void)take_from_full(s, span_status::pending);
     else
@@ -190,8 +191,8 @@ unsigned mcentral_set::collect(mspan* s) {
              [&](unsigned block) {
                auto& masks = *s->tiny_masks.load(std::memory_order_relaxed);
                const std::uint32_t old = masks.mask[block].load(std::memory_order_relaxed);
-               // seq_cst, as the collector's look at other spans' bits (mspan.hpp). It acquires:
-               // what happened to the objects happened before the block is free.
+               // seq_cst, like the collector's look at the bits of other spans (mspan.hpp). It
+               // acquires: what happened to the objects happens before the block is free.
                const std::uint32_t freed = masks.freed[block].load(std::memory_order_seq_cst);
                if (freed == 0) return tiny_mask::holds_nothing(old);
                const std::uint32_t rest = old & ~freed;

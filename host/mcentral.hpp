@@ -3,24 +3,24 @@
 // Spans of one class that no thread has cached. (Go: mcentral.)
 //
 // Four sets: spans with free slots and full ones, swept and unswept. Which set of two is the swept
-// one follows from the heap's sweepgen: a new cycle makes them change roles, and no span is
-// touched. A span comes out of an unswept set for one sweep, and goes where that leaves it: to a
-// cache, to a swept set, or back to the heap.
+// one follows from the heap's sweepgen: a new cycle makes them swap roles without touching a span.
+// A span leaves an unswept set to be swept once, and goes where that leaves it: to a cache, to a
+// swept set, or back to the heap.
 //
 // Threads free in these spans without a lock (mspan::free_remote), so a swept span here only gains
-// free slots. A free looks whether nothing lives in the span any more, after it set its bit;
-// whoever puts a span here sets the place first and looks then. Of these two, each "write, then
-// read the other's word", all sequentially consistent, one at least sees the other: no span without
+// free slots. A free sets its bit, and then looks whether anything still lives in the span; a
+// thread that puts a span here sets the place, and then looks. Each of the two is "write, then read
+// the other's word", all sequentially consistent, so at least one sees the other: no span without
 // objects stays in the partial set.
 //
-// A full span is put into the set of full ones once in a cycle, and stays in it when it gets an
-// owner, or free slots, without a lock. The set is there for the sweeper, which takes from it what
-// it finds unswept and in no cache, and for take_marked.
+// A full span is put into the set of full ones once in a cycle, and stays there when it gets an
+// owner or free slots, neither of which takes a lock. The set serves the sweeper, which takes from
+// it the spans that are unswept and in no cache, and take_marked.
 //
 // A free may come so late that its span is gone and the record is another's. It then calls the
-// mcentral of whatever class the record shows. That one acts only if place and class, read in one
-// word under its lock, say that the span is its own; they can change only under that lock. What it
-// does then is right for the span as it is, whoever called.
+// mcentral of whatever class the record shows. That mcentral acts only if place and class, read in
+// one word under its lock, say that the span is its own; they can change only under that lock. What
+// it then does is right for the span as it is, whichever thread called.
 
 #include <array>
 #include <atomic>
@@ -41,19 +41,19 @@ namespace warpheap {
 
 class mcentral_set;
 
-/// Where a sweep with marks says what it found. It is called with locks held.
+/// Receives what a sweep with marks finds. Called with locks held.
 class sweep_sink {
  public:
   virtual ~sweep_sink() = default;
   virtual void kept(std::size_t bytes) = 0;
   /// An object without a mark, which has been freed. size_class: num_classes for a tiny one.
   virtual void leaked(void* p, std::size_t bytes, unsigned size_class) = 0;
-  /// A mark where nothing lives.
+  /// A mark on something that does not live.
   virtual void dangling(void* p) = 0;
   virtual void tiny_blocks_freed(unsigned n) = 0;
 };
 
-/// What became of spans that were swept.
+/// How many swept spans ended up where.
 struct sweep_counts {
   std::uint64_t for_allocation = 0;  ///< taken by the allocation that swept it
   std::uint64_t kept = 0;            ///< holds objects that live
@@ -63,10 +63,10 @@ struct sweep_counts {
 /// Thread-safe. Its lock is taken before mheap's.
 class alignas(64) mcentral {
  public:
-  /// Spans without objects are kept up to this many pages a class; more go back to the heap.
+  /// Spans without objects are kept, up to this many pages per class; others go back to the heap.
   static constexpr std::size_t max_empty_pages = 16;
-  /// Unswept spans that an allocation looks at before it asks for fresh pages: enough that it is
-  /// rare to miss a free slot, and few enough to bound the time.
+  /// Unswept spans that an allocation examines before it asks for fresh pages: enough to miss a
+  /// free slot only rarely, and few enough to bound the time.
   static constexpr unsigned sweep_tries = 100;
 
   struct sizes {
@@ -77,52 +77,53 @@ class alignas(64) mcentral {
 
   void init(mheap& heap, mcentral_set& all, unsigned span_class);
 
-  /// A span with free slots, for the caller, whose cache becomes its owner; nullptr when there is
-  /// none. It may be marked pending, and then have free slots after a collect only. In this order:
-  /// a swept span with free slots; one kept empty; an unswept one that turns out to have some, of
+  /// A span with free slots for the caller, whose cache becomes its owner; nullptr when there is
+  /// none. A span that is marked pending may have free slots only after a collect. In this order: a
+  /// swept span with free slots; one kept empty; an unswept one that turns out to have some, among
   /// at most sweep_tries.
   mspan* cache_span(const void* cache);
-  /// False: there is no swept span with free slots, or there was none a moment ago. Without the
-  /// lock, which it is to spare.
+  /// False: there is no swept span with free slots, or was none a moment ago. Read without the
+  /// lock, which it is meant to save.
   bool may_have_swept() const { return may_have_swept_.load(std::memory_order_relaxed); }
-  /// Takes a span back from the caller, its owner; one that is stale is swept.
+  /// Takes a span back from the caller, its owner; sweeps it if it is stale.
   void uncache_span(mspan* s);
-  /// Puts a swept span that runs full, or is large, before its owner lets it go, where a sweep of a
-  /// later cycle finds it. Nothing to do when it is there from before.
+  /// Puts a swept span that runs full, or is large, where a sweep of a later cycle finds it; called
+  /// before its owner lets it go. Does nothing if the span is already there.
   void add_full(mspan* s);
-  /// Takes a span that is swept, about to be freed and in nobody's hands, out of its set.
+  /// Removes from its set a swept span that is about to be freed and that no other thread holds.
   void forget(mspan* s);
-  /// After a free that may have been the span's last, see above. s may be a span of another class
-  /// or place by now.
+  /// Called after a free that may have been the span's last (see above). By now s may have another
+  /// class or place.
   void became_empty(mspan* s);
   /// Takes a full span that a free has left marked (or is about to free in), unless it has an owner
-  /// by now; for a thread without cache.
+  /// by now; for a thread without a cache.
   void take_full(mspan* s);
-  /// A free has left a full span of this class full, and marked.
+  /// Notes that a free has left a full span of this class full, and marked.
   void note_left() {
-    // Sequentially consistent, as the mark before it: if this finds what take_marked is about to
-    // clear, the mark is there when that looks at the spans. Release: the same, if it finds this.
+    // The load is sequentially consistent, as is the mark before it: if it finds the value that
+    // take_marked is about to clear, take_marked finds the mark when it looks at the spans
+    // afterwards. Release: the same holds if take_marked finds this store.
     if (!has_left_.load(std::memory_order_seq_cst))
       has_left_.store(true, std::memory_order_release);
   }
-  /// Takes the full spans that were left so: before a malloc fails.
+  /// Takes the full spans that were left so; called before a malloc fails.
   void take_marked();
   /// Gives the pages of all spans without objects back to the heap. Returns their number.
   std::size_t release_empty();
 
-  /// Takes spans of this class over from a cache that goes with its cycle: they are in no list, and
-  /// will be stale when the next cycle begins.
+  /// Takes over spans of this class from a cache that is dropped with its cycle: they are in no
+  /// list, and become stale when the next cycle begins.
   void add_stale(mspan* s);
   void add_stale(span_list& spans);
-  /// Sweeps one of the unswept spans. Returns its pages; 0 when there is none.
+  /// Sweeps one unswept span. Returns its pages; 0 when there is none.
   std::size_t sweep_one();
-  /// Sweeps a span of the class that is unswept or stale, in no list, and nobody else's to sweep
-  /// (else aborts).
+  /// Sweeps a span of the class that is unswept or stale, in no list, and not being swept by
+  /// another thread (else aborts).
   void sweep_span(mspan* s);
 
   sizes set_sizes() const;
 
-  /// For a fork: nobody else is in here between the two.
+  /// For a fork: no other thread is in here between the two.
   void lock() { mutex_.lock(); }
   void unlock() { mutex_.unlock(); }
 
@@ -151,7 +152,7 @@ class alignas(64) mcentral {
   span_list empty_;
   span_list stale_;
   // Written under the lock. Relaxed: a hint. Before a malloc fails, release_empty takes the lock,
-  // and what was told under it is seen after that.
+  // and so sees what was stored under it.
   span_atomic<bool> may_have_swept_{false};
   span_atomic<bool> has_left_{false};  // cleared under the lock
 };
@@ -165,7 +166,7 @@ class mcentral_set {
   mcentral& operator[](unsigned span_class) { return central_[span_class]; }
   const mcentral& operator[](unsigned span_class) const { return central_[span_class]; }
 
-  /// Gives the pages of all spans without objects back that no thread has.
+  /// Gives back the pages of all spans without objects that no thread has.
   void release_empty() {
     for (mcentral& c : central_) c.release_empty();
   }
@@ -179,9 +180,9 @@ class mcentral_set {
   /// Marks for a sweep on request.
   mark_phase marks;
 
-  /// A bulk free is under way. Relaxed: it is about calls that nothing orders.
+  /// A bulk free is under way. Relaxed: it is to catch calls that nothing orders after it.
   std::atomic<bool> in_bulk{false};
-  /// For a malloc: aborts when one is.
+  /// For a malloc: aborts during a bulk free.
   void check_no_bulk() const {
     if (in_bulk.load(std::memory_order_relaxed)) [[unlikely]]
       fatal("malloc during a reset or sweep: no other call may be in flight");
@@ -189,13 +190,13 @@ class mcentral_set {
 
   // --- sweeping, see sweep.cpp ------------------------------------------------------------------
 
-  /// Takes over what a cache that goes with its cycle had kept, of any class.
+  /// Takes over the spans, of any class, that a cache dropped with its cycle had kept.
   void add_stale(span_list& spans);
-  /// The heap's next cycle. Everything that the last one left is swept, and no call in flight.
-  /// Without a sink, nothing lives any more; with one, what has a mark of this cycle does. The sink
-  /// has to live until all is swept.
+  /// Begins the heap's next cycle. The last cycle's spans must all be swept, and no call in flight.
+  /// Without a sink nothing lives any longer; with one, only what has a mark of this cycle. The
+  /// sink has to live until all is swept.
   void next_cycle(sweep_sink* sink = nullptr);
-  /// All is swept, and the sink goes.
+  /// Called when all is swept, before the sink goes.
   void forget_sink() { sink_ = nullptr; }
   /// Sweeps one span; returns its pages, 0 when there is none left to be swept.
   std::size_t sweep_one();
@@ -203,26 +204,27 @@ class mcentral_set {
     while (sweep_one() != 0) {
     }
   }
-  /// Before n pages are taken from the heap: sweeps so much that all will be swept when what is
-  /// free has been taken. Pages that others have swept count. (Go: deductSweepCredit.)
+  /// Called before npages pages are taken from the heap: sweeps so much that all spans will be
+  /// swept by the time the free pages have been taken. Pages that other threads have swept count.
+  /// (Go: deductSweepCredit.)
   void pay_for(std::size_t npages) {
     if (heap_.unswept_pages() != 0) [[unlikely]]
       pay(npages);
   }
   sweep_counts swept() const;
 
-  /// Takes over what others than the owner, who calls, have freed in a span. Returns the number of
-  /// tiny blocks that became free.
+  /// Called by a span's owner: takes over what other threads have freed in it. Returns the number
+  /// of tiny blocks that became free.
   unsigned collect(mspan* s);
 
-  /// Double frees that were found by collect: the free itself was answered "ok". By size class, and
-  /// those of tiny objects last.
+  /// Double frees found by collect, where the free itself was answered "ok". By size class; those
+  /// of tiny objects last.
   using late_counts = std::array<std::uint64_t, num_classes + 1>;
   late_counts late_double_frees() const {
     const std::scoped_lock lock(late_mutex_);
     return late_counts_;
   }
-  /// The pointers of such frees since the last call, the first max_late of them.
+  /// The pointers of such frees since the last call; the first max_late only.
   std::vector<void*> take_late_double_frees() {
     decltype(late_) taken;
     std::size_t n = 0;
@@ -234,11 +236,11 @@ class mcentral_set {
     return std::vector<void*>(taken.begin(), taken.begin() + static_cast<std::ptrdiff_t>(n));
   }
 
-  /// All locks of the set, before a fork and after it.
+  /// Takes all locks of the set before a fork, and releases them after it.
   void lock();
   void unlock();
 
-  /// Tiny blocks that became free in spans without owner.
+  /// Tiny blocks that became free in spans without an owner.
   std::atomic<std::uint64_t> tiny_blocks_freed{0};
 
  private:
@@ -254,13 +256,13 @@ class mcentral_set {
   std::size_t late_size_ = 0;
   late_counts late_counts_{};
 
-  mutable std::mutex stale_mutex_;  // taken before those of the mcentrals
+  mutable std::mutex stale_mutex_;  // taken before the mcentrals' locks
   span_list stale_;
-  // Where sweep_one looks: classes below have no unswept span left. Relaxed, as the rest: a look
+  // Where sweep_one looks: classes below have no unswept span left. Relaxed, like the rest: looking
   // at a class takes its lock.
   std::atomic<unsigned> next_class_{0};
   sweep_sink* sink_ = nullptr;
-  std::size_t pages_per_page_ = 1;  // to be swept for each that is taken
+  std::size_t pages_per_page_ = 1;  // to be swept for each page taken
   std::atomic<std::size_t> paid_for_{0};
   std::atomic<std::size_t> swept_pages_{0};
   std::atomic<std::uint64_t> swept_for_allocation_{0}, swept_kept_{0}, swept_freed_{0};

@@ -1,5 +1,5 @@
 // Memory of the CUDA backend: pages are one managed reservation, metadata is device memory, the
-// queue is pinned host memory. In a build without CUDA only the reason why is left.
+// queue is pinned host memory. A build without CUDA has only the functions that say why.
 #include <atomic>
 #include <warpheap/backend.hpp>
 
@@ -30,9 +30,9 @@ std::string describe(cudaError_t code) {
   return std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code);
 }
 
-/// Whether a call has. An error that does not last is taken back, as CUDA keeps it for the thread,
-/// where the next check of somebody else would find it: Thrust's throws then before it has launched
-/// anything (device/bulk/backend.cuh).
+/// Whether a call succeeded. An error that does not persist is cleared, as CUDA keeps it for the
+/// thread, where the next unrelated check would find it: Thrust's then throws before it has
+/// launched anything (device/bulk/backend.cuh).
 bool succeeded(cudaError_t code) {
   if (code != cudaSuccess) (void)cudaGetLastError();
   return code == cudaSuccess;
@@ -51,7 +51,7 @@ int attribute(cudaDeviceAttr which) {
 }
 
 std::string name_of(int device) {
-  // All properties at once take milliseconds: asked for when somebody wants to know.
+  // Reading all properties takes milliseconds, so it is done only on request.
   cudaDeviceProp properties{};
   if (why_cuda_is_gone() == nullptr && succeeded(cudaGetDeviceProperties(&properties, device)))
     return properties.name;
@@ -80,12 +80,13 @@ cuda_device_scope::~cuda_device_scope() {
 
 namespace {
 
-/// What heaps of this process have reserved on each device. The free memory that CUDA tells of has
-/// all pages in it that nobody has touched yet. Devices beyond so many share an entry.
+/// The bytes that heaps of this process have reserved on each device. What CUDA reports as free
+/// includes all pages that were never touched. Devices from number 64 on share entries.
 constinit std::atomic<std::size_t> reserved[64]{};
 
-/// Every call that allocates, copies or asks makes the heap's device current for its time, and
-/// throws when CUDA is gone. What frees needs not: CUDA knows by the address whose the memory is.
+/// Every call that allocates, copies or queries makes the heap's device current meanwhile, and
+/// throws when CUDA is gone. Calls that free need not: CUDA knows from the address to which device
+/// memory belongs.
 class cuda_memory final : public memory_backend {
  public:
   cuda_memory() : device_(current_cuda_device()) {
@@ -98,8 +99,8 @@ class cuda_memory final : public memory_backend {
   std::string device_name() const override { return name_of(device_); }
 
   std::size_t max_reserve() const override {
-    // A managed reservation beyond the free memory can hang the GPU. For each page of 8 KiB there
-    // are 1.2 KiB of metadata, and other programs' contexts need room too.
+    // A managed reservation beyond the free memory can hang the GPU. Each page of 8 KiB has 1.2 KiB
+    // of metadata, and other programs' contexts need room too.
     const cuda_device_scope here(device_);
     std::size_t free = 0, total = 0;
     if (!succeeded(cudaMemGetInfo(&free, &total))) return 0;
@@ -123,21 +124,21 @@ class cuda_memory final : public memory_backend {
   }
 
   // Managed pages stay where they are until the heap goes. The runtime's discard
-  // (cudaMemDiscardBatchAsync) is work in a stream, and may not be given to pages that a running
-  // kernel could touch: neither the service nor a malloc can call it. What it left would read as
-  // anything.
+  // (cudaMemDiscardBatchAsync) is work in a stream, and must not be applied to pages that a running
+  // kernel could touch, so neither the service nor a malloc can call it. Discarded pages would have
+  // arbitrary contents.
   bool can_discard() const override { return false; }
   bool discard(std::byte*, std::size_t) noexcept override { return false; }
   bool forbid(std::byte*, std::size_t, bool) noexcept override { return false; }
   bool map(std::byte*, std::size_t) noexcept override { return true; }
 
-  // Kernels' pages go to the device when a kernel touches them and stay there, until a host that
-  // cannot reach into the device's memory touches them; a page that both sides use in turn then
-  // moves at each turn, which the preferred location keeps the driver from giving up. The host's
-  // pages stay on the host and are mapped for kernels, which else would take away what they look
-  // at. Advice moves nothing by itself. By CUDA's documentation this call is asynchronous in most
-  // cases, but any call may block: hence it is never made in a malloc or by the service's thread,
-  // for which a kernel may be waiting.
+  // Kernels' pages move to the device when a kernel touches them, and stay there until a host that
+  // cannot reach into the device's memory touches them. A page that both sides use in turn then
+  // moves at each turn, and the preferred location keeps the driver from giving that up. The host's
+  // pages stay on the host and are mapped for kernels, which would otherwise take away the pages
+  // they look at. Advice moves nothing by itself. According to CUDA's documentation this call is
+  // asynchronous in most cases, but any call may block; so it is never made in a malloc or by the
+  // service's thread, for which a kernel may be waiting.
   void advise(std::byte* address, std::size_t bytes, memory_side side) noexcept override {
     const bool kernels = side == memory_side::kernels;
     give_advice(address, bytes, cudaMemAdviseSetPreferredLocation, kernels);
@@ -189,9 +190,9 @@ class cuda_memory final : public memory_backend {
     return reserved[static_cast<std::size_t>(device_) % std::size(reserved)];
   }
 
-  /// Kernels call the slow paths through pointers, so that the driver cannot know how much stack a
-  /// kernel needs and grants this limit: what the slow paths take (tests/goldens has it), and the
-  /// rest for the frames of the user's kernels. A higher limit is left as it is.
+  /// Kernels call the slow paths through pointers, so the driver cannot know how much stack a
+  /// kernel needs, and grants this limit: what the slow paths take (recorded in tests/goldens), and
+  /// the rest for the frames of the user's kernels. A higher limit is left as it is.
   static void make_room_on_stacks() {
     constexpr std::size_t slow_paths = 1216, users = 832;
     std::size_t limit = 0;
@@ -201,8 +202,8 @@ class cuda_memory final : public memory_backend {
     if (!succeeded(code)) throw heap_error("cannot set the stack of kernels: " + describe(code));
   }
 
-  /// A memset returns before it is done, and a copy from pageable memory may; streams that do not
-  /// block, as the heap's own and users', would not wait for them.
+  /// A memset returns before it is done, and a copy from pageable memory may; non-blocking streams,
+  /// such as the heap's own and users', would not wait for them.
   static cudaError_t wait_for_legacy_stream() { return cudaStreamSynchronize(cudaStreamLegacy); }
 
   void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) const {
@@ -222,7 +223,7 @@ class cuda_memory final : public memory_backend {
 #else
     const int where = device ? device_ : cudaCpuDeviceId;
 #endif
-    // Without it the heap is slower, not wrong.
+    // If it fails, the heap is slower, not wrong.
     (void)succeeded(cudaMemAdvise(address, bytes, advice, where));
   }
 

@@ -17,12 +17,14 @@ namespace {
 constexpr int usable = PROT_READ | PROT_WRITE;
 
 void* map_memory(std::size_t bytes, int protection, void* at = nullptr) {
-  // NORESERVE: metadata and pages are sized for the whole reservation, and used as it fills.
+  // NORESERVE: metadata and pages are sized for the whole reservation, and come into use as it
+  // fills.
   void* p = mmap(at, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return p == MAP_FAILED ? nullptr : p;
 }
 
-/// At the first hint where nothing is. nullptr: at none; `full`: the system has no room at all.
+/// Maps at the first hint where nothing is mapped. nullptr: at none; `full`: the system has no room
+/// at all.
 std::byte* map_at_hint(std::size_t bytes, bool& full) {
   void* p = nullptr;
   const bool found = arena_hints::find([&](void* wanted) {
@@ -56,7 +58,7 @@ class mmap_memory final : public memory_backend {
   }
 
   std::size_t max_reserve() const override {
-    // More than the machine has could be reserved, and would end in the out-of-memory killer.
+    // More than the machine's memory could be reserved, and would end in the out-of-memory killer.
     return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * os_page_;
   }
 

@@ -19,7 +19,7 @@ std::size_t checked_pages(const std::byte* base, std::size_t reserve_bytes) {
   return pages;
 }
 
-/// Arenas that the heap may have beyond its reservation.
+/// The number of arenas that the heap may have beyond its reservation.
 std::size_t more_arenas(const page_source& source, std::size_t reserve_bytes) {
   const std::size_t most = std::min(source.most_bytes, max_reserve_bytes);
   return source.reserve == nullptr || most <= reserve_bytes ? 0
@@ -51,17 +51,17 @@ mheap::mheap(std::byte* base, std::size_t reserve_bytes, const page_source& sour
       [](void*, void* record) { new (record) tiny_mask_block; }, nullptr, /*zero=*/false);
 }
 
-/// Pages that have a number, now or later.
+/// The number of pages that have a number, now or later.
 std::size_t mheap::table_pages() const {
   if (most_bytes_ == reserve_bytes_) return reserve_pages();
   return heap_arenas::first_far_page(reserve_pages()) + (most_bytes_ - reserve_bytes_) / page_size;
 }
 
-/// Takes address space for a run of so many pages from the source. mutex_ is held. (Go:
+/// Gets address space for a run of `pages` pages from the source. mutex_ is held. (Go:
 /// mheap.sysAlloc.)
 bool mheap::add_arenas(std::size_t pages) {
   if (map_.room() == 0 || !arenas_.make_room_for_far()) return false;
-  // One page more: the first of a run is never handed out.
+  // One page more: the first page of a run of arenas is never handed out.
   const std::size_t wanted = bits::ceil_div(pages + 1, mapped_arena_pages);
   if (wanted > map_.room()) return false;
   const std::size_t bytes = wanted * arena_bytes;
@@ -79,7 +79,7 @@ bool mheap::add_arenas(std::size_t pages) {
 
 void mheap::set_owner(std::size_t first, std::size_t n, page_owner o) {
   for (std::size_t i = first; i < first + n; ++i) {
-    // Release: who finds the span here finds its record complete.
+    // Release, pairs with owner: a thread that finds the span here finds its record complete.
     std::atomic_ref(owners_[i]).store(o.bits(), std::memory_order_release);
   }
 }
@@ -128,8 +128,8 @@ mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class,
   if (masks != nullptr) masks->clear();
   s->set_status(status);
   set_owner(got.first, n, page_owner::of(s));
-  // Last: in the child of a fork, a record whose making the fork cut short is dead, or whole. One
-  // that is not counted yet is counted by count_spans.
+  // Last: in the child of a fork that cut the making of a record short, the record is either dead
+  // or complete. One not yet counted is counted by count_spans.
   s->set_state(span_state::in_use);
   spans_.fetch_add(1, std::memory_order_relaxed);
   pages_in_use_.fetch_add(n, std::memory_order_relaxed);
@@ -137,7 +137,7 @@ mspan* mheap::make_span(page_allocation got, std::size_t n, unsigned span_class,
   return s;
 }
 
-/// Pages for the host; those in a thread's cache are not held back from a run that needs them.
+/// Pages for the host; if there is no run, the pages in the thread's stock are given back for it.
 /// mutex_ is held.
 page_allocation mheap::alloc_host_pages(std::size_t n, page_stock& stock) {
   page_allocation got = alloc_pages(page_user::host, n);
@@ -183,15 +183,15 @@ mspan* mheap::alloc_large(std::size_t n, std::size_t align_pages, unsigned span_
     return nullptr;
   }
   if (slack > 0) {
-    // What is too much at both ends goes back at once. It was committed too, so that a page counts
-    // as given back to the system only when it is.
+    // The excess at both ends goes back at once. It was committed too, so that a page counts as
+    // given back to the system only when it is.
     const auto address = reinterpret_cast<std::uintptr_t>(page_address(got.first));
     const std::size_t head =
         (bits::align_up(address, align_pages * page_size) - address) / page_size;
     const std::scoped_lock lock(mutex_);
     if (head > 0) arenas_.free(got.first, head);
     if (head < slack) arenas_.free(got.first + head + n, slack - head);
-    // Fresh in all its pages, or else treated as used.
+    // Counts as fresh only if all its pages are.
     got = {got.first + head, got.scavenged == longer ? n : 0};
   }
   return make_span(got, n, span_class, span_status::in(span_place::large, span_class), stock);
@@ -204,14 +204,14 @@ void mheap::end_span(mspan* s, std::atomic<std::size_t>& spans, std::atomic<std:
   const std::size_t first = page_of(s);
   const std::size_t n = s->npages();
   if (s->set() != nullptr) fatal("span is in a set");
-  // A stale record answers every free with "double free": its slots are all free.
+  // A free through a stale record is answered "double free": all its slots are free.
   s->free_all();
   s->set_place(span_place::none);
   for (std::size_t i = 0; i < n; ++i) {
     set_owner(first + i, 1, page_owner::gone(s->span_class(), i));
   }
   const std::scoped_lock lock(mutex_);
-  // A fork comes before all this or after: a record in use is counted.
+  // A fork comes before or after all of this: a record in use is counted.
   s->set_state(span_state::dead);
   if (auto* masks = s->tiny_masks.exchange(nullptr, std::memory_order_relaxed); masks != nullptr) {
     tiny_mask_alloc_.free(masks);
@@ -234,7 +234,7 @@ page_run mheap::take_device_pages(std::uint32_t min_pages, std::uint32_t want_pa
   page_allocation got;
   {
     const std::scoped_lock lock(mutex_);
-    // Pages in an arena of the host's only when there are too few elsewhere.
+    // Pages in the host's arenas only when there are too few elsewhere.
     for (const bool from_the_host : {false, true}) {
       n = std::max(min_pages, want_pages);
       while (!(got = alloc_pages(page_user::device, n, from_the_host)) && n != min_pages)
@@ -269,8 +269,8 @@ void mheap::give_back_device_pages(page_run run) {
 
 bool mheap::has_room(std::size_t n, std::size_t first, std::size_t end) const {
   if (const std::size_t limit = memory_limit(); limit != no_limit) {
-    // Where more is committed than the limit allows, as it was lowered, free pages may have memory
-    // already.
+    // If more is committed than the limit allows, because it was lowered, free pages may already
+    // have memory.
     const std::size_t most = limit / page_size;
     const std::size_t of_host = taken_pages() - device_pages_.load(std::memory_order_relaxed);
     if (committed_pages_.load(std::memory_order_relaxed) <= most && of_host + n > most)
@@ -281,8 +281,8 @@ bool mheap::has_room(std::size_t n, std::size_t first, std::size_t end) const {
     const page_owner who = owner(page);
     return who.is_span() || who.is_manual();
   };
-  // From the far end of each place down: a page in use there rules out all places that have it.
-  // Pages behind `free` are known to be free from the place before.
+  // Checks each place from its end down: a page in use there rules out all places that contain it.
+  // The pages from `first` up to `known` are known to be free from the place before.
   for (std::size_t known = first; first + n <= end;) {
     std::size_t p = first + n;
     while (p > known && !is_used(p - 1)) --p;
@@ -351,7 +351,7 @@ mheap_stats mheap::stats() const {
   st.span_sys = span_sys_.load(std::memory_order_relaxed);
   st.tiny_sys = tiny_sys_.load(std::memory_order_relaxed);
   {
-    // Behind this lock, what was counted for a kind of record is in the sum too.
+    // Read under this lock, the sum includes what was counted above for each kind of record.
     const std::scoped_lock records(metadata_);
     st.metadata_sys = metadata_.sys_bytes();
   }

@@ -1,7 +1,7 @@
 #pragma once
 
-// The owner of all pages: gives runs of them to spans and to the device, and knows for each page
-// what it belongs to. (Go: mheap.)
+// The owner of all pages: hands out runs of them to spans and to the device, and knows for each
+// page what it belongs to. (Go: mheap.)
 
 #include <array>
 #include <atomic>
@@ -23,32 +23,32 @@
 
 namespace warpheap {
 
-/// Where the memory of the reservation comes from. Called for whole pages; any thread may call,
-/// with locks of the heap held, so neither function may use the heap or wait for a kernel.
+/// Where the memory of the reservation comes from. Called for whole pages, by any thread and with
+/// locks of the heap held, so no function may use the heap or wait for a kernel.
 struct page_source {
   void* context = nullptr;
-  /// Has chunks, of which the last may be a part, lead to memory that commit can make usable: once,
-  /// before the first use of a page there. False when the system refuses. Null: they all do. (Go:
-  /// sysMap.)
+  /// Prepares chunks, the last of which may be partial, so that commit can make their memory
+  /// usable. Called once, before the first use of a page there. False when the system refuses.
+  /// Null: all chunks are prepared. (Go: sysMap.)
   bool (*map)(void* context, std::byte* start, std::size_t bytes) = nullptr;
-  /// Makes pages usable; false when the system has none. Null: pages always are.
+  /// Makes pages usable; false when the system has no memory. Null: pages always are.
   bool (*commit)(void* context, std::byte* start, std::size_t bytes) = nullptr;
-  /// Gives the memory of unused pages back; false, and they keep it, when the system refuses.
+  /// Gives back the memory of unused pages; false when the system refuses, and the pages keep it.
   /// Null: pages keep their memory.
   bool (*decommit)(void* context, std::byte* start, std::size_t bytes) = nullptr;
-  /// Gives the memory of unused pages back and has every touch of them end in a signal; false, and
-  /// they can be used, when the system refuses. Null: there is no such thing.
+  /// Gives back the memory of unused pages and makes every access to them a signal; false when the
+  /// system refuses, and the pages stay usable. Null: not supported.
   bool (*fault)(void* context, std::byte* start, std::size_t bytes) = nullptr;
-  /// The contrary: they are as after decommit. False: they still cannot be touched.
+  /// Undoes fault: the pages are as after decommit. False: they still cannot be accessed.
   bool (*unfault)(void* context, std::byte* start, std::size_t bytes) = nullptr;
-  /// Address space for `bytes` more, a multiple of arena_bytes and aligned to it, right behind
-  /// `after` if that can be; nullptr when there is none. The heap keeps it until it goes. Null:
-  /// there is the reservation only.
+  /// Address space for `bytes` more, a multiple of arena_bytes and aligned to it, directly behind
+  /// `after` if possible; nullptr when there is none. The heap keeps it as long as it lives. Null:
+  /// there is only the reservation.
   std::byte* (*reserve)(void* context, std::byte* after, std::size_t bytes) = nullptr;
-  /// Takes back what `reserve` gave, if the heap can do nothing with it.
+  /// Takes back what `reserve` gave, if the heap cannot use it.
   void (*unreserve)(void* context, std::byte* start, std::size_t bytes) = nullptr;
-  /// The most bytes that the heap may have with what `reserve` gives; no more than
-  /// max_reserve_bytes count.
+  /// The most bytes that the heap may have, including what `reserve` gives; capped at
+  /// max_reserve_bytes.
   std::size_t most_bytes = 0;
   /// Pages may hold anything after commit. False: fresh and decommitted pages read as zero.
   bool needzero_after_decommit = true;
@@ -58,22 +58,23 @@ struct page_source {
 enum class manual_use : std::uint8_t {
   stacks,
   regions,
-  quarantine,  ///< nothing any more: they cannot be touched
+  quarantine,  ///< no use any more: they cannot be accessed
 };
 inline constexpr unsigned manual_uses = 3;
 
-/// What a page belongs to, in one word: a span's address, which is positive, or something negative.
+/// What a page belongs to, in one word: a span's address (positive), or a negative value. 0: never
+/// used.
 class page_owner {
  public:
   constexpr page_owner() = default;
   constexpr explicit page_owner(std::uintptr_t bits) : bits_(bits) {}
   static page_owner of(mspan* s) { return page_owner(reinterpret_cast<std::uintptr_t>(s)); }
   static constexpr page_owner device() { return page_owner(device_bits); }
-  /// Page `index` of a span that is gone: pointers that its objects had can still be told.
+  /// Page `index` of a span that is gone: pointers to its former objects can still be recognised.
   static constexpr page_owner gone(unsigned span_class, std::size_t index) {
     return page_owner(gone_bit | std::uintptr_t{span_class} | std::uintptr_t{index} << 8);
   }
-  /// A span without objects. It looks like no span to those who free and look up objects.
+  /// A span without objects. To code that frees or looks up objects it is no span.
   static page_owner manual(mspan* s) {
     return page_owner(gone_bit | manual_bit | reinterpret_cast<std::uintptr_t>(s));
   }
@@ -91,8 +92,8 @@ class page_owner {
   mspan* manual_span() const {
     return reinterpret_cast<mspan*>(bits_ & ~(gone_bit | manual_bit | parts_mask));
   }
-  /// A page of a span without objects has a bit for each fourth of it, for who divides it up. They
-  /// are the bits of a record's address that are always 0.
+  /// Each page of a span without objects has a bit for each quarter, for the code that divides it
+  /// up. The bits are those of a record's address that are always 0.
   static constexpr std::size_t parts = 4;
   constexpr bool has_part(std::size_t i) const { return (bits_ >> i & 1) != 0; }
   constexpr page_owner with_part(std::size_t i) const {
@@ -104,14 +105,14 @@ class page_owner {
 
  private:
   static constexpr std::uintptr_t gone_bit = ~(~std::uintptr_t{0} >> 1);
-  static constexpr std::uintptr_t manual_bit = gone_bit >> 1;  // above every address of a program
+  static constexpr std::uintptr_t manual_bit = gone_bit >> 1;  // above all addresses of a program
   static constexpr std::uintptr_t device_bits = ~std::uintptr_t{0};
   static constexpr std::uintptr_t parts_mask = (std::uintptr_t{1} << parts) - 1;
   static_assert(alignof(mspan) > parts_mask);
   std::uintptr_t bits_ = 0;  // never used
 };
 
-/// Pages and span records that one thread takes without the heap's lock.
+/// Pages and span records that one thread has, to take from without the heap's lock.
 struct page_stock {
   static constexpr std::size_t max_span_pages = 15;  ///< longer spans come from the heap directly
   static constexpr unsigned max_records = 16;
@@ -137,56 +138,55 @@ struct mheap_stats {
   std::size_t grown_pages = 0, scavenged_pages = 0;
   std::size_t device_arenas = 0, host_arenas = 0;
   std::size_t span_sys = 0, tiny_sys = 0, metadata_sys = 0;
-  std::size_t span_inuse = 0;      ///< bytes of records that are no dead span's
+  std::size_t span_inuse = 0;      ///< bytes of records, except those of dead spans
   std::size_t page_table_sys = 0;  ///< bytes of tables for the pages grown so far
   std::array<std::size_t, manual_uses> manual_pages{};
-  std::size_t committed_pages = 0;                              ///< that hold memory, or may
+  std::size_t committed_pages = 0;                              ///< pages that hold memory, or may
   std::array<std::uint64_t, scavenge_causes> scavenged_ever{};  ///< pages, by cause
 };
 
-/// The same pages counted one by one: what the figures of mheap_stats have to be.
+/// The same pages counted one by one: what the figures of mheap_stats must equal.
 struct page_recount {
   std::size_t grown = 0, free = 0, scavenged = 0;                  ///< by the bitmaps
   std::size_t owned_by_spans = 0, device = 0, owned_manually = 0;  ///< by the page owners
   std::array<std::size_t, page_state_count> by_state{};      ///< of all pages of the reservation
   std::size_t spans = 0, in_spans = 0, in_manual_spans = 0;  ///< by the span records
-  std::size_t unswept_spans = 0, in_unswept_spans = 0;       ///< not among these
+  std::size_t unswept_spans = 0, in_unswept_spans = 0;       ///< not included above
 };
 
 /// Thread-safe, unless said otherwise.
 class mheap {
  public:
-  /// Base aligned to a page, two pages at least (else std::invalid_argument).
+  /// base: aligned to a page, with at least two pages behind it (else std::invalid_argument).
   mheap(std::byte* base, std::size_t reserve_bytes, const page_source& source);
   mheap(const mheap&) = delete;
   mheap& operator=(const mheap&) = delete;
 
-  /// The reservation. Its pages have the numbers below reserve_pages: the distance from the base.
-  /// The fast paths and the device know these alone.
+  /// The reservation. Its pages are numbered from the base, below reserve_pages. The fast paths and
+  /// the device know only these.
   std::byte* base() const { return base_; }
   std::size_t reserve_pages() const { return reserve_bytes_ / page_size; }
   std::size_t reserve_bytes() const { return reserve_bytes_; }
-  /// Bytes of the reservation and of the arenas that came later; and the most there can be.
+  /// Bytes of the reservation and of the arenas added later; and the most there can be.
   std::size_t total_bytes() const {
     return reserve_bytes_ + far_arenas_.load(std::memory_order_relaxed) * arena_bytes;
   }
   std::size_t most_bytes() const { return most_bytes_; }
-  /// The number of the page that holds p, wherever that is; no_page: it is none of the heap's.
+  /// The number of the page that holds p, wherever it lies; no_page if it is not the heap's.
   std::size_t page_number(const void* p) const {
     const std::size_t offset =
         reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base_);
     return offset < reserve_bytes_ ? offset >> page_shift : map_.page_of(p);
   }
   static constexpr std::size_t no_page = arena_map::none;
-  /// What the page that holds p belongs to; to nothing, as a page that was never used, if there is
-  /// no such page.
+  /// What the page that holds p belongs to; for no_page, the same as for a page never used.
   page_owner owner_at(const void* p) const {
     const std::size_t page = page_number(p);
     return page == no_page ? page_owner() : owner(page);
   }
   persistentalloc& metadata() { return metadata_; }
 
-  /// What a page belongs to. Acquire: a span's record is complete.
+  /// What a page belongs to. Acquire, pairs with set_owner: a span's record is complete.
   page_owner owner(std::size_t page) const { return owner(owners(), page); }
   const std::uintptr_t* owners() const { return owners_.data(); }
   static page_owner owner(const std::uintptr_t* owners, std::size_t page) {
@@ -200,42 +200,44 @@ class mheap {
   /// A span of n pages with all slots free, or with its one object taken (class 0). nullptr when
   /// there is no room.
   mspan* alloc_span(std::size_t n, unsigned span_class, span_status status, page_stock& stock);
-  /// A large object's span, its address aligned to align_pages (a power of two) pages.
+  /// A large object's span, with its address aligned to align_pages (a power of two) pages.
   mspan* alloc_large(std::size_t n, std::size_t align_pages, unsigned span_class,
                      page_stock& stock);
-  /// Makes a large object's span longer, by the pages behind it, or shorter; its owner alone uses
-  /// it. False when those pages are not free, or can have no memory: then nothing is done.
+  /// Makes a large object's span longer, by the pages behind it, or shorter; only its owner may use
+  /// it meanwhile. False, with nothing done, when those pages are not free or cannot have memory.
   bool grow_large(mspan* s, std::size_t npages);
   void shrink_large(mspan* s, std::size_t npages);
-  /// Takes a swept span without live objects that is in no list, no set (else aborts) and no cache.
+  /// Takes back a swept span without live objects, in no list and no cache; aborts if it is in a
+  /// set.
   void free_span(mspan* s);
-  /// Gives the pages and records of a thread's stock back.
+  /// Gives back the pages and records of a thread's stock.
   void flush(page_stock& stock);
 
-  /// A span of n pages without objects, which its taker divides up himself, by its free bits if he
-  /// likes: it has none set. Addresses in it are no objects to host_heap. nullptr when there is no
-  /// room. Contents are indeterminate. (Go: allocManual, freeManual.)
+  /// A span of n pages without objects, which the caller divides up itself, with the help of its
+  /// free bits if it likes: initially no slot is free. To host_heap, addresses in it are no
+  /// objects. nullptr when there is no room. Contents are indeterminate. (Go: allocManual,
+  /// freeManual.)
   mspan* alloc_manual(std::size_t n, manual_use use);
   void free_manual(mspan* s, manual_use use);
-  /// Changes the owner of a page from `seen`, which is what it is now on failure; for the bits of
-  /// its parts.
+  /// Changes the owner of a page from `seen`, which is updated to the current one on failure; for
+  /// the bits of its parts.
   bool exchange_owner(std::size_t page, page_owner& seen, page_owner to);
-  /// Makes a span of regions one of the quarantine, whose pages cannot be touched; false, and
-  /// nothing done, where the page source cannot.
+  /// Moves a span of regions to the quarantine, where its pages cannot be accessed; false, with
+  /// nothing done, if the page source cannot do that.
   bool quarantine_manual(mspan* s);
-  /// Frees a span of the quarantine; false when the system refuses to make it usable: it stays as
-  /// it is.
+  /// Frees a quarantined span; false when the system refuses to make it usable: the span then stays
+  /// as it is.
   bool end_quarantine(mspan* s);
 
   page_run take_device_pages(std::uint32_t min_pages, std::uint32_t want_pages);
   void give_back_device_pages(page_run run);
-  /// Whether n pages in a row, all of them in [first, end), are in no span of the host: free, or
-  /// lent to the device, and whether the memory limit allows so many beside the host's. Reads at
-  /// most end - first owners, few where spans lie close together.
+  /// Whether some n consecutive pages, all in [first, end), are in no span of the host (free, or
+  /// lent to the device), and the memory limit allows that many beside the host's. Reads at most
+  /// end - first owners, and few where spans lie close together.
   bool has_room(std::size_t n, std::size_t first, std::size_t end) const;
-  /// Has the system give memory to what tables say of the next so many pages, which else the first
-  /// request for these waits for: a millisecond a gigabyte. False when all have it. One thread at a
-  /// time, beside any use of the heap.
+  /// Makes the system provide memory for the tables of the next `pages` pages; otherwise the first
+  /// request for these pages waits for it, a millisecond per gigabyte. False when all have it. One
+  /// thread at a time, concurrently with any use of the heap.
   bool prepare_tables(std::size_t pages);
 
   /// heap_arenas::take_new_arenas
@@ -244,28 +246,28 @@ class mheap {
     return arenas_.take_new_arenas();
   }
 
-  /// Gives the memory of free pages back to the source, of those at the highest addresses first,
-  /// and of `most` at most. Returns their number.
+  /// Gives the memory of at most `most` free pages back to the source, the highest addresses first.
+  /// Returns their number.
   std::size_t scavenge(scavenge_cause cause, std::size_t most = page_allocation::npos);
-  /// Bytes of memory that pages and records may have together. Before an allocation exceeds them,
-  /// free pages give up theirs; if that is not enough, there is no room. Pages that are in use are
-  /// not taken from anyone when the limit is lowered. Any time.
+  /// Bytes of memory that pages and records may have together. Before an allocation exceeds the
+  /// limit, free pages give up their memory; if that is not enough, there is no room. Lowering the
+  /// limit takes no page in use from anyone. May be called at any time.
   void set_memory_limit(std::size_t bytes) {
     memory_limit_.store(bytes, std::memory_order_relaxed);
   }
   std::size_t memory_limit() const { return memory_limit_.load(std::memory_order_relaxed); }
   static constexpr std::size_t no_limit = ~std::size_t{0};
-  /// Pages that have an owner: spans that are not unswept, the device, stacks, regions.
+  /// Pages that have an owner: spans other than unswept ones, the device, stacks, regions.
   std::size_t taken_pages() const;
-  /// Those of spans. Relaxed: a figure, by which threads choose when to look for what is idle.
+  /// Those of spans. Relaxed: a figure, by which threads decide when to look for idle spans.
   std::size_t span_pages() const { return pages_in_use_.load(std::memory_order_relaxed); }
-  /// Whether an eighth of the reservation and of the memory limit is left: pages are then a price
-  /// that may be paid for time.
+  /// Whether an eighth of the reservation and of the memory limit is left: pages may then be traded
+  /// for time.
   bool has_plenty() const {
     const std::size_t most = std::min(reserve_pages(), memory_limit() / page_size);
     return taken_pages() < most - most / 8;
   }
-  /// The most of them at once since the last call.
+  /// The largest number of taken pages at once since the last call.
   std::size_t take_window_peak() {
     return window_peak_.exchange(taken_pages(), std::memory_order_relaxed);
   }
@@ -274,26 +276,26 @@ class mheap {
 
   /// Changes only while no call is in flight.
   std::uint32_t sweepgen() const { return sweepgen_; }
-  /// Makes every span unswept, or stale where it is cached. No span may be so already (else
-  /// aborts).
+  /// Makes every span unswept, or stale if it is cached. Aborts if there are unswept spans already.
   void next_sweep_cycle();
-  /// Spans and pages that are still to be swept in this cycle. Acquire: at 0, all that the sweeps
-  /// did has been done.
+  /// Spans and pages still to be swept in this cycle. Acquire, pairs with note_swept: when it finds
+  /// 0, it sees all that the sweeps did.
   std::size_t unswept_spans() const { return unswept_spans_.load(std::memory_order_acquire); }
   std::size_t unswept_pages() const { return unswept_pages_.load(std::memory_order_relaxed); }
-  /// After the sweep of a span that stays.
+  /// Called after the sweep of a span that stays.
   void note_swept(const mspan& s) {
     pages_in_use_.fetch_add(s.npages(), std::memory_order_relaxed);
     spans_.fetch_add(1, std::memory_order_relaxed);
     unswept_pages_.fetch_sub(s.npages(), std::memory_order_relaxed);
     unswept_spans_.fetch_sub(1, std::memory_order_release);
   }
-  /// After the sweep of one that holds nothing: frees it, and at no moment counts it as in use.
+  /// Called after the sweep of a span that holds nothing: frees it without ever counting it as in
+  /// use.
   void free_swept_span(mspan* s);
-  /// Counts spans in use anew, of which none is unswept: for the child of a fork, which came
-  /// between the making of a span and its count. No call may be in flight.
+  /// Recounts spans in use, none of which may be unswept: for the child of a fork that came between
+  /// the making of a span and its count. No call may be in flight.
   void count_spans();
-  /// Pages that nobody has and that are not unswept.
+  /// Pages that belong to nothing, not even to an unswept span.
   std::size_t room_pages() const {
     const std::size_t taken = taken_pages() + unswept_pages();
     const std::size_t all = total_bytes() / page_size;
@@ -305,7 +307,7 @@ class mheap {
   /// among the free ones.
   page_recount recount() const;
 
-  /// For a fork: nobody else is in here between the two.
+  /// For a fork: no other thread is in here between the two.
   void lock() {
     mutex_.lock();
     metadata_.lock();
@@ -315,14 +317,14 @@ class mheap {
     mutex_.unlock();
   }
 
-  /// f(span) for each span in use; not while spans come and go.
+  /// Calls f(span) for each span in use; not while spans come and go.
   template <class F>
   void for_each_span(F&& f) const {
     for (const mspan* s : all_spans_) {
       if (s->state() == span_state::in_use) f(*s);
     }
   }
-  /// The same, for changes, with free_span allowed.
+  /// The same with write access; f may call free_span.
   template <class F>
   void for_each_span(F&& f) {
     for (std::size_t i = 0; i < all_spans_.size(); ++i) {
@@ -331,8 +333,8 @@ class mheap {
   }
 
  private:
-  // A dead record is used again after this many others: a free of a stale pointer that is under way
-  // meets a record whose slots are all free.
+  // A dead record is reused only after this many others, so that a free of a stale pointer that is
+  // under way meets a record whose slots are all free.
   static constexpr std::size_t quarantine = 64;
 
   std::byte* page_address(std::size_t page) const {
@@ -356,10 +358,10 @@ class mheap {
   bool commit(page_allocation got, std::size_t n);
   bool make_room(std::size_t pages);
   std::size_t scavenge_locked(scavenge_cause cause, std::size_t most);
-  // Frees pages of which some have no memory and can get none; the others give theirs back.
+  // Frees pages some of which have no memory and can get none; the others give theirs back.
   void abandon(page_allocation got, std::size_t n);
   void abandon_locked(page_allocation got, std::size_t n);
-  /// Frees a span's pages and record, and takes them off two figures.
+  /// Frees a span's pages and record, and subtracts them from the two figures.
   void end_span(mspan* s, std::atomic<std::size_t>& spans, std::atomic<std::size_t>& pages);
   mspan* make_span(page_allocation got, std::size_t n, unsigned span_class, span_status status,
                    page_stock& stock);
@@ -371,10 +373,10 @@ class mheap {
   const std::size_t most_bytes_;     // whole arenas beyond the reservation
   const page_source source_;
 
-  mutable std::mutex mutex_;  // guards what follows up to the figures; the innermost lock
+  mutable std::mutex mutex_;  // guards what follows, up to the figures; the innermost lock
   persistentalloc metadata_;
   heap_arenas arenas_;
-  arena_map map_;                 // looked into without the lock
+  arena_map map_;                 // read without the lock
   std::byte* map_end_ = nullptr;  // where the last arenas in it end
   fixalloc span_alloc_;
   fixalloc tiny_mask_alloc_;
@@ -384,16 +386,16 @@ class mheap {
   lazy_table<std::uintptr_t> owners_;
   page_states states_;
   lazy_table<std::uint8_t> mapped_;  // by chunk
-  std::uint32_t sweepgen_ = 4;       // so that h - 2 is not what a new record has
+  std::uint32_t sweepgen_ = 4;       // so that h - 2 is not the value of a new record
 
-  std::size_t prepared_ = 0;  // pages that prepare_tables has come to: its caller's, not the lock's
+  std::size_t prepared_ = 0;  // pages prepare_tables has reached: its caller's, not the lock's
 
   // Figures. Relaxed: they publish nothing.
   sys_counter span_sys_{0};
   sys_counter tiny_sys_{0};
   sys_counter map_sys_{0};
   std::atomic<std::size_t> far_arenas_{0};
-  std::atomic<std::size_t> spans_{0};  // without the unswept, as in the next
+  std::atomic<std::size_t> spans_{0};  // without unswept ones, like the next
   std::atomic<std::size_t> pages_in_use_{0};
   std::atomic<std::size_t> unswept_spans_{0};
   std::atomic<std::size_t> unswept_pages_{0};

@@ -1,4 +1,4 @@
-// Large objects that change their length where they are.
+// Large objects that change their length in place.
 #include "host/mheap.hpp"
 
 namespace warpheap {
@@ -18,7 +18,7 @@ bool mheap::grow_large(mspan* s, std::size_t npages) {
     abandon(got, more);
     return false;
   }
-  // In one piece for a fork: the child of another thread counts the pages of spans anew.
+  // One step as seen by a fork: the child of a fork in another thread recounts the pages of spans.
   const std::scoped_lock lock(mutex_);
   if (source_.needzero_after_decommit || got.scavenged != more) s->needzero = true;
   s->resize_large(npages);

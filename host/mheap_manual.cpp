@@ -49,7 +49,7 @@ void mheap::free_manual(mspan* s, manual_use use, bool scavenged) {
 
 bool mheap::exchange_owner(std::size_t page, page_owner& seen, page_owner to) {
   std::uintptr_t bits = seen.bits();
-  // As set_owner and owner: who finds the span here finds its record complete.
+  // As in set_owner and owner: a thread that finds the span here finds its record complete.
   const bool done = std::atomic_ref(owners_[page])
                         .compare_exchange_strong(bits, to.bits(), std::memory_order_acq_rel,
                                                  std::memory_order_acquire);
@@ -64,7 +64,7 @@ bool mheap::quarantine_manual(mspan* s) {
     return false;
   states_.fault(first, n);
   {
-    // Under the lock, so that stats finds the pages in one place only.
+    // Under the lock, so that stats counts the pages only once.
     const std::scoped_lock lock(mutex_);
     manual_count(manual_use::regions).fetch_sub(n, std::memory_order_relaxed);
     manual_count(manual_use::quarantine).fetch_add(n, std::memory_order_relaxed);

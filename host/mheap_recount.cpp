@@ -1,4 +1,4 @@
-// Pages counted anew from bitmaps, page owners and span records. (Go: ReadMemStatsSlow.)
+// Pages recounted from bitmaps, page owners and span records. (Go: ReadMemStatsSlow.)
 #include "host/mheap.hpp"
 
 namespace warpheap {

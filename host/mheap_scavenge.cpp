@@ -1,20 +1,20 @@
-// Which pages hold memory: it comes with their first use, and goes back to the system, from the
-// highest address down: by trim; when the heap grows although it has free pages in other places, as
-// much as it grew by; before an allocation would exceed the memory limit; and when they have been
-// free for a while (scavenge_pacer.hpp). Spans and large objects that threads keep in their caches
-// count as in use. (Go: mheap.grow, scavenge.)
+// Which pages hold memory. A page gets memory at its first use. Free pages give it back to the
+// system, the highest addresses first: by trim; when the heap grows although it has free pages in
+// other places, as many as it grew by; before an allocation would exceed the memory limit; and
+// after having been free for a while (scavenge_pacer.hpp). Spans and large objects that threads
+// keep in their caches count as in use. (Go: mheap.grow, scavenge.)
 #include <algorithm>
 
 #include "host/mheap.hpp"
 
 namespace warpheap {
 
-/// Pages for a user, mapped. mutex_ is held.
+/// Mapped pages for a user. mutex_ is held.
 page_allocation mheap::alloc_pages(page_user user, std::size_t n, bool from_the_other) {
   const std::size_t before = arenas_.grown_pages();
   const bool may_add = user == page_user::host && map_.room() != 0;
   page_allocation got = arenas_.alloc(user, n, from_the_other && !may_add);
-  // Further arenas before those of the other.
+  // Further arenas come before those of the other user.
   if (!got && may_add) {
     (void)add_arenas(n);
     got = arenas_.alloc(user, n, from_the_other);
@@ -22,8 +22,8 @@ page_allocation mheap::alloc_pages(page_user user, std::size_t n, bool from_the_
   return mapped(got, n, before);
 }
 
-/// Maps pages of the arenas, or abandons them. If the heap had to grow for them, although it has
-/// free pages with memory in other places, as many of these give it up. mutex_ is held.
+/// Maps pages taken from the arenas, or abandons them. If the heap had to grow for them although it
+/// has free pages with memory in other places, as many of those give it up. mutex_ is held.
 page_allocation mheap::mapped(page_allocation got, std::size_t n, std::size_t grown_before) {
   if (const std::size_t grown = arenas_.grown_pages(); grown != grown_before)
     (void)scavenge_locked(scavenge_cause::growth, grown - grown_before);
@@ -32,7 +32,7 @@ page_allocation mheap::mapped(page_allocation got, std::size_t n, std::size_t gr
   return {};
 }
 
-/// Has so many pages more count as committed, unless the limit forbids it.
+/// Counts `pages` more as committed, unless the limit forbids it.
 bool mheap::make_room(std::size_t pages) {
   std::size_t now = committed_pages_.load(std::memory_order_relaxed);
   for (;;) {
@@ -46,20 +46,20 @@ bool mheap::make_room(std::size_t pages) {
         continue;
       }
     }
-    // Relaxed: a figure; that it does not pass the limit needs no more than its own order.
+    // Relaxed: a figure; its own modification order is enough to keep it within the limit.
     if (committed_pages_.compare_exchange_weak(now, now + pages, std::memory_order_relaxed))
       return true;
   }
 }
 
-/// 64 pages for a thread's spans, or fewer, mapped. mutex_ is held.
+/// 64 mapped pages for a thread's spans, or fewer. mutex_ is held.
 page_cache mheap::alloc_page_cache() {
   page_cache pages = arenas_.alloc_to_cache(page_user::host);
   if (!pages.empty() && !map_chunks(pages.base(), 1)) arenas_.flush(pages);
   return pages;
 }
 
-/// Maps the chunks of n pages that are used for the first time. mutex_ is held.
+/// Maps those chunks of n pages that are used for the first time. mutex_ is held.
 bool mheap::map_chunks(std::size_t first, std::size_t n) {
   const std::size_t end = (first + n - 1) / chunk_pages + 1;
   for (std::size_t chunk = first / chunk_pages; chunk < end; ++chunk) {
@@ -80,7 +80,7 @@ bool mheap::map_chunks(std::size_t first, std::size_t n) {
   return true;
 }
 
-/// Makes those of n pages usable that had been given back, or were never used.
+/// Makes usable those of n pages that had been given back or were never used.
 bool mheap::commit(page_allocation got, std::size_t n) {
   if (got.scavenged == 0) return true;
   if (!make_room(got.scavenged)) return false;
@@ -106,7 +106,8 @@ void mheap::abandon_locked(page_allocation got, std::size_t n) {
     while (last < end && (states_.get(last) == page_state::ready) == has_memory) ++last;
     const std::size_t here = last - first;
     bool scavenged = !has_memory;
-    // Pages keep their memory and count where it cannot be given back: what is in them is not zero.
+    // Pages whose memory cannot be given back keep it, and stay counted: their contents are not
+    // zero.
     if (has_memory && source_.decommit != nullptr
         && source_.decommit(source_.context, page_address(first), here * page_size)) {
       states_.unused(first, here);
@@ -125,7 +126,7 @@ std::size_t mheap::scavenge(scavenge_cause cause, std::size_t most) {
   return scavenge_locked(cause, most);
 }
 
-/// mutex_ is held: no page is used while it loses its memory.
+/// mutex_ is held, so that no page is used while it loses its memory.
 std::size_t mheap::scavenge_locked(scavenge_cause cause, std::size_t most) {
   if (source_.decommit == nullptr || arenas_.idle_pages() == 0) return 0;
   const std::size_t released = arenas_.scavenge(

@@ -2,46 +2,46 @@
 
 // A span: a run of pages cut into slots of one size, with bits for its free slots. (Go: mspan.)
 //
-// Where the bit of a free slot is, and who moves it:
+// Where the bit of a free slot is, and which thread moves it:
 //
 //   a malloc <-- ready <-- advance (owner) -- free <-- collect (owner) -- remote
 //                                              |                             |
-//                                     a free of the owner        a free of another thread
+//                                     a free by the owner        a free by another thread
 //
 // The owner, the thread whose cache has the span, writes `ready` and `free` with plain loads and
-// stores: no atomic read-modify-write, and a malloc does not wait for the store of the free before
-// it. Another thread sets the bit in `remote`, with one atomic, and the mark `pending` in the
+// stores: no atomic read-modify-write, and a malloc does not wait for the store of the preceding
+// free. Another thread sets the bit in `remote`, with one atomic, and the mark `pending` in the
 // status. The owner collects when it meets the mark, or when the span has run out of slots.
 //
-// Ownership is the status word, and changes by compare-exchange on it alone (release, acquire): a
-// new owner comes after all that the owner before it did with the span.
+// The status word holds the owner, which changes by compare-exchange on that word alone (release,
+// acquire): all that the old owner did with the span happens before the new owner uses it.
 //
 // No remote free is lost. A free sets its bit, and then `pending`, unless that is set. A collector
 // clears `pending`, and then reads the bits. All four are sequentially consistent, so it sees the
 // bit of each free that found `pending` set. A free that sets `pending` learns from the old status,
-// in the same step, whose span it is:
-//   - a thread's: it will find the mark;
-//   - mcentral's: whoever takes the span from there collects;
-//   - nobody's, full: its last owner takes it at its own next free there (mcache::adopt). Other
-//     threads count the bits after each of their frees, and who counts a quarter of the slots takes
-//     it (mcache::take_left): the last of these frees sees all bits. Fewer than that are found
-//     before a malloc fails (mcentral::take_marked).
+// in the same step, who has the span:
+//  - a thread: it will find the mark;
+//  - mcentral: the thread that takes the span from there collects;
+//  - nobody, as it is full: its last owner takes it at its own next free there (mcache::adopt).
+//    Other threads count the bits after each of their frees, and the one that counts a quarter of
+//    the slots takes it (mcache::take_left): the last of these frees sees all bits. Spans with
+//    fewer are found before a malloc fails (mcentral::take_marked).
 // An owner lets go of a full span by an exchange that fails if `pending` is set.
 //
-// In another cycle. A bulk free makes all spans unswept, by a change of the heap's sweepgen, and
-// changes nothing else: bits, status and sets are those of the cycle before. Whoever takes a span
-// up looks at the sweepgen first. A free that finds an unswept span is one of an object that the
+// In another cycle. A bulk free makes all spans unswept by a change of the heap's sweepgen, and
+// changes nothing else: bits, status and sets are those of the cycle before. A thread that takes up
+// a span looks at the sweepgen first. A free that finds the span unswept is of an object that the
 // bulk free has freed, and goes no further; so only the sweeper touches such a span, and a free
-// that finds it swept finds the sweeper's bits (release, acquire). An owner need not look: a bulk
-// free replaces the caches, and a new one owns spans of this cycle only.
+// that finds it swept sees the sweeper's bits (release, acquire). An owner need not look: a bulk
+// free replaces the caches, and a new cache owns spans of its own cycle only.
 //
 // What tells a double free. A bit is set in the next set before it is cleared in the one before
 // (release). A remote free looks at `remote`, `free` and `ready`, in this order (acquire), before
 // it sets its bit: so it finds the bit of an earlier free, wherever that has got to. The owner
 // looks at `free` and `ready` alone: an earlier remote free has left `pending`, and the owner
-// collects first. So a second free is told at once, if the first one happened before it and the
-// slot has no new owner. Of two frees of one object at the same time, one of them the owner's, both
-// may be answered "ok", as that one has no fence; the collector then finds the slot free and tells.
+// collects first. So a second free is reported at once if the first happened before it and the slot
+// has no new owner. Of two concurrent frees of one object, one by the owner, both may be answered
+// "ok", as the owner's has no fence; the collector then finds the slot free, and reports it.
 
 #include <algorithm>
 #include <atomic>
@@ -67,7 +67,7 @@ namespace warpheap {
 
 class span_set;
 
-/// Record of a span. Type-stable: a free of a stale pointer may meet it at any time.
+/// Record of a span. Type-stable: a free of a stale pointer may access it at any time.
 class alignas(64) mspan {
   using word = span_atomic<std::uint64_t>;
 
@@ -75,11 +75,11 @@ class alignas(64) mspan {
   static constexpr unsigned max_words = max_objects_per_span / 64;
 
  private:
-  word free_[max_words]{};  // at the beginning, which spares a free an addition
+  word free_[max_words]{};  // first in the record, which spares a free an addition
 
  public:
-  /// Takes over pages for span_class, as many as its spans have or fewer; class 0: one object. All
-  /// slots are free (class 0: taken).
+  /// Takes over npages pages for span_class, as many as spans of the class have, or fewer; class 0:
+  /// one object. All slots are free (class 0: taken).
   void init(std::byte* base, std::size_t npages, unsigned span_class) {
     const unsigned c = host_span_size_class(span_class);
     size_class_ = static_cast<std::uint8_t>(c);
@@ -92,7 +92,7 @@ class alignas(64) mspan {
     if (c == 0) free_[0].store(~std::uint64_t{1}, std::memory_order_relaxed);
   }
 
-  /// The slots alone, from `first` in the first page on; the free words stay.
+  /// Sets up the slots only, from `first` in the first page on; the free words stay.
   void set_slots(std::byte* first, std::size_t npages, std::size_t elemsize, unsigned nelems) {
     first_ = first;
     set_pages(npages, elemsize);
@@ -104,10 +104,10 @@ class alignas(64) mspan {
     leave();
   }
 
-  /// Of its pages.
+  /// Start of its pages.
   std::byte* base() const { return first_ - reinterpret_cast<std::uintptr_t>(first_) % page_size; }
   std::size_t npages() const { return npages_.load(std::memory_order_relaxed); }
-  /// Its first slot: the base, or somewhat behind it (host_span_color).
+  /// Its first slot: the base, or a little after it (host_span_color).
   std::byte* first() const { return first_; }
   std::byte* limit() const { return first_ + std::size_t{nelems_} * elemsize_; }
   unsigned nelems() const { return nelems_; }
@@ -117,24 +117,24 @@ class alignas(64) mspan {
   bool is_tiny() const { return span_class_ == tiny_span_class; }
   unsigned words() const { return words_; }
 
-  /// Slot of a small-object span that holds a byte, by its offset from the first; may be nelems, in
-  /// the tail.
+  /// The slot of a small-object span that contains a byte, by the byte's offset from the first
+  /// slot; may be nelems, in the tail.
   unsigned slot_of(std::size_t offset) const { return division_.slot_of(offset); }
-  /// Slot that begins at p, which lies in the pages of a small-object span; nelems or more if none
-  /// does.
+  /// The slot that begins at p, which lies in the pages of a small-object span; nelems or more if
+  /// none does.
   unsigned slot_at(const void* p) const {
     const slot_division::place at = place_of(p);
     return at.is_slot() ? static_cast<unsigned>(at.word * 64 + at.bit % 64) : ~0u;
   }
   std::byte* slot_address(unsigned i) const { return first_ + std::size_t{i} * elemsize_; }
-  /// Slot i begins at p: what a free of a stale pointer asks again before it frees, as the span may
-  /// have been cut into other slots since it asked which one it is.
+  /// Slot i begins at p. A free of a stale pointer checks this again before it frees, as the span
+  /// may have been cut into other slots since it found i.
   bool is_slot(unsigned i, const void* p) const { return i < nelems_ && slot_address(i) == p; }
 
   // --- the owner's side ------------------------------------------------------------------------
 
-  // Bits past nelems are set in `free` for good, and never in `ready`: a pointer into the tail
-  // shows as free, and a word is all free when it is all ones.
+  // Bits past nelems are always set in `free` and never in `ready`: a pointer into the tail shows
+  // as free, and a word whose slots are all free is all ones.
 
   /// Takes the lowest slot of the current word of `ready`; null when there is none.
   std::byte* take() {
@@ -143,17 +143,17 @@ class alignas(64) mspan {
       return nullptr;
     return take_of(ready);
   }
-  /// The same where the current word is known not to be 0.
+  /// The same when the current word is known not to be 0.
   std::byte* take_of(std::uint64_t ready) {
-    // Relaxed: the owner alone writes the word, and whoever comes to own the span is ordered after.
+    // Relaxed: only the owner writes the word; the status word orders a later owner after it.
     current_->store(ready & (ready - 1), std::memory_order_relaxed);
     std::byte* p = current_base_ + bits::lowest_bit(ready) * current_size_;
     if (p == nullptr) __builtin_unreachable();  // spares the caller's test
     return p;
   }
 
-  /// Goes on to a word with free slots, this one again if it can be, and makes some of them ready.
-  /// The word; 0 when no slot is free.
+  /// Moves on to a word with free slots, the current one again if possible, and makes some of them
+  /// ready. Returns that word of `ready`; 0 when no slot is free.
   std::uint64_t advance() {
     const unsigned last = words_ - 1u, begin = std::min<unsigned>(current_word_, last);
     unsigned w = begin;
@@ -167,8 +167,8 @@ class alignas(64) mspan {
     return 0;
   }
 
-  /// The same to this word or one behind it, and to slots that were ready before. Otherwise 0, and
-  /// nothing done.
+  /// The same, but only in the current word or a later one, and only for slots that were ready
+  /// before. Otherwise returns 0 and does nothing.
   std::uint64_t advance_behind() {
     unsigned w = current_word_;
     std::uint64_t all = 0;
@@ -179,34 +179,34 @@ class alignas(64) mspan {
     return make_ready(w, some);
   }
 
-  /// The slots of the current word were never taken before, and their memory reads as zero.
+  /// The ready slots of the current word were never taken before, and their memory reads as zero.
   bool takes_fresh() const { return window_.is_fresh() && !needzero; }
 
-  /// Makes this the span from which its owner takes slots: take and advance then find them, and its
-  /// becoming empty is not told. False when there is no free slot.
+  /// Makes this the span from which its owner takes slots: take and advance then find them, and
+  /// free_own no longer stops at a word that becomes all free. False when there is no free slot.
   bool enter() {
     empty_word_ = 0;
     window_.restart();
     point_at(0);
     return advance() != 0;
   }
-  /// The contrary of enter.
+  /// Undoes enter.
   void leave() { empty_word_ = ~std::uint64_t{0}; }
 
-  /// Frees the object at p, which lies in the pages of this small-object span. False, and nothing
+  /// Frees the object at p, which lies in the pages of this small-object span. False, with nothing
   /// done, when no object starts there, when it is free, or when a word of a span that is not
-  /// entered becomes all free: all these are for a slower look.
+  /// entered becomes all free: these cases need a slower look.
   bool free_own(const void* p) {
     const slot_division::place at = place_of(p);
     if (!at.is_slot()) return false;
     return set_if_clear(free_[at.word], ready_[at.word], at.bit, empty_word_);
   }
-  /// An object begins at p, as in free_own, and lives.
+  /// An object begins at p, as in free_own, and is live.
   bool is_own_object(const void* p) const {
     const slot_division::place at = place_of(p);
     return at.is_slot() && (owner_slots(static_cast<unsigned>(at.word)) >> at.bit % 64 & 1) == 0;
   }
-  /// free_own for a slot; false if it is free already.
+  /// Frees slot i, whatever its word becomes; false if the slot is already free.
   bool free_own_slot(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
     if ((owner_slots(i / 64) & bit) != 0) return false;
@@ -215,8 +215,8 @@ class alignas(64) mspan {
     return true;
   }
 
-  /// Takes over what others have freed; f(slot) for each that was free already. In a span of tiny
-  /// blocks, on_block(slot) for each whose objects others may have freed; false: some still live.
+  /// Takes over what others have freed; f(slot) for each that was already free. Tiny blocks:
+  /// on_block(slot) for each in which others may have freed objects; false: some still live.
   template <class Twice, class Block>
   void collect(Twice&& f, Block&& on_block) {
     status_.fetch_and(~span_status::pending, std::memory_order_seq_cst);
@@ -228,28 +228,28 @@ class alignas(64) mspan {
         const std::uint64_t old = free_[w].load(std::memory_order_relaxed);
         const std::uint64_t ready = ready_[w].load(std::memory_order_relaxed);
         twice = (old | ready) & freed;
-        // A slot in both would be handed out twice.
+        // A slot in both `free` and `ready` would be handed out twice.
         free_[w].store(old | (freed & ~ready), std::memory_order_relaxed);
       } else {
         for_each_bit(w, freed, [&](unsigned i) {
           if (!on_block(i)) freed &= ~(std::uint64_t{1} << (i % 64));
         });
       }
-      // Acquire: what the others did with the slots happened before they are taken again. Release:
-      // who finds the bits gone from here finds them above.
+      // Acquire: what others did with the slots happens before they are taken again. Release: a
+      // thread that finds the bits gone from here finds them above.
       remote_[w].fetch_and(~freed, std::memory_order_seq_cst);
       for_each_bit(w, twice, f);
     }
   }
 
-  /// For the owner: all slots are free without a collect.
+  /// For the owner: all slots are free, without a collect.
   bool has_all_free() const {
     for (unsigned w = 0; w < words(); ++w) {
       if (owner_slots(w) != ~std::uint64_t{0}) return false;
     }
     return true;
   }
-  /// For the owner: slots that it could take without a collect.
+  /// For the owner: there are slots that it could take without a collect.
   bool has_free() const {
     for (unsigned w = 0; w < words(); ++w) {
       if (owner_slots(w) != past_end(w)) return true;
@@ -259,7 +259,7 @@ class alignas(64) mspan {
 
   // --- the others' side ------------------------------------------------------------------------
 
-  /// Frees slot i. After that, the span may be gone and the record another's.
+  /// Frees slot i. Afterwards the span may be gone and its record another span's.
   remote_free free_remote(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
     if ((slots_free(i / 64) & bit) != 0) return remote_free::was_free;
@@ -269,19 +269,19 @@ class alignas(64) mspan {
     return mark_pending();
   }
 
-  /// Frees the tiny object at an offset of block i that is live in the owner's mask
+  /// Frees the tiny object at an offset of block i, which is live in the owner's mask
   /// (tiny_mask.hpp).
   remote_free free_remote_tiny(tiny_mask_block& masks, unsigned i, unsigned offset) {
     const auto bit = static_cast<std::uint16_t>(tiny_mask::live(offset));
     remote_[i / 64].fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_seq_cst);
-    // The free itself, seq_cst as the bit of a slot in `remote` elsewhere; it also publishes the
-    // bit above. From here on the span may be gone.
+    // The free itself: seq_cst, as is setting a slot's bit in `remote` in other spans. It also
+    // publishes the bit above. From here on the span may be gone.
     const std::uint16_t old = masks.freed[i].fetch_or(bit, std::memory_order_seq_cst);
     if ((old & bit) != 0) return remote_free::was_free;
     return mark_pending();
   }
 
-  /// Slots of nelems that others have freed, uncollected.
+  /// How many of nelems slots others have freed that are uncollected.
   unsigned count_remote(unsigned nelems) const {
     unsigned n = 0;
     for (unsigned w = 0; w * 64 < nelems; ++w)
@@ -292,15 +292,15 @@ class alignas(64) mspan {
   // --- all slots --------------------------------------------------------------------------------
 
   bool is_free(unsigned i) const { return (free_word(i / 64) >> (i % 64) & 1) != 0; }
-  /// Bits of the slots that are free, whoever freed them; those past nelems are set.
+  /// Bits of the slots that are free, whichever thread freed them; those past nelems are set.
   std::uint64_t free_word(unsigned w) const { return is_tiny() ? owner_free(w) : slots_free(w); }
-  /// For tests: any pattern, also of bits past nelems.
+  /// For tests: any pattern, also in bits past nelems.
   void set_free_word(unsigned w, std::uint64_t x) { free_[w].store(x, std::memory_order_relaxed); }
   void set_ready_word(unsigned w, std::uint64_t x) {
     ready_[w].store(x, std::memory_order_relaxed);
   }
   void set_current_word(unsigned w) { current_word_ = static_cast<std::uint8_t>(w); }
-  /// The sets as they are, for checks and dumps (span_check.hpp): the owner's, the others'.
+  /// The sets as they are, for checks and dumps (span_check.hpp): the owner's; below, the others'.
   struct word_sets {
     std::uint64_t ready, free;
   };
@@ -309,20 +309,20 @@ class alignas(64) mspan {
   }
   std::uint64_t remote_set(unsigned w) const { return remote_[w].load(std::memory_order_relaxed); }
   unsigned current_word() const { return current_word_; }
-  /// Bits of the last word that are no slot's.
+  /// Bits of the last word that stand for no slot.
   std::uint64_t past_last() const { return past_last_; }
   const void* ready_words() const { return ready_; }
   std::uint32_t sweepgen() const { return sweepgen_.get(); }
 
-  /// Nothing lives in the span, or may live: what a look at nelems slots tells without the masks of
-  /// tiny blocks. Reads only what is atomic.
+  /// Nothing lives in the span, as far as its nelems slots tell; in a span of tiny blocks, whose
+  /// masks this does not read, something may. Reads only atomics.
   bool may_be_empty(unsigned nelems) const {
     for (unsigned w = 0; w * 64 < nelems; ++w) {
       if (slots_free(w) != ~std::uint64_t{0}) return false;
     }
     return true;
   }
-  /// Nothing lives in the span, which is in the hands of the caller.
+  /// Nothing lives in the span, which no other thread takes slots from meanwhile.
   bool is_empty() const {
     if (!may_be_empty(nelems_)) return false;
     if (!is_tiny()) return true;
@@ -338,7 +338,7 @@ class alignas(64) mspan {
     }
     return n;
   }
-  /// Makes all slots free; nobody else uses the span.
+  /// Makes all slots free; no other thread uses the span.
   void free_all() {
     for (unsigned w = 0; w < max_words; ++w) {
       free_[w].store(~std::uint64_t{0}, std::memory_order_release);
@@ -346,13 +346,13 @@ class alignas(64) mspan {
       remote_[w].store(0, std::memory_order_relaxed);
     }
   }
-  /// A large object's length, while it lives.
+  /// Changes the length of a live large object.
   void resize_large(std::size_t npages) { set_pages(npages, npages * page_size); }
-  /// Its slot: taken by its new owner, freed by anyone; what the bit was.
+  /// Its slot: taken by its new owner, freed by any thread. free_large: whether it was free.
   void take_large() { free_[0].store(~std::uint64_t{1}, std::memory_order_relaxed); }
   bool free_large() { return (free_[0].fetch_or(1, std::memory_order_acq_rel) & 1) != 0; }
 
-  /// f(i) for each slot that is not free, in order.
+  /// Calls f(i) for each slot that is not free, in order.
   template <class F>
   void for_each_taken(F&& f) const {
     free_cursor cursor(nelems_, [this](unsigned w) { return ~free_word(w); });
@@ -362,14 +362,14 @@ class alignas(64) mspan {
   // --- status and state -------------------------------------------------------------------------
 
   span_status status() const { return span_status(status_.load(std::memory_order_seq_cst)); }
-  /// The quick look of an owner, which alone makes the status its own and unmakes it. Acquire: what
-  /// came before the cache that it names was made is seen after this (last_cache).
+  /// The owner's quick look: only it makes the status its own, and unmakes it. Acquire: what
+  /// preceded the creation of the cache that the status names is visible after this (last_cache).
   std::uintptr_t seen_status() const { return status_.load(std::memory_order_acquire); }
   span_place place() const { return status().place(); }
-  /// Where no other thread can change the owner.
+  /// For when no other thread can change the owner.
   void set_status(span_status s) { status_.store(s.bits(), std::memory_order_seq_cst); }
   void set_place(span_place p) { set_status(span_status::in(p, span_class_)); }
-  /// Changes hands: from `expected`, which is updated on failure.
+  /// Changes the owner or place; `expected` is updated on failure.
   bool exchange_status(span_status& expected, span_status to) {
     std::uintptr_t bits = expected.bits();
     const bool done = status_.compare_exchange_strong(bits, to.bits(), std::memory_order_seq_cst);
@@ -391,17 +391,17 @@ class alignas(64) mspan {
   void set_phase(std::uint32_t h, sweep_phase to) { sweepgen_.set_phase(h, to); }
   void reset_phase(std::uint32_t h) { sweepgen_.reset(h); }
 
-  /// Marks on its objects, or on those of another span that had this record; null as long as none
-  /// has one. They are the heap's. See host_heap_mark.cpp.
+  /// Marks on its objects, or on those of an earlier span with this record; null while there are
+  /// none. They belong to the heap. See host_heap_mark.cpp.
   span_marks* marks() const { return marks_.load(std::memory_order_acquire); }
-  /// Release: who finds the marks finds them cleared.
+  /// Release, pairs with marks: a thread that finds the marks finds them cleared.
   void set_marks(span_marks* m) { marks_.store(m, std::memory_order_release); }
 
-  /// The cache that took slots from it last; null: unknown. A hint, as the cache may be gone.
+  /// The cache that last took slots from it; null: unknown. A hint: that cache may be gone.
   const void* last_owner() const { return last_owner_.load(std::memory_order_relaxed); }
   void note_owner(const void* cache) { last_owner_.store(cache, std::memory_order_relaxed); }
 
-  /// mcentral's set that the span is in; null: none. For who has the span, or mcentral's lock.
+  /// The mcentral set that has the span; null: none. For the span's owner, or mcentral's lock.
   const span_set* set() const { return set_; }
 
  private:
@@ -416,8 +416,8 @@ class alignas(64) mspan {
   slot_division::place place_of(const void* p) const {
     return division_.place_of(static_cast<std::size_t>(static_cast<const std::byte*>(p) - first_));
   }
-  // free_word of a span without tiny blocks; and without what others have freed, of any. In this
-  // order, see "what tells a double free".
+  // slots_free: free_word without tiny blocks. owner_free: without what others have freed, in any
+  // span. For the order of the loads, see "What tells a double free".
   std::uint64_t slots_free(unsigned w) const {
     const std::uint64_t freed = remote_[w].load(std::memory_order_seq_cst);
     return freed | owner_free(w);
@@ -430,12 +430,12 @@ class alignas(64) mspan {
   std::uint64_t owner_slots(unsigned w) const {
     return free_[w].load(std::memory_order_relaxed) | ready_[w].load(std::memory_order_relaxed);
   }
-  // Moves free slots of word w to `ready`, whatever is there. What is there then.
+  // Moves free slots of word w to `ready`, in addition to those there. Returns the new `ready`.
   std::uint64_t make_ready(unsigned w, std::uint64_t some) {
     const std::uint64_t ready = ready_[w].load(std::memory_order_relaxed) | some;
     const std::uint64_t free = free_[w].load(std::memory_order_relaxed) & ~some;
     ready_[w].store(ready, std::memory_order_relaxed);
-    // Release: who finds the bits gone from here finds them there.
+    // Release: a thread that finds the bits gone from `free` finds them in `ready`.
     free_[w].store(free, std::memory_order_release);
     return ready;
   }
@@ -457,21 +457,21 @@ class alignas(64) mspan {
     return left_full ? remote_free::left_full : remote_free::done;
   }
 
-  // Read by all frees, written when the span changes hands: a line of its own.
+  // Read by all frees, written when the span changes hands: not in a line of the owner's.
   alignas(64) span_atomic<std::uintptr_t> status_{span_status::in(span_place::none, 0).bits()};
   std::byte* first_ = nullptr;
-  std::uint64_t empty_word_ = ~std::uint64_t{0};  // tells an own free to look: all free, or never
+  std::uint64_t empty_word_ = ~std::uint64_t{0};  // free_own refuses to make a word this; 0: never
   slot_division division_;
   std::size_t elemsize_ = 0;
   span_sweepgen sweepgen_;
-  std::atomic<std::uint32_t> npages_{0};  // others look at a large object that changes its length
+  std::atomic<std::uint32_t> npages_{0};  // atomic: others read it while a large object is resized
   std::uint16_t nelems_ = 0;
   std::uint8_t size_class_ = 0;
   std::uint8_t span_class_ = 0;
   std::uint32_t set_index_ = 0;
   span_set* set_ = nullptr;
 
-  // The owner's. A malloc in one of the first 256 slots needs no other line.
+  // The owner's fields. A malloc from one of the first 256 slots needs no other line.
   alignas(64) word* current_ = &ready_[0];
   std::byte* current_base_ = nullptr;
   std::uint32_t current_size_ = 0;
@@ -487,7 +487,7 @@ class alignas(64) mspan {
   span_atomic<const void*> last_owner_{nullptr};
 
  public:
-  /// In a span of tiny_span_class; null elsewhere. Atomic for frees of stale pointers.
+  /// In a span of tiny_span_class; null elsewhere. Atomic, as frees of stale pointers read it.
   span_atomic<tiny_mask_block*> tiny_masks{nullptr};
   /// The pages may hold old contents.
   bool needzero = true;

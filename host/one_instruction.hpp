@@ -1,7 +1,7 @@
 #pragma once
 
-// Uses of atomic words on the fast paths of malloc and free for which compilers need more
-// instructions than the processor: they load each word into a register first.
+// Accesses to atomic words on the fast paths of malloc and free for which compilers use more
+// instructions than the processor needs: they load each word into a register first.
 
 #include <atomic>
 #include <cstdint>
@@ -12,7 +12,7 @@
 #else
 #define WARPHEAP_HAS_FEATURE(x) 0
 #endif
-// The thread sanitizer does not see into them.
+// The thread sanitizer does not see into inline assembly.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_THREAD__) \
     && !WARPHEAP_HAS_FEATURE(thread_sanitizer)
 #define WARPHEAP_ONE_INSTRUCTION 1
@@ -26,22 +26,22 @@ namespace warpheap {
 /// Adds 1 to a word that no other thread writes: a load and a store that releases.
 inline void increment_owned(std::atomic<std::uint64_t>& word) {
 #if WARPHEAP_ONE_INSTRUCTION
-  // An aligned store of 8 bytes is one store, also for those who read meanwhile, and each store of
-  // this processor releases.
+  // An aligned store of 8 bytes is a single store for concurrent readers too, and every store of
+  // this processor is a release.
   asm("incq %0" : "+m"(word) : : "cc");
 #else
   word.store(word.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 #endif
 }
 
-/// What a relaxed load of an atomic pointer finds is the address `value`.
+/// Whether a relaxed load of an atomic pointer finds the address `value`.
 template <class Pointer>
 inline bool is_equal(const Pointer& pointer, std::uintptr_t value) {
   return reinterpret_cast<std::uintptr_t>(pointer.load(std::memory_order_relaxed)) == value;
 }
 #if WARPHEAP_ONE_INSTRUCTION
-// It needs the value, so it comes after the load that found it; this processor keeps loads in
-// order.
+// The comparison needs `value`, so it comes after the load that found `value`; this processor keeps
+// loads in order.
 template <class T>
 inline bool is_equal(const std::atomic<T*>& pointer, std::uintptr_t value) {
   bool equal;
@@ -51,15 +51,15 @@ inline bool is_equal(const std::atomic<T*>& pointer, std::uintptr_t value) {
 #endif
 
 /// Sets a bit of `word`, unless it is set there or in `other`, or `word` would become `refused`:
-/// then false, and nothing is done. No bit is set in both. Loads and a store, all relaxed, of words
-/// that no other thread writes. `bit` counts by its lowest six bits.
+/// then returns false and does nothing. No bit is set in both words. Relaxed loads and a relaxed
+/// store of words that no other thread writes. Only the lowest six bits of `bit` count.
 template <class Word>
 inline bool set_if_clear(Word& word, const Word& other, std::uint64_t bit,
                          const std::uint64_t& refused) {
 #if WARPHEAP_ONE_INSTRUCTION
   if constexpr (std::is_same_v<Word, std::atomic<std::uint64_t>>) {
-    // The test and the change of a bit are one instruction. It is done to the bits of both words,
-    // and those of the other taken away again.
+    // One instruction tests and changes a bit. It is applied to the bits of both words, and those
+    // of `other` are taken away again.
     asm goto(
         "movq %[word], %%r11\n\t"
         "xorq %[other], %%r11\n\t"

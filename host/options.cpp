@@ -73,7 +73,7 @@ void heap_options::validate() const {
 
 namespace {
 
-/// Sets one option; throws heap_error when the value does not fit.
+/// Sets one option; throws heap_error when the value is invalid.
 void set_option(heap_options& options, const std::string& key, const std::string& value) {
   const auto flag = [&] {
     if (value != "0" && value != "1") throw heap_error("\"" + value + "\" is neither 0 nor 1");
@@ -172,7 +172,7 @@ heap_options heap_options::with_environment() const {
   heap_options options = *this;
   const char* text = std::getenv("WARPHEAP");
   if (text == nullptr) return options;
-  // Many heaps, one warning: the process says it once for all of them.
+  // One warning for any number of heaps: the process prints it once.
   static std::once_flag warned;
   std::string warnings;
   parse_into(options, text, [&](const std::string& line) { warnings += line + "\n"; });

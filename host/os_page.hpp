@@ -6,7 +6,7 @@
 
 namespace warpheap {
 
-/// What is wrong with a page size that the system tells; nullptr if nothing is.
+/// What is wrong with a page size reported by the system; nullptr if nothing is.
 constexpr const char* os_page_error(long bytes) {
   constexpr long least = 4096;
   if (bytes <= 0) return "failed to get system page size";
@@ -15,8 +15,8 @@ constexpr const char* os_page_error(long bytes) {
   return nullptr;
 }
 
-/// Bytes of a page of the system. Throws heap_error, with what the system says, if that is no power
-/// of two from 4 KiB on.
+/// Bytes of a system page. Throws heap_error, with the system's value, if that is no power of two
+/// of at least 4 KiB.
 std::size_t os_page_size();
 
 }  // namespace warpheap

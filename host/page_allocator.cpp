@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t fan_out = std::size_t{1} << page_allocator::fan_out_shift;
 
-/// Entries of a level. All eight children of an entry above must be there to be merged.
+/// Entries of a level. To be merged, all eight children of an entry above must exist.
 std::size_t level_entries(std::size_t chunks, unsigned level) {
   const std::size_t shift = page_allocator::level_shift(level) - chunk_pages_shift;
   const std::size_t entries = ((chunks - 1) >> shift) + 1;
@@ -32,7 +32,7 @@ page_allocator::page_allocator(std::size_t chunks)
               lazy_table<page_summary>(level_entries(chunks, 3)),
               lazy_table<page_summary>(level_entries(chunks, 4))} {}
 
-/// Calls f(chunk, first page in it, pages) for each chunk that the range touches.
+/// Calls f(chunk, first page in the chunk, pages) for each chunk that the range touches.
 template <class F>
 void page_allocator::for_chunks(std::size_t first, std::size_t n, F&& f) {
   while (n > 0) {
@@ -101,7 +101,7 @@ void page_allocator::hand_over(std::size_t first, std::size_t n, page_allocator&
     free += chunk_pages - chunks_[c].alloc.popcount_range(0, chunk_pages);
     scavenged += chunks_[c].scavenged.popcount_range(0, chunk_pages);
     to.chunks_[c] = chunks_[c];
-    // For this one, nothing is free there any more.
+    // For this allocator, nothing is free there any longer.
     chunks_[c].alloc.set_range(0, chunk_pages);
     chunks_[c].scavenged.clear_range(0, chunk_pages);
   }
@@ -120,7 +120,8 @@ void page_allocator::hand_over(std::size_t first, std::size_t n, page_allocator&
 page_allocator::search_result page_allocator::find(std::size_t n) const {
   search_result result;
   result.lowest_free = search_;
-  // The block that holds the lowest free page, as far as it is known: all, then ever smaller ones.
+  // The block that holds the lowest free page, as far as is known: everything, then ever smaller
+  // ones.
   std::size_t lowest_block = 0;
   unsigned lowest_shift = 63;
   std::size_t parent = 0;
@@ -265,14 +266,14 @@ void page_allocator::free_cached(std::size_t base, std::uint64_t pages, std::uin
   update_summaries(base, 64);
 }
 
-/// The highest run of free pages with memory that ends at or below `end`, as far as it lies in one
-/// word of a chunk; remembers that there is none above. Empty when there is none.
+/// The highest run of free pages with memory that ends at or below `end`, limited to one word of a
+/// chunk; remembers that there is none above it. Empty when there is none.
 page_allocator::page_span page_allocator::idle_below(std::size_t end) {
   const bool from_the_top = end == scavenge_end_;
   if (idle_pages() == 0) end = 0;
   std::size_t range = in_use_.size();
   while (end > 0) {
-    // The pages below `end` of the chunk in use that is at or below it.
+    // Of the highest chunk in use that begins below `end`: its pages below `end`.
     while (range > 0 && in_use_[range - 1].first * chunk_pages >= end) --range;
     if (range == 0) break;
     end = std::min(end, in_use_[range - 1].last * chunk_pages);

@@ -2,10 +2,10 @@
 
 // Which pages of the heap are free. (Go: pageAlloc.)
 //
-// A bitmap of allocated pages, in chunks of 512, under a radix tree of summaries: a leaf sums up a
-// chunk, an inner entry eight entries of the level below, an entry of the root level 2^21 pages.
-// The first place that fits is found by going down the tree; no record is kept for free pages and
-// none has to be merged.
+// A bitmap of allocated pages, in chunks of 512, under a radix tree of summaries: a leaf summarises
+// a chunk, an inner entry eight entries of the level below, an entry of the root level 2^21 pages.
+// The first place that fits is found by descending the tree; free pages have no records, and there
+// are none to merge.
 
 #include <algorithm>
 #include <array>
@@ -37,49 +37,49 @@ class page_allocator {
   /// For page numbers below chunks * 512. The tables are touched only where chunks are in use.
   explicit page_allocator(std::size_t chunks);
 
-  /// Takes over the chunks [first, first + n), not in use so far. Their pages become free, and
-  /// count as given back to the system: they were never touched.
+  /// Takes over the chunks [first, first + n), which are not yet in use. Their pages become free,
+  /// and count as given back to the system, as they were never touched.
   void grow(std::size_t first, std::size_t n);
 
-  /// Passes the chunks [first, first + n), all in use here, on to another allocator, as they are.
+  /// Passes the chunks [first, first + n), all in use here, on to another allocator, unchanged.
   void hand_over(std::size_t first, std::size_t n, page_allocator& to);
 
-  /// The lowest n free pages in a row, n >= 1. Nothing if there are none.
+  /// The lowest n consecutive free pages, n >= 1. Empty if there are none.
   page_allocation alloc(std::size_t n);
 
-  /// Whether all pages of a range are this allocator's and free, n >= 1.
+  /// Whether all pages of a range, n >= 1, are this allocator's and free.
   bool is_free(std::size_t first, std::size_t n) const;
 
-  /// Marks a range allocated, all of it free before; returns how many of its pages had been given
-  /// back to the system.
+  /// Marks a range as allocated, which must be all free (else aborts); returns how many of its
+  /// pages had been given back to the system.
   std::size_t allocate_range(std::size_t first, std::size_t n);
 
-  /// Frees a range, all of it allocated before (else aborts). scavenged: its pages have no memory.
+  /// Frees a range, which must be all allocated (else aborts). scavenged: its pages have no memory.
   void free(std::size_t first, std::size_t n, bool scavenged = false);
 
-  /// Takes the free pages of the 64 aligned ones that hold the lowest free page.
+  /// Takes the free pages among the 64 aligned ones that contain the lowest free page.
   page_cache alloc_to_cache();
-  /// Frees pages of an aligned group of 64, those of the mask scavenged as given back.
+  /// Frees pages of an aligned group of 64; those in the mask `scavenged` have been given back.
   void free_cached(std::size_t base, std::uint64_t pages, std::uint64_t scavenged);
 
-  /// Calls decommit(first, n) for runs of free pages that still have memory, those of the highest
-  /// addresses first, and marks them as given back if it returns true; else that is the end. At
-  /// most so many pages. Returns their number. Takes time for the chunks from the highest idle page
-  /// down, not for those above. (Go: pageAlloc.scavenge.)
+  /// Calls decommit(first, n) for runs of free pages that still have memory, those at the highest
+  /// addresses first, and marks them as given back if it returns true; false ends the scavenge. At
+  /// most `most` pages. Returns their number. Takes time for the chunks from the highest idle page
+  /// down, not for those above it. (Go: pageAlloc.scavenge.)
   template <class F>
   std::size_t scavenge(F&& decommit, std::size_t most = page_allocation::npos);
 
   /// Pages that are neither allocated nor in a page cache.
   std::size_t free_pages() const { return free_pages_; }
-  /// Those of them that were given back to the system.
+  /// Those of the free pages that were given back to the system.
   std::size_t scavenged_pages() const { return scavenged_pages_; }
-  /// The others: free pages that have memory.
+  /// Those of the free pages that have memory.
   std::size_t idle_pages() const { return free_pages_ - scavenged_pages_; }
   /// Pages of all chunks in use.
   std::size_t total_pages() const { return total_pages_; }
   const sys_vector<chunk_range>& in_use() const { return in_use_; }
   const chunk_bits& chunk(std::size_t c) const { return chunks_[c]; }
-  /// Has the system give memory to the bits of these pages.
+  /// Makes the system provide memory for the bits of these pages.
   void populate(std::size_t first, std::size_t n) {
     const std::size_t c = first / chunk_pages;
     chunks_.populate(c, (first + n + chunk_pages - 1) / chunk_pages - c);
@@ -90,7 +90,7 @@ class page_allocator {
 
   static constexpr unsigned levels = 5;
   static constexpr unsigned fan_out_shift = 3;
-  /// log2 of the pages that one entry of a level sums up.
+  /// log2 of the pages that one entry of a level summarises.
   static constexpr unsigned level_shift(unsigned level) {
     return chunk_pages_shift + fan_out_shift * (levels - 1 - level);
   }
@@ -133,7 +133,7 @@ std::size_t page_allocator::scavenge(F&& decommit, std::size_t most) {
   std::size_t released = 0;
   page_span run{0, 0};
   bool refused = false;
-  // Marks the run, and goes on below it. False when that is enough.
+  // Marks the run as given back, and begins a new one. False when that is enough, or was refused.
   const auto give = [&] {
     if (run.count == 0) return true;
     refused = !decommit(run.first, run.count);

@@ -12,8 +12,8 @@
 
 namespace warpheap {
 
-/// 512 bits, one a page. In the allocator's bitmap a set bit is an allocated page. All zero is the
-/// initial state, so that lazily touched memory is a table of them.
+/// 512 bits, one per page. In the allocator's bitmap a set bit is an allocated page. The initial
+/// state is all zero, so that lazily touched memory serves as a table of them.
 class page_bits {
  public:
   static constexpr unsigned size = chunk_pages;
@@ -38,11 +38,11 @@ class page_bits {
     return count;
   }
 
-  /// Zero bits at the start, in the longest run, and at the end.
+  /// The numbers of zero bits at the start, in the longest run, and at the end.
   page_summary summarize() const {
     unsigned start = none;
     unsigned longest = 0;
-    unsigned run = 0;  // zero bits just below the place looked at
+    unsigned run = 0;  // zero bits just below the current place
     const auto close = [&] {
       if (start == none) start = run;
       if (run > longest) longest = run;
@@ -67,9 +67,10 @@ class page_bits {
     return page_summary::pack(start, longest, end);
   }
 
-  /// First place of n zero bits in a row at or after the word of from, none if there is none.
+  /// First place of n consecutive zero bits, from the word that contains `from` on; none if there
+  /// is none.
   unsigned find(unsigned n, unsigned from = 0) const {
-    unsigned run = 0;  // zero bits up to the end of the last word
+    unsigned run = 0;  // zero bits up to the end of the previous word
     for (unsigned w = from / 64; w < words; ++w) {
       const std::uint64_t x = word_[w];
       if (x == 0) {

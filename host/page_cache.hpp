@@ -17,7 +17,7 @@ struct page_allocation {
   explicit operator bool() const { return first != npos; }
 };
 
-/// Free pages (bit = 1) among 64 aligned ones. The page allocator counts them as allocated.
+/// Free pages (bit = 1) among 64 aligned ones, which the page allocator counts as allocated.
 /// Belongs to one thread.
 class page_cache {
  public:
@@ -30,7 +30,7 @@ class page_cache {
   std::uint64_t free_bits() const { return free_; }
   std::uint64_t scavenged_bits() const { return scavenged_; }
 
-  /// The lowest n pages in a row, n >= 1.
+  /// The lowest n consecutive pages, n >= 1.
   page_allocation alloc(std::size_t n);
 
   /// Gives all pages back and becomes empty. Needs the page allocator's lock.

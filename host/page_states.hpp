@@ -1,14 +1,14 @@
 #pragma once
 
-// What the system knows of each page of the reservation. (Go: the states of mem.go.)
+// The state of each page of the reservation, as the system sees it. (Go: the states of mem.go.)
 //
 //   reserved --map--> prepared --used--> ready --unused--> prepared
 //                                        ready --fault---> faulted --unfault--> prepared
 //
-// A reserved page is an address, and touching it is a signal where the system can do that; a
-// prepared one has no memory, as it was never used or gave it back; a ready one may be touched, and
-// holds memory; a faulted one cannot be touched. Pages outside of the reservation are none of
-// these. Every change of a page goes through here, and one along another edge aborts.
+// A reserved page is only an address, and touching it is a signal where the system can do that; a
+// prepared page has no memory, as it was never used or gave its memory back; a ready page may be
+// touched, and holds memory; a faulted page cannot be touched. Pages outside the reservation are in
+// none of these states. Every change goes through here; one along another edge aborts.
 
 #include <array>
 #include <cstddef>
@@ -21,8 +21,8 @@ namespace warpheap {
 enum class page_state : std::uint8_t { reserved, prepared, ready, faulted };
 inline constexpr unsigned page_state_count = 4;
 
-/// A page's state is its owner's to change: the thread that allocated it, or who holds mheap's
-/// lock, as does who maps it.
+/// A page's state may be changed by the thread that allocated the page, or under mheap's lock,
+/// which is also held for mapping.
 class page_states {
  public:
   explicit page_states(std::size_t pages) : states_(pages) {}
@@ -30,8 +30,8 @@ class page_states {
   void map(std::size_t first, std::size_t n) {
     change(first, n, page_state::reserved, page_state::prepared);
   }
-  /// Of n pages, those that are not ready become it. Their number must be as said (else aborts): it
-  /// is what the scavenged bits have.
+  /// Makes ready those of n pages that are not. Their number must be `fresh` (else aborts), which
+  /// comes from the scavenged bits.
   void used(std::size_t first, std::size_t n, std::size_t fresh) {
     std::size_t changed = 0;
     for (std::size_t i = first; i < first + n; ++i) {
@@ -55,7 +55,7 @@ class page_states {
   void populate(std::size_t first, std::size_t n) { states_.populate(first, n); }
 
   page_state get(std::size_t page) const { return static_cast<page_state>(states_[page]); }
-  /// Pages in each state. O(pages), while none changes.
+  /// The number of pages in each state. O(pages), while none changes.
   std::array<std::size_t, page_state_count> count() const {
     std::array<std::size_t, page_state_count> n{};
     for (std::size_t i = 0; i < states_.size(); ++i) ++n[states_[i]];

@@ -1,6 +1,6 @@
 #pragma once
 
-// What a run of pages has to offer, in one word. (Go: pallocSum.)
+// The runs of free pages in a block of pages, in one word. (Go: pallocSum.)
 
 #include <cstddef>
 #include <cstdint>
@@ -52,7 +52,7 @@ constexpr page_summary merge_summaries(const page_summary* sums, std::size_t n,
                                        std::size_t block_pages) {
   std::size_t start = 0;
   std::size_t longest = 0;
-  std::size_t run = 0;  // free pages up to the end of the last block
+  std::size_t run = 0;  // free pages up to the end of the previous block
   for (std::size_t i = 0; i < n; ++i) {
     const page_summary s = sums[i];
     if (start == i * block_pages) start += s.start();

@@ -71,7 +71,7 @@ void* persistentalloc::alloc(std::size_t size, std::size_t align, sys_counter& s
   const std::scoped_lock lock(mutex_);
   void* p = nullptr;
   if (size >= direct_bytes) {
-    // A mapping is aligned to the system's page; a larger alignment is had by some slack.
+    // A mapping is aligned to the system's page; slack provides for a larger alignment.
     const std::size_t slack = align > 4096 ? align : 0;
     p = take_block(size + slack);
     if (p == nullptr) return nullptr;

@@ -1,6 +1,6 @@
 #pragma once
 
-// Memory of the allocator's own records. It never lies in the heap's pages and is given back only
+// Memory for the allocator's own records. It never lies in the heap's pages, and is given back only
 // when its owner goes. (Go: persistentalloc, sysReserve, throw.)
 
 #include <atomic>
@@ -21,8 +21,8 @@ using sys_counter = std::atomic<std::size_t>;
 /// table for the largest possible heap is cheap. Neither function changes errno.
 void* sys_reserve(std::size_t bytes);
 void sys_release(void* p, std::size_t bytes);
-/// Has the system give memory to the pages of its own that these bytes lie in, before they are
-/// touched. What it refuses, as systems before Linux 5.14 do, comes by touch as ever.
+/// Makes the system provide memory for its pages that contain these bytes, before they are touched.
+/// Where the system refuses, as before Linux 5.14, the memory comes by touch as usual.
 void sys_populate(void* p, std::size_t bytes);
 
 /// A table of n zeroed T in pages of its own, touched lazily. T must be valid when all bytes are 0.
@@ -38,7 +38,7 @@ class lazy_table {
   T& operator[](std::size_t i) { return data_[i]; }
   const T& operator[](std::size_t i) const { return data_[i]; }
   std::size_t size() const { return n_; }
-  /// sys_populate, of n entries; beside any use of the table.
+  /// sys_populate for n entries; concurrently with any use of the table.
   void populate(std::size_t first, std::size_t n) { sys_populate(data_ + first, n * sizeof(T)); }
   T* data() { return data_; }
   const T* data() const { return data_; }
@@ -61,11 +61,11 @@ class persistentalloc {
   persistentalloc& operator=(const persistentalloc&) = delete;
 
   /// size zeroed bytes, aligned to align (a power of two up to max_align; 0 stands for 8), added to
-  /// stat. nullptr when the system has no memory. From direct_bytes on, pages of its own. Aborts on
-  /// size 0 or another alignment.
+  /// stat. nullptr when the system has no memory. Sizes from direct_bytes on get pages of their
+  /// own. Aborts on size 0 or another alignment.
   void* alloc(std::size_t size, std::size_t align, sys_counter& stat);
 
-  /// For a fork: nobody else is in here between the two.
+  /// For a fork: no other thread is in here between the two.
   void lock() const { mutex_.lock(); }
   void unlock() const { mutex_.unlock(); }
 

@@ -10,15 +10,15 @@
 
 namespace warpheap {
 
-/// Chooses, of the free slots of a word, those that become ready, and knows which were never chosen
-/// before. For the span's owner alone.
+/// Chooses which free slots of a word become ready, and knows which were never chosen before. For
+/// the span's owner only.
 ///
-/// No more than 16 KiB are ready at a time, or two objects, or one of more than 16 KiB: so an owner
-/// who frees what it has just taken gets the same few objects again, which the processor's caches
-/// have, and not each in turn.
+/// At most 16 KiB are ready at a time, or two objects, or one of more than 16 KiB: so an owner that
+/// frees what it has just taken gets the same few objects again, which are in the processor's
+/// caches, instead of each slot in turn.
 class ready_window {
  public:
-  /// For other slots, of which none was ever ready.
+  /// For new slots, none of which was ever ready.
   void init(std::size_t elemsize) {
     size_ = static_cast<std::uint8_t>(slots_at_once(elemsize));
     fresh_from_ = 0;
@@ -26,8 +26,9 @@ class ready_window {
   /// For a new owner of the slots.
   void restart() { end_ = word_bits; }
 
-  /// Of the free slots of word w, which are not none: the lowest and the next ones, as many as are
-  /// ready at once; all, when those before them were taken and none was freed.
+  /// Of the free slots of word w, of which there is at least one: the lowest and those after it, as
+  /// many as may be ready at once; or all, when the slots before them were taken and none of those
+  /// was freed.
   std::uint64_t choose(unsigned w, std::uint64_t free) {
     const unsigned lowest = bits::lowest_bit(free);
     std::uint64_t chosen = free;
@@ -42,7 +43,7 @@ class ready_window {
     is_fresh_ = false;
     if ((w + 1) * word_bits > fresh_from_) [[unlikely]] {
       is_fresh_ = w * word_bits + lowest >= fresh_from_;
-      // What is not free was chosen before: that may be all that is left of the word.
+      // Slots that are not free were chosen before, so these may be all that is left of the word.
       const unsigned end = chosen == free ? word_bits : end_;
       if (w * word_bits + end > fresh_from_)
         fresh_from_ = static_cast<std::uint16_t>(w * word_bits + end);
@@ -50,7 +51,8 @@ class ready_window {
     return chosen;
   }
 
-  /// The same where all those were chosen before, and some may be again; else 0, and nothing done.
+  /// The same if all of those were chosen before and some may be again; otherwise 0, with nothing
+  /// done.
   std::uint64_t choose_again(unsigned w, std::uint64_t free) {
     const unsigned lowest = bits::lowest_bit(free);
     if (lowest >= end_) return 0;
@@ -61,7 +63,7 @@ class ready_window {
     return free & ~std::uint64_t{0} >> (word_bits - size) << lowest;
   }
 
-  /// None of those that were chosen last had been chosen before.
+  /// None of the slots chosen last had been chosen before.
   bool is_fresh() const { return is_fresh_; }
 
  private:
@@ -75,8 +77,8 @@ class ready_window {
   }
 
   std::uint16_t fresh_from_ = 0;   // no slot from this one on was ever chosen
-  std::uint8_t size_ = word_bits;  // as many at once
-  std::uint8_t end_ = word_bits;   // the slot of the word behind those chosen last; may be above it
+  std::uint8_t size_ = word_bits;  // how many become ready at once
+  std::uint8_t end_ = word_bits;   // the slot after those chosen last; may lie past the word
   bool is_fresh_ = false;
 };
 

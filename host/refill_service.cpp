@@ -9,7 +9,7 @@ namespace warpheap {
 
 namespace {
 
-// The device reads and writes the queue's words too; each has one writer. Words outside of the
+// The device reads and writes the queue's words too; each word has one writer. Words outside the
 // rounds order nothing: relaxed.
 template <class T>
 T load_word(const T& word) {
@@ -47,7 +47,7 @@ void refill_service::stop() {
 }
 
 void refill_service::forget_thread() {
-  // Not by assignment: it would end the process for a thread that nobody has joined.
+  // Not by assignment, which would end the process because of a thread that was not joined.
   new (&thread_) std::thread;
 }
 
@@ -56,10 +56,10 @@ bool refill_service::poll_once() {
   return serve_all();
 }
 
-/// A look at every mailbox. Priorities: pages that come home first, as mallocs wait for them; then
-/// the stock, from which all warps live, and again after each large request that was served. Large
-/// ones take turns: none is served twice before all others were looked at, and a pass begins behind
-/// the one that the pass before it answered first, and that so had the best of what there was.
+/// Looks at every mailbox. Priorities: first pages that come home, as mallocs wait for them; then
+/// the stock, from which all warps live, again after each large request that was served. Large
+/// requests take turns: none is served twice before all others were looked at, and a pass begins
+/// after the one that the previous pass answered first, which had the best of what there was.
 /// serving_ is held.
 bool refill_service::serve_all() {
   static_assert(stock_mailbox == 0);
@@ -83,16 +83,18 @@ bool refill_service::serve(unsigned box) {
     unsigned box;
     page_run take(std::uint32_t least, std::uint32_t want) {
       if (service.answered_first_ == 0) service.answered_first_ = box;
-      // Nothing is denied while pages are on their way back that left before the request (who has
-      // acquired that sees the message home, and the ack of who declined): a kernel that looks at
-      // the denial when they have come takes it for an answer.
+      // Nothing is denied while pages that left before the request are still on their way back: a
+      // kernel that looks at the denial after they have come would take it for an answer. (The
+      // request was acquired, so the message home and the ack of a holder that declined are visible
+      // here.)
       const page_run run = search(least, want);
       if (run.count != 0) return run;
       const bool came_home = service.take_pages_home();
       return service.take_back_declined() || came_home ? search(least, want) : run;
     }
     page_run search(std::uint32_t least, std::uint32_t want) {
-      // First this: a free that comes too late for the search sees it and moves the epoch.
+      // Set before the search: a free that comes too late for the search sees it and moves the
+      // epoch.
       service.denied_.store(true);
       return service.pages_.take_device_pages(least, want);
     }
@@ -104,7 +106,7 @@ bool refill_service::serve(unsigned box) {
   return serve_mailbox(queue_, box, granted_[box], pages);
 }
 
-/// Pages that were granted and nobody took. serving_ is held.
+/// Takes back pages that were granted but not taken. serving_ is held.
 void refill_service::take_back(page_run run) {
   pages_.give_back_device_pages(run);
   move_epoch();
@@ -136,8 +138,8 @@ bool refill_service::take_pages_home() {
 }
 
 void refill_service::pages_came_free() {
-  // Seen relaxed: the page allocator's lock orders the change of `denied_` before a search that
-  // came before the free.
+  // Relaxed: if a search preceded the free, the page allocator's lock makes its store to `denied_`
+  // visible here.
   if (!denied_.load(std::memory_order_relaxed)) return;
   pages_came_free(hold());
 }
@@ -156,15 +158,15 @@ void refill_service::settle(const std::unique_lock<std::mutex>&) {
   }
 }
 
-/// What a reset left, in pieces that keep no request waiting. False when there is nothing left.
+/// Sweeps what a reset left, in pieces that keep no request waiting. False when nothing is left.
 bool refill_service::sweep_a_little() {
   constexpr unsigned spans = 16;
-  // As for a request: who holds the service has the heap to itself.
+  // As for a request: a holder of the service's lock has the heap to itself.
   const std::lock_guard lock(serving_);
   return pages_.sweep_some(spans);
 }
 
-/// The same with tables. No lock: none but this thread prepares.
+/// The same for tables. No lock: only this thread prepares them.
 bool refill_service::prepare_a_little() {
   constexpr std::size_t pages = 8192;  // some twenty pages of the system
   return prepares_ && (prepares_ = pages_.prepare_tables(pages));
@@ -184,16 +186,16 @@ void refill_service::run() {
     }
     if (steady_clock::now() >= next) {
       if (idle_work_ && load_word(queue_.host_frees_pending) != 0) idle_work_();
-      // Pages come free in ways that nobody tells of, such as the end of a thread that had some in
-      // its cache: now and then a denial is not taken for granted.
+      // Pages come free in ways that are not reported here, such as the end of a thread that had
+      // some in its cache: so a denial is reconsidered now and then.
       pages_came_free();
       if (interval_work_) interval_work_();
       next = steady_clock::now() + interval;
     }
     if (sweep_a_little() || prepare_a_little()) continue;
-    // A burst of requests is answered at once, an idle heap costs next to nothing. No yields: the
-    // system may put a thread back by a time slice for each, and on a busy machine the next request
-    // waits for all of them.
+    // A burst of requests is answered at once, and an idle heap costs next to nothing. No yields:
+    // for each, the system may put the thread back by a time slice, and on a busy machine the next
+    // request would wait for all of them.
     if (++idle < spins) continue;
     const auto pause = microseconds(10) * (idle - spins + 1);
     std::this_thread::sleep_for(std::min<microseconds>(pause, longest_sleep_));

@@ -23,7 +23,8 @@ void region_pool::give(std::byte* start) {
   }
 }
 
-/// Returns its pages, 0 when the system refuses: then they stay away for good. mutex_ is held.
+/// Returns the chunk's pages; 0 when the system refuses, and they stay away for good. mutex_ is
+/// held.
 std::size_t region_pool::end_oldest() {
   mspan* s = quarantine_.pop_front();
   const std::size_t pages = s->npages();

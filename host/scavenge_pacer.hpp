@@ -1,7 +1,7 @@
 #pragma once
 
-// When free pages have been free for long enough, and how fast their memory goes. (Go: the pacing
-// of bgscavenge.)
+// When pages have been free for long enough, and how fast their memory is given back. (Go: the
+// pacing of bgscavenge.)
 
 #include <algorithm>
 #include <chrono>
@@ -9,23 +9,24 @@
 
 namespace warpheap {
 
-/// Decides for the thread that gives memory back in the background; its caller tells the time.
+/// Makes the decisions of the thread that gives memory back in the background; its caller provides
+/// the time.
 ///
-/// Kept is as much memory as was in use at once in the last window of time, and some more, so that
-/// a program that frees and allocates again in turn finds its memory in place. What is above that
-/// goes in small steps, that take one hundredth of the time. Not thread-safe.
+/// It keeps as much memory as was in use at once in the last window of time, and some more, so that
+/// a program that frees and allocates again in turn finds its memory in place. The rest goes in
+/// small steps that take one hundredth of the time. Not thread-safe.
 class scavenge_pacer {
  public:
   using clock = std::chrono::steady_clock;
-  /// Memory that was not used for one to two of these goes.
+  /// Memory that was not in use for one to two windows is given back.
   static constexpr std::chrono::nanoseconds window = std::chrono::seconds(2);
-  /// Of one step: the page allocator's lock is held for it.
+  /// Size of a step, for which the page allocator's lock is held.
   static constexpr std::size_t step_pages = 64;
-  /// Kept beyond what was in use: a tenth of that and these.
+  /// Kept beyond what was in use: a tenth of that, plus this.
   static constexpr std::size_t slack_pages = 512;
   static constexpr int part_of_time = 100;
 
-  /// Pages to give back now, at most. peak: the most pages in use since the last call; committed:
+  /// The most pages to give back now. peak: the most pages in use since the last call; committed:
   /// pages that hold memory.
   std::size_t due(clock::time_point now, std::size_t peak, std::size_t committed) {
     if (!started_) {
@@ -46,9 +47,9 @@ class scavenge_pacer {
     return committed > keep ? std::min(committed - keep, step_pages) : 0;
   }
 
-  /// A step that began at `start` and ended `now` gave so many pages back.
+  /// A step from `start` to `now` gave `pages` pages back.
   void done(clock::time_point start, clock::time_point now, std::size_t pages) {
-    // What is left is in threads' caches: no use in trying again at once.
+    // The memory that is left is in threads' caches: it is no use to try again at once.
     rest_end_ = pages == 0 ? now + window : now + (now - start) * (part_of_time - 1);
   }
 

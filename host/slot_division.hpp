@@ -1,6 +1,6 @@
 #pragma once
 
-// Which slot of a span a byte is in, without a division.
+// Which slot of a span contains a byte, without a division.
 
 #include <bit>
 #include <cstddef>
@@ -14,16 +14,17 @@ namespace warpheap {
 
 /// Division by the slot size of a class, by a multiplication. (The Go runtime has the same idea in
 /// its divMagic; here the product also says whether an offset is a multiple, as in "Faster
-/// remainder by direct computation", Lemire, Kaser and Kurz 2019, and which word the slot's bit is
-/// in.)
+/// remainder by direct computation", Lemire, Kaser and Kurz 2019, and which word has the slot's
+/// bit.)
 ///
-/// An offset times `divisor` is 2^64 times its quotient by 64 slots: the word above, and below the
-/// slot in it (6 bits) and the remainder, which is small for multiples of the size alone.
+/// An offset times `divisor` is 2^64 times its quotient by 64 slots. So the upper half of the
+/// product is the word; the lower half is the slot within it (6 bits) and the remainder, which is
+/// small only for multiples of the size.
 class slot_division {
   __extension__ using uint128 = unsigned __int128;
 
  public:
-  /// Of nothing: every offset is in slot 0.
+  /// Divides by nothing: every offset is in slot 0.
   constexpr slot_division() = default;
   /// The divisor is (2^58 + e) / elemsize, with 0 <= e < elemsize. So for the offset of slot i the
   /// low 58 bits of the product are i * e, less than the span's bytes, and for an offset between
@@ -49,7 +50,7 @@ class slot_division {
   }
 
  private:
-  /// Above the remainders of slots, below all others; small enough to be part of an instruction.
+  /// Above the remainders of slots, below all others; small enough for an immediate operand.
   static constexpr std::uint64_t rest_limit = std::uint64_t{1} << 30;
   static_assert(max_host_span_pages * page_size < rest_limit >> 6
                 && rest_limit >> 6 < (std::uint64_t{1} << 58) / max_small_size);

@@ -1,6 +1,6 @@
 #pragma once
 
-// What a span's record must say, whenever its owner looks: else something has overwritten it.
+// What a span's record must say whenever its owner looks; otherwise something has overwritten it.
 
 #include <cstdint>
 
@@ -10,8 +10,8 @@
 
 namespace warpheap {
 
-/// What is wrong with the record of a span with slots, in the words that Go has for it; nullptr if
-/// nothing is. For the span's owner.
+/// What is wrong with the record of a span with slots, in Go's words; nullptr if nothing is. For
+/// the span's owner.
 inline const char* span_error(const mspan& s) {
   const unsigned n = s.nelems();
   if (n == 0 || n > mspan::max_words * 64 || s.words() != (n + 63) / 64
@@ -19,7 +19,7 @@ inline const char* span_error(const mspan& s) {
       || s.limit() > s.base() + s.npages() * page_size)
     return "s.nelems does not fit the span";
   if (s.current_word() >= s.words()) return "s.freeindex > s.nelems";
-  // Each refill comes here: no branch for each word.
+  // Every refill comes here: no branch for each word.
   std::uint64_t both = 0;
   for (unsigned w = 0; w < s.words(); ++w) {
     const mspan::word_sets sets = s.sets(w);
@@ -28,15 +28,15 @@ inline const char* span_error(const mspan& s) {
   // Slots past the end are never ready, and always free.
   const mspan::word_sets last = s.sets(s.words() - 1);
   if (((last.ready | ~last.free) & s.past_last()) != 0) return "freeIndex is not valid";
-  // A slot that is free twice makes fewer than none allocated.
+  // A slot that is free in both sets would make the number of allocated slots negative.
   if (both != 0) return "s.allocCount > s.nelems";
   return nullptr;
 }
 
-/// Reports a broken span with all that its record says, on standard error, and aborts.
+/// Reports a broken span with all its record's fields on standard error, and aborts.
 [[noreturn]] void fatal_span(const mspan& s, const char* what);
 
-/// Aborts by fatal_span if the record is broken.
+/// Aborts through fatal_span if the record is broken.
 inline void check_span(const mspan& s) {
   if (const char* what = span_error(s); what != nullptr) [[unlikely]]
     fatal_span(s, what);

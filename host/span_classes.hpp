@@ -1,6 +1,6 @@
 #pragma once
 
-// The kinds of spans that the host heap has, and how many pages and slots each has.
+// The kinds of spans of the host heap, and how many pages and slots each has.
 
 #include <array>
 #include <cstdint>
@@ -8,7 +8,7 @@
 #include <warpheap/contents.hpp>
 #include <warpheap/size_classes.hpp>
 
-// Slots of a span of the host, at least; fewer in the weak memory model (tests/relacy).
+// The least slots of a host span; fewer in the weak memory model (tests/relacy).
 #ifndef WARPHEAP_LEAST_SPAN_SLOTS
 #define WARPHEAP_LEAST_SPAN_SLOTS 32
 #endif
@@ -24,16 +24,17 @@ constexpr unsigned host_span_size_class(unsigned span_class) {
   return span_class == tiny_span_class ? tiny_class : span_class_size_class(span_class);
 }
 
-// Pages and slots of a host span. Those of the size class, if they are many slots; else a multiple,
-// for 32 KiB, 48 of up to 128 B, or 512 slots, and 32 slots at least, 16 of more than 4 KiB, 8 of
-// the largest. With one slot to a span, as the class table has it for 8 KiB, allocating and freeing
-// in turn a thousand objects took 120 ns each, most of it for making spans; with 8 slots 16, with
-// 16 it is 11, with 32 it is 9. The fewer slots a span has, the fewer of them are free when it is
-// taken up again: groups of 100 objects of 40 B, half freed at once and half after 100 more groups,
-// took 23 ns a malloc and its free with 256 slots, and 16.5 with 512. (With 64 KiB for all, 500 B
-// took 30 ns for 38, but the benchmark's sh6 1.5 MiB more; with 64 for 48 it has 0.3 more.) Pages
-// that no object was put on cost no memory, and what was never used is ready last. Where no run is
-// so long, one of the class table's length does (mcache::next_span).
+// Pages and slots of a host span: those of the size class if they give many slots; otherwise a
+// multiple that reaches 32 KiB (48 for slots of up to 128 B) or 512 slots, with at least 32 slots
+// (16 for more than 4 KiB, 8 for the largest). With one slot per span, as in the class table for 8
+// KiB, allocating and freeing a thousand objects in turn took 120 ns each, most of it for making
+// spans; with 8 slots it took 16, with 16 it takes 11, with 32, 9. The fewer slots a span has, the
+// fewer of them are free when it is taken up again: groups of 100 objects of 40 B, half freed at
+// once and half after 100 more groups, took 23 ns for a malloc and its free with 256 slots, and
+// 16.5 with 512. (With 64 KiB for all, 500 B took 30 ns instead of 38, but the benchmark's sh6 1.5
+// MiB more; with 64 instead of 48 it takes 0.3 more.) Pages on which no object was put cost no
+// memory, and slots that were never used become ready last. Where there is no run of this length,
+// one of the class table's length is used (mcache::next_span).
 constexpr unsigned host_span_pages(unsigned size_class) {
   const unsigned pages = class_to_pages(size_class), slots = class_to_objects(size_class);
   if (slots == 0) return 0;
@@ -56,14 +57,14 @@ constexpr unsigned host_span_objects(unsigned size_class) {
   return host_span_objects(size_class, host_span_pages(size_class));
 }
 
-// Bytes before the first slot. Spans begin at page boundaries, and without these so would each
-// span's slots: then most objects of some hundred bytes begin at multiples of 256, whose lines the
-// processor's caches keep less well. Touching the ends of such objects again, after 20000 lines of
-// others, mostly took 100 to 160 cycles on an EPYC of the fourth generation, 43 to 54 where all lie
-// 64 to 320 bytes behind that; the benchmark's sh6 32 ns, and 28. (Bonwick, "The Slab Allocator",
-// 1994, has a color for each slab; here one did as well as several.) A color is of the bytes that
-// the slots leave over, so it costs none; where they leave none, as all powers of two do, there is
-// no color, and slots are aligned to their size.
+// Bytes before the first slot. Spans begin at page boundaries; without these bytes so would the
+// slots of every span, and most objects of some hundred bytes would begin at multiples of 256,
+// whose lines the processor's caches keep less well. Touching the ends of such objects again, after
+// 20000 lines of others, mostly took 100 to 160 cycles on a fourth-generation EPYC, and 43 to 54
+// where all of them lie 64 to 320 bytes further on; the benchmark's sh6 took 32 ns, and takes 28.
+// (Bonwick, "The Slab Allocator", 1994, has a color for each slab; here one did as well as
+// several.) A color comes out of the bytes that the slots leave over, so it costs none; where they
+// leave none, as with all powers of two, there is no color, and slots are aligned to their size.
 constexpr unsigned host_span_color(unsigned size_class) {
   const auto size = static_cast<unsigned>(class_to_size(size_class));
   if (size < 128) return 0;
@@ -71,7 +72,7 @@ constexpr unsigned host_span_color(unsigned size_class) {
   const auto has_room = [=](unsigned pages) { return pages * page_size % size >= color; };
   return has_room(host_span_pages(size_class)) && has_room(class_to_pages(size_class)) ? color : 0;
 }
-/// The largest power of two, up to page_size, that slots of a class lie at multiples of.
+/// The largest power of two, up to page_size, to which all slots of a class are aligned.
 inline constexpr auto host_slot_alignments = [] {
   std::array<std::uint16_t, num_classes> alignments{};
   for (unsigned c = 0; c < num_classes; ++c) {

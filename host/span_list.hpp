@@ -8,7 +8,7 @@
 
 namespace warpheap {
 
-/// A span is in one list at most. Its owner, or the list's lock, guards it.
+/// A span is in at most one list, guarded by the span's owner or by the list's lock.
 class span_list {
  public:
   bool empty() const { return first_ == nullptr; }
@@ -38,7 +38,7 @@ class span_list {
     s->next_ = s->prev_ = nullptr;
     --size_;
   }
-  /// Takes all spans of another list over, behind its own. O(1).
+  /// Takes over all spans of another list, behind its own. O(1).
   void append(span_list& other) {
     if (other.first_ == nullptr) return;
     other.first_->prev_ = last_;
@@ -48,8 +48,8 @@ class span_list {
     other.first_ = other.last_ = nullptr;
     other.size_ = 0;
   }
-  /// A span that is in no list may say that it is: in the child of a fork, of a thread's list that
-  /// is lost.
+  /// For a span in no list whose links say otherwise: in the child of a fork, it was in the list of
+  /// a thread that is lost.
   static void forget(mspan* s) { s->next_ = s->prev_ = nullptr; }
   /// Empties the list.
   void clear() {

@@ -14,14 +14,15 @@
 
 namespace warpheap {
 
-/// One bit for each slot, or for each byte of a page of tiny objects, and another that says that
-/// what is there was made since the marks began (mark_phase.hpp). Belongs to the cycle that
-/// begins with the sweep, and to the first slot and class that the span had: marks of others mean
-/// nothing. Made under a lock, set by any thread; the thread that sets one may hold the pointer
-/// while another frees all that the span has, so none goes before the cycle ends.
+/// One bit for each slot, or for each byte of a page of tiny objects, and a second one that says
+/// that the object there was made since the marks began (mark_phase.hpp). Belongs to the cycle that
+/// begins with the sweep, and to the span's first slot and class at the time: marks of other ones
+/// mean nothing. Made under a lock, set by any thread. A thread that sets a mark may hold the
+/// pointer while another frees everything in the span, so no span_marks is freed before the cycle
+/// ends.
 class span_marks {
  public:
-  /// All that were made in a cycle. Its user's lock guards it, and he says when none is in use.
+  /// All that were made in a cycle. Guarded by its user's lock; the user says when none is in use.
   class list {
    public:
     list() = default;
@@ -55,13 +56,13 @@ class span_marks {
   bool get(unsigned i) const {
     return (word(i / 64).load(std::memory_order_relaxed) >> (i % 64) & 1) != 0;
   }
-  /// True when it was set before. Relaxed: the sweep comes after all marks by its caller's doing.
+  /// True when it was set before. Relaxed: the sweep's caller orders the sweep after all marks.
   bool set(unsigned i) {
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
     return (word(i / 64).fetch_or(bit, std::memory_order_relaxed) & bit) != 0;
   }
-  /// Notes the slots of a word as those of newborn objects. Relaxed, as for marks. A word that is
-  /// none is passed over: the span may have become another with more since these were found.
+  /// Notes the slots of a word as those of newborn objects. Relaxed, as for marks. A word past the
+  /// last is ignored: the span may have become one with more words since these marks were found.
   void set_born(unsigned w, std::uint64_t slots) {
     if (w >= words_) return;
     word(words_ + w).fetch_or(slots, std::memory_order_relaxed);
@@ -99,7 +100,7 @@ class span_marks {
   static std::size_t bytes_for(std::uint32_t words) {
     return sizeof(span_marks) + 2 * words * sizeof(word_type);
   }
-  // The words follow the record in its block: those of marks, then those of births.
+  // The words follow the record in its block: marks first, then births.
   word_type& word(unsigned w) { return reinterpret_cast<word_type*>(this + 1)[w]; }
   const word_type& word(unsigned w) const {
     return reinterpret_cast<const word_type*>(this + 1)[w];

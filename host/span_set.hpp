@@ -1,15 +1,16 @@
 #pragma once
 
-// Spans that mcentral has in one of its four places. (Go: spanSet.)
+// One of mcentral's four sets of spans. (Go: spanSet.)
 //
-// A spine of blocks of pointers, first in first out. A span knows the set that it is in and where,
-// so that it can be taken out of the middle; that is what explicit free adds. Two sets change roles
-// without a look at their spans.
+// A spine of blocks of pointers, first in first out. A span knows the set that it is in, and its
+// place there, so that it can be taken out of the middle; explicit free needs that. Two sets swap
+// roles without a look at their spans.
 //
-// Go's set is lock-free. Here mcentral's lock guards it, which its callers hold for the sake of the
-// span's place anyway: a child of a fork has to find sets whole, and a push that a lost thread had
-// under way would block a set for ever. Threads that fill and empty spans push once a sweep cycle,
-// since a span stays in the set of full ones when it gets an owner again.
+// Go's set is lock-free. This one is guarded by mcentral's lock, which its callers hold for the
+// sake of the span's place anyway: a child of a fork has to find sets whole, and a push left
+// unfinished by a lost thread would block a set for ever. Threads that fill and empty spans push
+// only once per sweep cycle, since a span stays in the set of full ones when it gets an owner
+// again.
 
 #include <array>
 #include <cstddef>
@@ -21,14 +22,14 @@
 
 namespace warpheap {
 
-/// A span is in one set at most. Not thread-safe.
+/// A span is in at most one set. Not thread-safe.
 class span_set {
  public:
-  /// Go's blocks have 512; most heaps have few spans in many classes.
+  /// Go's blocks have 512 entries; most heaps have few spans in many classes.
   static constexpr std::uint32_t block_entries = 64;
 
   span_set() = default;
-  /// The first index, a multiple of block_entries: so that tests can see indices wrap.
+  /// start: the first index, a multiple of block_entries, so that tests can make indices wrap.
   explicit span_set(std::uint32_t start) : first_(start), end_(start) {}
   ~span_set() {
     while (pop() != nullptr) {
@@ -42,17 +43,18 @@ class span_set {
   std::size_t size() const { return end_ - first_; }
   bool empty() const { return first_ == end_; }
 
-  /// Makes sure that the next insert is done; false when the system has no memory.
+  /// Makes sure that the next insert succeeds; false when the system has no memory.
   [[nodiscard]] bool reserve() {
     if (end_ % block_entries != 0 || spare_ != nullptr) return true;
     const std::uint32_t blocks = end_ / block_entries - first_ / block_entries;
-    // Where indices wrap, the difference has the bits of a block's number.
+    // The mask handles wrapped indices: a difference of block numbers has as many bits as a block
+    // number.
     if ((blocks & (~std::uint32_t{0} / block_entries)) == spine_.size() && !grow()) return false;
     spare_ = static_cast<block*>(sys_pool::alloc(sizeof(block)));
     return spare_ != nullptr;
   }
-  /// Takes a span that is in no set (else aborts). False, and nothing done, when the system has no
-  /// memory.
+  /// Takes in a span that is in no set (else aborts). False, with nothing done, when the system has
+  /// no memory.
   [[nodiscard]] bool insert(mspan* s) {
     if (s->set_ != nullptr) fatal("span is in a set");
     if (!reserve()) return false;
@@ -62,7 +64,7 @@ class span_set {
     entry(end_++) = s;
     return true;
   }
-  /// The span that came first; nullptr when there is none.
+  /// Takes out the span that came first; nullptr when there is none.
   mspan* pop() {
     if (empty()) return nullptr;
     mspan* s = entry(first_);
@@ -70,12 +72,12 @@ class span_set {
     drop_first();
     return s;
   }
-  /// f(span) for each, in order; f may take it out, and put nothing in.
+  /// Calls f(span) for each span, in order; f may take that span out, and must put nothing in.
   template <class F>
   void for_each(F&& f) {
     for (std::uint32_t i = first_; i != end_; ++i) f(entry(i));
   }
-  /// Takes a span of this set (else aborts) out. The first one comes into its place.
+  /// Takes out a span of this set (else aborts). The first span moves to its place.
   void remove(mspan* s) {
     if (s->set_ != this) fatal("span is not in this set");
     mspan* first = entry(first_);
@@ -90,8 +92,8 @@ class span_set {
     std::array<mspan*, block_entries> spans;
   };
 
-  // Indices grow and wrap; the spine's size is a power of two, and a block's place in it is its
-  // number modulo that.
+  // Indices grow and wrap; the spine's size is a power of two, and a block's place in it is the
+  // block's number modulo that size.
   block*& block_of(std::uint32_t i) { return spine_[i / block_entries & (spine_.size() - 1)]; }
   mspan*& entry(std::uint32_t i) { return block_of(i)->spans[i % block_entries]; }
 

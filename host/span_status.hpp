@@ -11,17 +11,17 @@ namespace warpheap {
 /// Who may take slots from a span.
 enum class span_place : std::uint8_t {
   cached,   ///< its owner, a thread's cache
-  none,     ///< dead, or in nobody's hands during a transition
+  none,     ///< dead, or held by nobody during a transition
   partial,  ///< mcentral, with free slots
-  full,     ///< nobody: it has none, or few that others than its last owner have freed
+  full,     ///< nobody: no free slot, or few that others than its last owner freed
   empty,    ///< mcentral, all slots free, kept for reuse
-  large,    ///< one large object: nobody
+  large,    ///< nobody: one large object
 };
 
-/// What a free by a thread that does not own the span came to.
+/// The outcome of a free by a thread that does not own the span.
 enum class remote_free : std::uint8_t { done, was_free, left_full };
 
-/// Status of a span in one word: its owner, or its place and span class; and marks.
+/// Status of a span in one word: its owner, or its place and span class; and two marks.
 class span_status {
  public:
   static constexpr std::uintptr_t pending = 1;  ///< others have freed slots
@@ -31,7 +31,7 @@ class span_status {
   static constexpr span_status in(span_place p, unsigned span_class) {
     return span_status(static_cast<std::uintptr_t>(p) << 2 | std::uintptr_t{span_class} << 8);
   }
-  /// cache: an address aligned to 64 at least.
+  /// cache: an address aligned to at least 64 bytes.
   static span_status of(const void* cache, unsigned span_class) {
     return span_status(reinterpret_cast<std::uintptr_t>(cache)
                        | (span_class == tiny_span_class ? tiny : 0));
@@ -46,7 +46,7 @@ class span_status {
   constexpr span_place place() const {
     return is_cached() ? span_place::cached : static_cast<span_place>(bits_ >> 2 & 0x3f);
   }
-  /// Of a span without owner.
+  /// Only for a span without an owner.
   constexpr unsigned span_class() const { return static_cast<unsigned>(bits_ >> 8); }
 
  private:

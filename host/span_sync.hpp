@@ -1,7 +1,7 @@
 #pragma once
 
-// What the threads that share spans synchronise by. A name of its own for each, because the check
-// under a weak memory model has others in their place (tests/relacy/shim).
+// What threads that share spans synchronise by. Each has a name of its own, because the check under
+// a weak memory model substitutes others (tests/relacy/shim).
 
 #include <atomic>
 #include <mutex>
@@ -12,7 +12,7 @@ template <class T>
 using span_atomic = std::atomic<T>;
 using span_mutex = std::mutex;
 
-/// What a thread is known by, of a thread_local: its address.
+/// Identifies the calling thread by the address of one of its thread_locals.
 inline const void* this_thread(const void* of_thread) { return of_thread; }
 
 }  // namespace warpheap

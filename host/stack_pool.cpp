@@ -106,7 +106,7 @@ void stack_pool::begin_use(void* p, std::size_t size) {
   page_owner seen = heap_->owner(page);
   while (!heap_->exchange_owner(page, seen, seen.with_part(part))) {
   }
-  // Relaxed: stats reads it under the locks that order it after the pages' coming.
+  // Relaxed: stats reads it under the locks, which order it after the coming of the pages.
   inuse_.fetch_add(size, std::memory_order_relaxed);
 }
 
@@ -121,17 +121,17 @@ void stack_pool::end_use(void* p, std::size_t size) {
         || static_cast<std::size_t>(static_cast<std::byte*>(p) - s->base()) % size != 0) {
       fatal("what is released is no scratch stack of this size");
     }
-    // Nor has the chunk of a region such a bit.
+    // The chunk of a region has no such bit either.
     if (!seen.has_part(part)) fatal("what is released is no scratch stack that is in use");
-    // Of two releases at once, one finds the bit gone.
+    // Of two concurrent releases, one finds the bit gone.
   } while (!heap_->exchange_owner(page, seen, seen.without_part(part)));
   inuse_.fetch_sub(size, std::memory_order_relaxed);
 }
 
 stack_pool_stats stack_pool::stats() const {
   stack_pool_stats st;
-  // No pages come or go meanwhile. A stack counts as in use after its pages do and no longer than
-  // they do, so what is in use is a part of the pages at any moment.
+  // Under the locks no pages come or go. A stack counts as in use only while its pages are counted,
+  // so the bytes in use are part of the pages' at any moment.
   lock();
   st.sys_bytes = sys_.load(std::memory_order_relaxed);
   st.inuse_bytes = inuse_bytes();

@@ -5,7 +5,8 @@
 //
 // Sizes are powers of two. Those below 32 KiB, four orders, are cut from spans of 32 KiB; larger
 // ones have a span each. A thread keeps up to 32 KiB of each order for itself, and exchanges half
-// of that with the pool at a time, so that a thread that takes one and gives one never comes here.
+// of that with the pool at a time, so that a thread that takes and gives back a stack in turn does
+// not come here.
 
 #include <array>
 #include <atomic>
@@ -32,41 +33,41 @@ class stack_pool {
  public:
   static constexpr std::size_t smallest = 2048;
   static constexpr unsigned orders = 4;
-  /// Of a thread's cache, in one order; and of the spans that small stacks are cut from.
+  /// Size of a thread's cache for one order, and of the spans that small stacks are cut from.
   static constexpr std::size_t cache_bytes = std::size_t{32} << 10;
   static_assert(cache_bytes % page_size == 0, "cache size must be a multiple of page size");
   static_assert(smallest << orders == cache_bytes);
   static constexpr unsigned span_stacks = cache_bytes / smallest;  ///< at most, in one span
-  /// Large stacks that are kept for reuse, in bytes.
+  /// Bytes of large stacks that are kept for reuse, at most.
   static constexpr std::size_t max_kept_bytes = std::size_t{1} << 20;
 
   explicit stack_pool(mheap& heap) : heap_(&heap) {}
   stack_pool(const stack_pool&) = delete;
   stack_pool& operator=(const stack_pool&) = delete;
 
-  /// The size that is had for so many bytes: a power of two; 0 if there is none.
+  /// The size of the stack for a request of `bytes`: a power of two; 0 if there is none.
   static constexpr std::size_t rounded(std::size_t bytes) {
     if (bytes <= smallest) return smallest;
     if (bytes > ~std::size_t{0} / 2) return 0;
     return std::size_t{1} << (64 - bits::countl_zero(static_cast<std::uint64_t>(bytes - 1)));
   }
   static constexpr bool is_small(std::size_t size) { return size < cache_bytes; }
-  /// Of a small size.
+  /// For a small size.
   static constexpr unsigned order_of(std::size_t size) {
     return static_cast<unsigned>(bits::countr_zero(static_cast<std::uint64_t>(size / smallest)));
   }
   static constexpr std::size_t size_of(unsigned order) { return smallest << order; }
 
-  /// Up to n small stacks; their number, less than n when there is no room.
+  /// Takes up to n small stacks. Returns their number, less than n when there is no room.
   unsigned take(unsigned order, void** stacks, unsigned n);
   void give(unsigned order, void* const* stacks, unsigned n);
-  /// A stack of so many bytes, a power of two from cache_bytes on; nullptr when there is no room.
+  /// A stack of `size` bytes, a power of two from cache_bytes on; nullptr when there is no room.
   void* take_large(std::size_t size);
   void give_large(void* p, std::size_t size);
-  /// Gives the large stacks that are kept back to the heap. Returns bytes.
+  /// Gives the kept large stacks back to the heap. Returns their bytes.
   std::size_t release();
 
-  /// A stack that was taken goes to a user: it is in use from now on.
+  /// A stack that was taken goes to a user, and counts as in use from now on.
   void begin_use(void* p, std::size_t size);
   /// The user gives it back; aborts unless a stack of this size is in use there.
   void end_use(void* p, std::size_t size);
@@ -74,13 +75,13 @@ class stack_pool {
   stack_pool_stats stats() const;
   std::size_t inuse_bytes() const { return inuse_.load(std::memory_order_relaxed); }
 
-  /// Nobody else is in here between the two: for a fork, and for figures. No stack's pages come or
-  /// go meanwhile, but those that are on their way to becoming one.
+  /// For a fork, and for figures: no other thread is in here between the two. No stack's pages come
+  /// or go meanwhile, except those of stacks still being made.
   void lock() const;
   void unlock() const;
 
  private:
-  // One line each: threads of different orders do not meet.
+  // A cache line each: threads that use different orders do not meet.
   struct alignas(64) pool {
     mutable std::mutex mutex;
     span_list partial;  // spans with free stacks
@@ -124,7 +125,7 @@ class stack_cache {
       kept_[order].count = 0;
     }
   }
-  /// Bytes kept of an order.
+  /// The bytes that are kept of an order.
   std::size_t bytes(unsigned order) const {
     return kept_[order].count * stack_pool::size_of(order);
   }

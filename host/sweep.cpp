@@ -1,13 +1,14 @@
-// Sweeping: what a bulk free left is put in order span by span, when it is needed or there is time.
+// Sweeping: what a bulk free left is cleaned up span by span, when it is needed or there is time.
 // (Go: mgcsweep.)
 //
 // A bulk free adds 2 to the heap's sweepgen, and looks at no span. Threads find that their caches
 // are of a heap that is gone, and take new ones. Figures count all objects as freed at once, and
 // unswept pages as free. A span is swept by one thread: one that allocates and finds it in an
-// unswept set of its class (100 tries); one that takes pages, which pays with as many swept pages
-// as bring the sweep to its end before the room does; the service when it is idle; an allocation
-// that finds no room, trim, or the next bulk free, all of them. It goes to the cache that asked, to
-// a swept set, or back to pages. A sweep that looks for marks is the same, to its end at once.
+// unswept set of its class (100 tries); one that takes pages, which pays by sweeping so many pages
+// that the sweep ends before the room does; the service when it is idle; or, for all spans, an
+// allocation that finds no room, trim, or the next bulk free. The span goes to the cache that
+// asked, to a swept set, or back to pages. A sweep that looks for marks is the same, but runs to
+// its end at once.
 
 #include <algorithm>
 
@@ -19,8 +20,9 @@ namespace warpheap {
 
 // --- one class -----------------------------------------------------------------------------------
 
-// The lock is held in all that is private here, and until a swept span is counted where it belongs.
-// So one thread at a time sweeps in a class, and a child of a fork finds no span half swept.
+// All private functions here are called with the lock held, and it stays held until a swept span is
+// counted where it belongs. So only one thread at a time sweeps in a class, and a child of a fork
+// finds no span half swept.
 
 void mcentral::add_stale(mspan* s) {
   const std::scoped_lock lock(mutex_);
@@ -32,8 +34,9 @@ void mcentral::add_stale(span_list& spans) {
   stale_.append(spans);
 }
 
-/// An unswept span, which this thread is to sweep; nullptr when there is none, or after as many
-/// looks. What an unswept set has may be in a cache's list, and is passed over.
+/// An unswept span, which this thread then has to sweep; nullptr when there is none, or after
+/// `tries` looks. A span in an unswept set may also be in a cache's list; such a span is passed
+/// over.
 mspan* mcentral::take_unswept(unsigned& tries) {
   const std::uint32_t h = heap_->sweepgen();
   for (; tries > 0 && !stale_.empty(); --tries) {
@@ -50,8 +53,8 @@ mspan* mcentral::take_unswept(unsigned& tries) {
   return nullptr;
 }
 
-/// Sweeps a span that this thread has begun to sweep. It is nobody's then, or large. The caller
-/// tells mheap what becomes of it.
+/// Sweeps a span that this thread has begun to sweep. Afterwards the span is nobody's, or large.
+/// The caller tells mheap what becomes of it.
 void mcentral::sweep(mspan* s) {
   remove_from_set(s);
   s->leave();
@@ -76,7 +79,7 @@ void mcentral::free_all(mspan* s) {
 
 void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
   const bool large = s->size_class() == 0;
-  // Frees that nobody has collected count as such, and not as leaks.
+  // Frees that nobody has collected yet count as frees, and not as leaks.
   if (!large) sink.tiny_blocks_freed(all_->collect(s));
   span_marks* const found = s->marks();
   const span_marks* const marks =
@@ -102,7 +105,7 @@ void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
       return sink.leaked(s->slot_address(i), s->elemsize(), s->size_class());
     }
     const std::uint32_t mask = masks->mask[i].load(std::memory_order_relaxed);
-    // A block that was open is closed: the cache that had it open is gone.
+    // An open block is closed: the cache that had it open is gone.
     std::uint32_t rest = mask & ~tiny_mask::frontier_of(mask);
     for (unsigned at = 0; at < tiny_size; ++at) {
       if (!tiny_mask::is_live(mask, at)) continue;
@@ -121,7 +124,7 @@ void mcentral::free_unmarked(mspan* s, sweep_sink& sink) {
   });
 }
 
-/// Puts a swept span that is nobody's where it belongs; false: its pages are to be freed.
+/// Puts a swept span that is nobody's where it belongs; false if its pages are to be freed.
 bool mcentral::place_swept(mspan* s) {
   if (s->is_empty()) {
     all_->swept_freed_.fetch_add(1, std::memory_order_relaxed);
@@ -156,7 +159,7 @@ mspan* mcentral::sweep_for_allocation() {
   return nullptr;
 }
 
-/// One of the spans kept empty, swept; nullptr when there is none.
+/// One of the spans kept empty, swept if need be; nullptr when there is none.
 mspan* mcentral::take_empty() {
   mspan* s = empty_.pop_front();
   if (s != nullptr && s->begin_sweep(heap_->sweepgen(), sweep_phase::unswept)) {
@@ -171,7 +174,7 @@ std::size_t mcentral::sweep_one() {
   const std::scoped_lock lock(mutex_);
   mspan* s = nullptr;
   const std::uint32_t h = heap_->sweepgen();
-  // The unswept come before all that were put there since.
+  // Unswept spans come before all that were put there since.
   if (!empty_.empty() && empty_.first()->begin_sweep(h, sweep_phase::unswept)) {
     s = empty_.pop_front();
   } else {
@@ -212,7 +215,7 @@ void mcentral_set::next_cycle(sweep_sink* sink) {
 std::size_t mcentral_set::sweep_one() {
   if (heap_.unswept_spans() == 0) return 0;
   {
-    // Held until it is swept: a child of a fork finds it here, or swept.
+    // Held until the span is swept: a child of a fork finds it here, or swept.
     const std::scoped_lock lock(stale_mutex_);
     if (mspan* s = stale_.pop_front(); s != nullptr) {
       const std::size_t pages = s->npages();
@@ -222,7 +225,7 @@ std::size_t mcentral_set::sweep_one() {
   }
   for (unsigned c = next_class_.load(std::memory_order_relaxed); c < host_span_classes;) {
     if (const std::size_t pages = central_[c].sweep_one(); pages != 0) return pages;
-    // A class that has none has none for the rest of the cycle.
+    // A class without unswept spans gets none for the rest of the cycle.
     if (next_class_.compare_exchange_strong(c, c + 1, std::memory_order_relaxed)) ++c;
   }
   return 0;

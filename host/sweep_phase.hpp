@@ -2,11 +2,11 @@
 
 // How far a span is in the sweep cycle of its heap. (Go: mspan.sweepgen.)
 //
-// The heap's sweepgen h grows by 2 a cycle, which makes every span unswept (h - 2), and every
-// cached one stale (h + 1), at once. h - 1: being swept; h: swept; h + 3: swept, cached. What an
-// unswept span's bits say is out of date: nothing is taken from it or freed in it before it is
-// swept, and one thread only gets to sweep it (begin_sweep). Release and acquire on the word hand
-// what the sweep did to whoever finds the span swept.
+// The heap's sweepgen h grows by 2 in each cycle, which makes every span unswept (h - 2), and every
+// cached one stale (h + 1), at once. h - 1: being swept; h: swept; h + 3: swept, cached. The bits
+// of an unswept span are out of date: nothing is taken from it or freed in it before it is swept,
+// and only one thread gets to sweep it (begin_sweep). Release and acquire on the word: a thread
+// that finds the span swept sees what the sweep did.
 
 #include <cstdint>
 
@@ -29,25 +29,25 @@ class span_sweepgen {
       default: fatal("span's sweepgen out of step with the heap's");
     }
   }
-  /// The span's bits are those of this cycle. A record that is dead may answer anything.
+  /// The span's bits are those of this cycle. For a dead record the answer means nothing.
   bool is_swept(std::uint32_t h) const {
     const std::uint32_t ahead = value_.load(std::memory_order_acquire) - h;
     return ahead == swept || ahead == cached;
   }
-  /// From `from`, unswept or stale_cached, to sweeping: the caller sweeps the span. False when it
-  /// is in another phase by now.
+  /// Changes `from`, unswept or stale_cached, to sweeping: the caller sweeps the span. False when
+  /// the span is no longer in phase `from`.
   bool begin_sweep(std::uint32_t h, sweep_phase from) {
     if (from != sweep_phase::unswept && from != sweep_phase::stale_cached) {
       fatal("bad sweepgen change");
     }
     std::uint32_t expected = h + (from == sweep_phase::unswept ? unswept : stale_cached);
-    // Acquire: what was done to the span in the cycle before.
+    // Acquire: sees what was done to the span in the cycle before.
     return value_.compare_exchange_strong(expected, h + sweeping, std::memory_order_acq_rel);
   }
-  /// Along a legal edge: unswept or stale_cached -> sweeping -> swept <-> cached. Aborts otherwise.
-  /// For whoever has the span to itself.
+  /// Changes the phase along a legal edge: unswept or stale_cached -> sweeping -> swept <-> cached.
+  /// Aborts on any other. The caller must have the span to itself.
   void set_phase(std::uint32_t h, sweep_phase to) {
-    // In numbers, of which a constant `to` leaves few.
+    // By numbers: a constant `to` leaves few comparisons.
     const std::uint32_t from = value_.load(std::memory_order_acquire) - h;
     const bool legal = to == sweep_phase::sweeping ? from == unswept || from == stale_cached
                        : to == sweep_phase::swept  ? from == sweeping || from == cached
@@ -63,7 +63,7 @@ class span_sweepgen {
                                                     : cached),
                  std::memory_order_release);
   }
-  /// A new span is swept.
+  /// A new span counts as swept.
   void reset(std::uint32_t h) { value_.store(h, std::memory_order_release); }
   std::uint32_t get() const { return value_.load(std::memory_order_relaxed); }
 

@@ -17,12 +17,12 @@ struct free_block {
   free_block* next;
 };
 
-// Constant-initialised and never destroyed: the first use may come before any constructor has run
-// and the last after every destructor.
+// Constant-initialised and never destroyed: the first use may come before any constructor has run,
+// and the last after all destructors.
 struct pool_state {
   std::mutex mutex;
   free_block* free[sizes] = {};
-  std::byte* chunk = nullptr;  // the rest of it is [chunk, chunk_end)
+  std::byte* chunk = nullptr;  // unused part: [chunk, chunk_end)
   std::byte* chunk_end = nullptr;
   std::atomic<std::size_t> sys{0};  // relaxed: a figure
 };
@@ -40,10 +40,11 @@ void* take_pages(std::size_t bytes) {
   return p;
 }
 
-/// The end of a chunk that is too short for the next block, as blocks that fit. The lock is held.
+/// Cuts the end of a chunk, too short for the next block, into blocks that fit. The lock is held.
 void cut_up_rest() {
   while (pool.chunk != pool.chunk_end) {
-    // Blocks lie at multiples of their size: the lowest set bit of the address says what fits.
+    // Blocks lie at multiples of their size, so the lowest set bit of the address says which size
+    // fits.
     const auto address = reinterpret_cast<std::uintptr_t>(pool.chunk);
     std::size_t bytes = std::size_t{1} << std::countr_zero(address);
     const auto left = static_cast<std::size_t>(pool.chunk_end - pool.chunk);

@@ -1,15 +1,15 @@
 #pragma once
 
-// Memory for the containers of the allocator itself. It comes from the system, never from malloc:
-// where this heap is the process's malloc, a vector inside it that grew by malloc would call the
-// function that it is part of.
+// Memory for the allocator's own containers. It comes from the system, never from malloc: where
+// this heap is the process's malloc, a vector inside it that grew by malloc would call the function
+// that it is part of.
 
 #include <cstddef>
 
 namespace warpheap {
 
-/// Blocks of powers of two from 16 bytes to a page, kept in a free list for each size; larger ones
-/// have pages of their own. Thread-safe; its lock is the innermost of all.
+/// Blocks whose sizes are powers of two from 16 bytes to a page, with a free list for each size;
+/// larger blocks have pages of their own. Thread-safe; its lock is the innermost of all.
 class sys_pool {
  public:
   static constexpr std::size_t smallest = 16;
@@ -22,7 +22,7 @@ class sys_pool {
   /// Bytes taken from the system and not given back.
   static std::size_t sys_bytes() noexcept;
 
-  /// For a fork: nobody else is in the pool between the two.
+  /// For a fork: no other thread is in the pool between the two.
   static void lock() noexcept;
   static void unlock() noexcept;
 };

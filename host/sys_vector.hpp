@@ -1,6 +1,6 @@
 #pragma once
 
-// A vector inside the allocator.
+// A vector for use inside the allocator.
 
 #include <algorithm>
 #include <cstddef>
@@ -12,9 +12,9 @@
 
 namespace warpheap {
 
-/// std::vector's ways over sys_pool, for values that are copied by their bytes. What cannot grow
-/// answers false and is as it was: an exception would be allocated by malloc, perhaps under the
-/// locks that malloc takes.
+/// Like std::vector, over sys_pool, for values that are copied by their bytes. An operation that
+/// cannot grow the vector returns false and leaves it unchanged: an exception would be allocated by
+/// malloc, perhaps under the locks that malloc takes.
 template <class T>
 class sys_vector {
   static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= sys_pool::smallest);
@@ -38,7 +38,7 @@ class sys_vector {
   const T& operator[](std::size_t i) const { return data_[i]; }
   T& back() { return data_[size_ - 1]; }
 
-  /// Room for n values. Grows by half at least, so that n push_backs copy O(n) values.
+  /// Makes room for n values. Grows by at least half, so that n push_backs copy O(n) values.
   [[nodiscard]] bool reserve(std::size_t n) {
     if (n <= capacity_) return true;
     n = std::max({n, capacity_ + capacity_ / 2, sys_pool::smallest / sizeof(T)});
@@ -52,7 +52,7 @@ class sys_vector {
     return true;
   }
   [[nodiscard]] bool push_back(const T& value) { return insert(end(), value) != nullptr; }
-  /// Where the value is now; nullptr when there is no room for it.
+  /// Returns the place of the new value; nullptr when there is no room for it.
   [[nodiscard]] T* insert(const T* before, const T& value) {
     const std::size_t at = static_cast<std::size_t>(before - data_);
     const T copy = value;
@@ -62,7 +62,7 @@ class sys_vector {
     ++size_;
     return data_ + at;
   }
-  /// Returns what comes after it.
+  /// Returns the place of the value after it.
   T* erase(T* at) {
     std::move(at + 1, end(), at);
     --size_;

@@ -1,4 +1,5 @@
-// A thread's caches: one is made at its first call on a heap, all are given back when it ends.
+// A thread's caches: one is made at the thread's first call on a heap; all are given back when it
+// ends.
 #include <new>
 
 #include "host/heap_registry.hpp"
@@ -19,7 +20,7 @@ class thread_caches {
     static constinit thread_local thread_caches* caches = nullptr;
     return caches;
   }
-  /// nullptr when the system has no memory, or the process ends.
+  /// nullptr when the system has no memory, or the process is ending.
   static thread_caches* mine() {
     thread_caches*& caches = present();
     if (caches == nullptr) {
@@ -31,7 +32,8 @@ class thread_caches {
         static_cast<thread_caches*>(ended)->~thread_caches();
         sys_pool::free(ended, sizeof(thread_caches));
       };
-      // Heaps find the thread by its caches: without word of its end it is one that has ended.
+      // Heaps find the thread by its caches: if its end cannot be reported, it counts as ended
+      // already.
       if (!at_thread_exit(caches, end)) end(caches);
     }
     return caches;
@@ -44,7 +46,7 @@ class thread_caches {
     return nullptr;
   }
 
-  /// Room for one entry more; heaps that are gone are forgotten.
+  /// Makes room for one more entry; forgets heaps that are gone.
   bool make_room() {
     heap_registry& r = heap_registry::instance();
     const std::scoped_lock lock(r.mutex);
@@ -59,7 +61,7 @@ class thread_caches {
     last_used.direct = nullptr;
     last_used.thread_ended = true;
     heap_registry& r = heap_registry::instance();
-    // Held throughout: a heap does not go while its cache is given back to it.
+    // Held throughout, so that no heap goes away while its cache is given back to it.
     const std::scoped_lock lock(r.mutex);
     for (const auto& [id, cache] : entries_) {
       host_heap* const heap = r.find(id);

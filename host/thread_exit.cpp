@@ -9,11 +9,11 @@ namespace warpheap {
 
 namespace {
 
-// By the C library's own means, because a static object with a destructor may call malloc to be
+// By means of the C library alone: a static object with a destructor may call malloc to be
 // registered, and this is called in the first malloc of a process.
 pthread_once_t once = PTHREAD_ONCE_INIT;
 pthread_key_t key;
-std::atomic<void (*)(void*)> exit_function{nullptr};  // the same by each call
+std::atomic<void (*)(void*)> exit_function{nullptr};  // the same in each call
 std::atomic<bool> usable{false};                      // relaxed: pthread_once orders the key
 
 void make_key() {
@@ -22,7 +22,7 @@ void make_key() {
   usable.store(true, std::memory_order_relaxed);
 }
 
-// Where this library is in a module that is unloaded, no thread calls into it afterwards.
+// If this library is in a module that is unloaded, no thread calls into it afterwards.
 [[gnu::destructor]] void forget_key() {
   if (usable.exchange(false, std::memory_order_relaxed)) pthread_key_delete(key);
 }
@@ -32,7 +32,7 @@ void make_key() {
 bool at_thread_exit(void* value, void (*f)(void*)) {
   exit_function.store(f);
   pthread_once(&once, make_key);
-  // Fails when the process ends, or the C library has no memory for a key of a high number.
+  // Fails when the process is ending, or the C library has no memory for a key with a high number.
   return usable.load(std::memory_order_relaxed) && pthread_setspecific(key, value) == 0;
 }
 

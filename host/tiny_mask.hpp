@@ -2,12 +2,12 @@
 
 // Which objects below 16 bytes live in a 16-byte block.
 //
-// A block has several objects, so the bit of each in the masks says that it is free, and is what
-// pins the span until then; the block's bit in `remote` (mspan.hpp) says that others have freed
-// objects of the block, or are about to. It comes first: after the free itself, a thread touches
-// nothing of the span but the mark. So the collector may find a block of which nothing is freed
-// yet, and the bit stays as long as objects of the block live. When none does, nobody is about to
-// free one.
+// A block holds several objects, so each has a bit in the masks, which says that it is free, and
+// pins the span until then. The block's bit in `remote` (mspan.hpp) says that other threads have
+// freed objects of the block, or are about to. It is set first: after the free itself, a thread
+// touches nothing of the span except the pending mark. So the collector may find a block of which
+// nothing is freed yet, and leaves its bit set as long as objects of the block live. When none
+// lives, no thread is about to free one.
 
 #include <cstdint>
 
@@ -18,10 +18,10 @@
 
 namespace warpheap {
 
-/// The mask of a tiny block, 32 bits: the low half says which offsets hold live objects, the high
-/// half at which offsets objects ever started. An offset that is "live" without having started is
+/// The mask of a tiny block, 32 bits: the low half says at which offsets live objects begin, the
+/// high half at which offsets objects ever began. An offset that is "live" without having begun is
 /// the frontier: the block is open, and its next object goes there or above. A block whose low half
-/// is 0 holds nothing, and its slot is free; a mask of 0 is a block that never was.
+/// is 0 holds nothing, and its slot is free; a mask of 0 is a block that was never used.
 namespace tiny_mask {
 constexpr std::uint32_t live(unsigned offset) { return 1u << offset; }
 constexpr std::uint32_t started(unsigned offset) { return 1u << (16 + offset); }
@@ -31,7 +31,7 @@ constexpr bool holds_nothing(std::uint32_t mask) { return (mask & 0xffff) == 0; 
 constexpr bool is_live(std::uint32_t mask, unsigned offset) {
   return (mask >> offset & mask >> (16 + offset) & 1) != 0;
 }
-/// Bytes that belong to the object at an offset: up to the next one, the frontier, or the end.
+/// Bytes of the object at an offset: up to the next object, the frontier, or the end of the block.
 constexpr unsigned extent(std::uint32_t mask, unsigned offset) {
   const std::uint32_t ends = (mask | mask >> 16) & 0xffff & ~bits::low_mask(offset + 1);
   return (ends != 0 ? static_cast<unsigned>(bits::countr_zero(ends)) : 16) - offset;
@@ -42,10 +42,10 @@ constexpr std::uint32_t with_object(std::uint32_t mask, unsigned offset, unsigne
 }
 }  // namespace tiny_mask
 
-/// The masks of a span of tiny blocks, as wide as a span has slots. They are split like the span's
-/// free bits: `mask` is written by the owner of the span only, `freed` (offsets, in the low half's
-/// place) by everyone else. The word in front is the free list's: a free of a stale pointer that
-/// comes late meets masks.
+/// The masks of a span of tiny blocks, for as many blocks as a span has slots. They are split like
+/// the span's free bits: `mask` is written only by the owner of the span, `freed` (offsets, in the
+/// place of the low half) by all other threads. The first word is for the link of the free list: a
+/// late free of a stale pointer still finds masks after it.
 struct tiny_mask_block {
   static constexpr unsigned blocks = page_size / tiny_size;
   void* link = nullptr;
@@ -64,8 +64,8 @@ struct tiny_mask_block {
     }
     for (auto& f : freed) f.store(0, std::memory_order_relaxed);
   }
-  /// The mask without what others have freed. seq_cst: who puts the span's place and finds an
-  /// object here is seen by the free of it, see mcentral.hpp.
+  /// The mask without what others have freed. seq_cst: if a thread sets the span's place and then
+  /// finds an object here, the free of that object sees the place (mcentral.hpp).
   std::uint32_t current(unsigned block) const {
     return mask[block].load(std::memory_order_relaxed)
            & ~std::uint32_t{freed[block].load(std::memory_order_seq_cst)};
@@ -77,7 +77,7 @@ class tiny_rule {
  public:
   static constexpr unsigned none = ~0u;
 
-  /// Offset for n bytes in the open block, aligned to what n may need; none if they do not fit.
+  /// Offset for n bytes in the open block, with the alignment n may need; none if they do not fit.
   unsigned place(unsigned n) {
     const unsigned align = (n & 7) == 0 ? 8 : (n & 3) == 0 ? 4 : (n & 1) == 0 ? 2 : 1;
     const unsigned at = (offset_ + align - 1) & ~(align - 1);
@@ -85,8 +85,8 @@ class tiny_rule {
     offset_ = at + n;
     return at;
   }
-  /// An object of n bytes got a new block: whether that one has more room than the open one, and is
-  /// the open one from now on.
+  /// An object of n bytes got a new block: whether that block has more room than the open one, and
+  /// so replaces it.
   bool keep_new(unsigned n) {
     if (open_ && n >= offset_) return false;
     open_ = true;

@@ -1,14 +1,14 @@
 #pragma once
 
-// A check for tests: nothing inside the heap calls malloc. Compiled in by
-// WARPHEAP_MALLOC_CHECK_ENTRY, else empty.
+// Checks, in tests, that nothing inside the heap calls malloc. Compiled in by
+// WARPHEAP_MALLOC_CHECK_ENTRY, otherwise empty.
 
 #include "host/persistentalloc.hpp"
 
 namespace warpheap {
 
-/// Lives while a thread is inside malloc or one of its family; aborts when the thread comes in once
-/// more meanwhile.
+/// Lives while a thread is inside a function of malloc's family; aborts when the thread enters one
+/// again meanwhile.
 class entry_check {
  public:
 #ifdef WARPHEAP_MALLOC_CHECK_ENTRY
@@ -22,7 +22,7 @@ class entry_check {
   static constinit inline thread_local bool inside_ = false;
 #else
   constexpr entry_check() = default;
-  ~entry_check() {}  // not trivial, so that no compiler finds the object unused
+  ~entry_check() {}  // not trivial, so that no compiler reports the object as unused
 #endif
 };
 

@@ -1,9 +1,9 @@
-// malloc and its family, as a library that is preloaded or linked in front of the C library's.
+// malloc and its family, as a library that is preloaded, or linked before the C library.
 //
-// What the standards leave open is answered as the GNU C library does it: malloc(0) gives an object
-// of its own, realloc(p, 0) frees p and gives nullptr. A wrong pointer is reported and changes
-// nothing, where that library aborts. Frees of pointers from elsewhere, such as the loader's own
-// from the time before this library was there, are such.
+// What the standards leave open is done as in the GNU C library: malloc(0) gives a distinct object,
+// realloc(p, 0) frees p and returns nullptr. A wrong pointer is reported and changes nothing, where
+// that library aborts. Pointers from elsewhere count as wrong, such as those that the loader
+// allocated before this library was there.
 #include "host/malloc/malloc.hpp"
 
 #include <unistd.h>
@@ -20,10 +20,10 @@ namespace warpheap {
 
 namespace {
 
-/// Known once there is a heap.
+/// Valid once there is a heap.
 bool too_large(std::size_t n) { return n > max_small_size && n > process_heap::max_object(); }
 
-/// The way of the first call, and of all where there are layers, which want to know the size
+/// For the first call, and for all calls where there are layers, which need the requested size
 /// itself.
 void* take_from_front(std::size_t align, std::size_t n, bool zeroed) {
   object_layer& front = process_heap::front();
@@ -42,7 +42,7 @@ void* process_malloc(std::size_t n) {
   if (too_large(n)) [[unlikely]]
     return nullptr;
   void* p = heap->malloc(slot_request(n));
-  // Not where the call needed no cache, and the thread used another heap before.
+  // Not if the call needed no cache and the thread used another heap before.
   if (last_used.heap_id == heap->id()) [[likely]]
     last_used.direct = last_used.get();
   return p;
@@ -97,7 +97,7 @@ void* or_no_memory(void* p) {
   return or_no_memory(process_malloc(n));
 }
 
-/// The object in an alignment for which there is none without EINVAL.
+/// An aligned object; EINVAL if the alignment is no power of two.
 void* aligned(std::size_t align, std::size_t n) {
   if (!bits::is_power_of_two(align)) {
     errno = EINVAL;
@@ -120,12 +120,12 @@ void* take(std::size_t n) { return process_malloc_fast(n, malloc_next, malloc_sl
 void* changed(void* p, std::size_t n) {
   const std::size_t old = usable_size(p);
   if (old == 0) {
-    // Whose it is and how long is not known. A free of it says what is wrong, and changes nothing.
+    // Its heap and size are unknown. Freeing it reports what is wrong, and changes nothing.
     process_free(p);
     errno = EINVAL;
     return nullptr;
   }
-  // Layers know of the bytes that were asked for.
+  // Layers know the number of bytes that were requested.
   host_heap* const heap = process_heap::direct();
   if (too_large(n)) return or_no_memory(nullptr);
   if (heap != nullptr ? heap->resize(p, old, n) : n == old) return p;

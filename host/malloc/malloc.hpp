@@ -1,6 +1,6 @@
 #pragma once
 
-// What malloc's family and operator new have in common.
+// What malloc's family and operator new share.
 
 #include <cstddef>
 
@@ -10,9 +10,9 @@
 
 namespace warpheap {
 
-/// As malloc, without errno, of a slot that is ready in this thread's cache; else next(n, cache,
-/// size class), or otherwise(n) without a cache, or large(n) of an object larger than slots. Calls
-/// nothing but as its last act, or else it would save registers for all callers.
+/// Like malloc, without errno, from a slot that is ready in this thread's cache. Otherwise returns
+/// next(n, cache, size class), or otherwise(n) without a cache, or large(n) for an object larger
+/// than slots. Calls these only as its last act, or it would save registers for all callers.
 template <class F, class G, class H>
 void* process_malloc_fast(std::size_t n, F&& next, G&& otherwise, H&& large) {
   const auto take = [&](std::size_t size_class) -> void* {
@@ -26,16 +26,16 @@ void* process_malloc_fast(std::size_t n, F&& next, G&& otherwise, H&& large) {
     return take(slot_classes[(n + 7) >> 3]);
   return n <= max_small_size ? take(size_to_class(n)) : large(n);
 }
-/// A large object whose span this thread's cache has kept; else nullptr.
+/// A large object in a span that this thread's cache has kept; otherwise nullptr.
 inline void* process_malloc_large(std::size_t n) {
   mcache* const c = last_used.direct;
   return c != nullptr ? c->take_kept_large(n, contents::no_pointers) : nullptr;
 }
-/// As malloc, without errno.
+/// Like malloc, without errno.
 [[gnu::noinline]] void* process_malloc(std::size_t n);
 /// n bytes at a multiple of align, a power of two; without errno.
 void* process_aligned_alloc(std::size_t align, std::size_t n);
-/// As free. errno stays as it is.
+/// Like free. errno stays as it is.
 [[gnu::noinline]] void process_free_slow(void* p);
 inline void process_free(void* p) {
   if (host_heap::free_fast(p, process_heap::direct_view()) != host_heap::fast_free::done)

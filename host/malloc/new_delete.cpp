@@ -16,7 +16,7 @@ void* try_new(std::size_t n, std::size_t align) {
   return process_aligned_alloc(align, n);
 }
 
-/// As the standard has it: the new-handler until it helps, gives up or throws.
+/// As the standard requires: calls the new-handler until it helps, gives up or throws.
 [[gnu::noinline]] void* new_or_throw(std::size_t n, std::size_t align) {
   for (;;) {
     if (void* p = try_new(n, align); p != nullptr) [[likely]]
@@ -61,7 +61,7 @@ void* new_or_null(std::size_t n) noexcept {
   return p != nullptr || cxx_runtime::new_handler() == nullptr ? p : cxx_runtime::new_or_null(n);
 }
 
-/// An alignment that is no power of two is answered as if there was no memory for it.
+/// An alignment that is no power of two is treated like a lack of memory.
 bool is_alignment(std::align_val_t align) {
   return bits::is_power_of_two(static_cast<std::size_t>(align));
 }

@@ -19,8 +19,8 @@ const char* early_environment(const char* name) {
   value[0] = 0;
   const int fd = open("/proc/self/environ", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return value;
-  // NAME=value, each ended by a zero, in pieces of a buffer: `matched` characters of "NAME=" have
-  // been found, npos in the rest of another variable.
+  // NAME=value strings, each ended by a zero byte, read piece by piece: `matched` characters of
+  // "NAME=" have been found; npos inside another variable.
   constexpr std::size_t npos = static_cast<std::size_t>(-1);
   const std::size_t length = std::strlen(name) + 1;
   std::size_t matched = 0;
@@ -50,7 +50,7 @@ const char* early_environment(const char* name) {
 
 namespace {
 
-/// "64M" and the like; false for what is no size.
+/// Reads "64M" and the like; false if the text is no size.
 bool read_size(const char* text, std::size_t& bytes) {
   if (*text < '0' || *text > '9') return false;
   char* end = nullptr;
@@ -74,7 +74,7 @@ bool read_size(const char* text, std::size_t& bytes) {
 bool process_options::read() {
   const char* const value = early_environment("WARPHEAP");
   const std::size_t length = std::strlen(value);
-  // Cut off, the last value would be another one.
+  // Cut off, the variable could end in another value than the one given.
   if (length >= sizeof text_) return false;
   std::memcpy(text_, value, length + 1);
   for (char* part = text_; part != nullptr && *part != 0;) {

@@ -29,7 +29,7 @@ constinit std::size_t process_heap::max_object_ = 0;
 
 namespace {
 
-/// At once and by no stream of the C library's, which might allocate its own buffer.
+/// At once, and not through a stream of the C library, which might allocate a buffer.
 void say(const char* line) {
   const keep_errno keep;
   (void)!write(STDERR_FILENO, line, std::strlen(line));
@@ -44,8 +44,8 @@ bool map(void*, std::byte* start, std::size_t bytes) {
   return make_usable(reinterpret_cast<std::uintptr_t>(start), bytes);
 }
 
-/// The system's pages that hold some of the heap's, which may be the smaller ones. A neighbour in
-/// one of them comes into use with it; the reservation begins and ends with the system's pages.
+/// Makes usable the system's pages that hold some of the heap's, which may be smaller. A neighbour
+/// in the same system page becomes usable with it; the reservation begins and ends at system pages.
 bool commit(void* os_page_bytes, std::byte* start, std::size_t bytes) {
   const auto os_page = reinterpret_cast<std::uintptr_t>(os_page_bytes);
   const auto address = reinterpret_cast<std::uintptr_t>(start);
@@ -71,17 +71,17 @@ alignas(host_heap) constinit std::byte heap_memory[sizeof(host_heap)];
 alignas(heap_layer) constinit std::byte bottom_memory[sizeof(heap_layer)];
 alignas(layer_chain) constinit std::byte chain_memory[sizeof(layer_chain)];
 constinit host_heap* heap = nullptr;
-constinit layer_chain* chain = nullptr;  // null: there are no layers
+constinit layer_chain* chain = nullptr;  // null: no layers
 constinit process_options options;
 
-// A child finds no layer's lock held. The heap's handlers were there before, so its locks are taken
-// after these.
+// So that a child of a fork finds no layer's lock held. The heap's handlers were registered first,
+// so its locks are taken after these.
 void lock_layers() { chain->top().lock(); }
 void unlock_layers() { chain->top().unlock(); }
 
-// When all libraries are there, and before they go.
+// Run when all libraries are loaded, and before they are unloaded.
 [[gnu::constructor]] void start_profile() {
-  // Atomic: clang runs constructors when it compiles them, as if nothing had run before.
+  // Atomic: clang evaluates constructors at compile time, as if nothing had run before.
   layer_chain* const made = std::atomic_ref(chain).load(std::memory_order_relaxed);
   if (made != nullptr && made->profile() != nullptr) made->profile()->start();
 }
@@ -99,8 +99,8 @@ void unlock_layers() { chain->top().unlock(); }
 }  // namespace
 
 object_layer& process_heap::make() {
-  // The first thread makes the heap, others wait for it. A lock would do, but for one thread that
-  // comes here twice: it would wait for itself.
+  // The first thread makes the heap, others wait for it. Not a lock: a thread that comes here twice
+  // would wait for itself.
   static constinit std::atomic<bool> taken{false};
   static constinit thread_local bool making = false;
   if (making) fatal("malloc deadlock: making the heap of the process called malloc");
@@ -128,10 +128,10 @@ object_layer& process_heap::make() {
   source.most_bytes = options.reserve_bytes != 0 ? options.reserve_bytes : max_reserve_bytes;
   source.most_bytes = std::min(source.most_bytes, most);
   (r.is_counted ? source.commit : source.map) = r.is_counted ? commit : map;
-  // A page of the system's that is larger than the heap's may hold live objects beside free pages.
+  // A system page larger than the heap's pages may hold live objects beside free pages.
   if (page_size % static_cast<std::size_t>(os_page) == 0) source.decommit = decommit;
   source.needzero_after_decommit = false;
-  // Neither is ever destroyed: other threads and late destructors go on to use them.
+  // Neither is ever destroyed: other threads and late destructors still use them.
   heap = new (heap_memory) host_heap(r.base, r.bytes, source);
   if (options.memory_limit != 0) heap->set_memory_limit(options.memory_limit);
   object_layer* top = nullptr;

@@ -18,7 +18,7 @@ namespace warpheap {
 
 namespace {
 
-/// The first number of a file of /proc, 0 if there is none.
+/// The first number in a file of /proc, 0 if there is none.
 std::size_t first_number(const char* file) {
   const int fd = open(file, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return 0;
@@ -63,7 +63,7 @@ std::size_t process_reserve_bytes() {
 }
 
 process_reservation reserve_process_heap(std::size_t bytes) {
-  // Mode 2 counts every page that may be written, wanted or not.
+  // Mode 2 counts every page that may be written, whether it is used or not.
   const bool counted = first_number("/proc/sys/vm/overcommit_memory") == 2;
   for (bytes = bytes / chunk_bytes * chunk_bytes; bytes >= min_reserve_bytes;
        bytes = bytes / 2 / chunk_bytes * chunk_bytes) {
@@ -74,7 +74,7 @@ process_reservation reserve_process_heap(std::size_t bytes) {
 
 std::byte* reserve_arenas(std::byte* after, std::size_t bytes) {
   void* p = nullptr;
-  // Not over what is there already: the system takes the address for a hint, too.
+  // Not over what is there already: without MAP_FIXED the system takes the address as a hint.
   const auto lies_at = [&](void* wanted) {
     p = map_at(wanted, bytes);
     if (p == MAP_FAILED || p == wanted) return true;

@@ -20,7 +20,7 @@ void write_process_profile(profile_layer& layer, const char* file) {
       if (std::fclose(out) == 0 && written) return;
     }
   } catch (const std::exception&) {
-    // No memory for it.
+    // Not enough memory for it.
   }
   std::fprintf(stderr, "warpheap: the profile could not be written to %s\n", file);
 }

@@ -4,8 +4,8 @@
 
 namespace warpheap {
 
-/// Writes the profile of the process: folded stacks if the name ends in ".folded", else for pprof.
-/// Says so on standard error when it cannot. For a thread that is in no call of malloc.
+/// Writes the profile of the process: folded stacks if the name ends in ".folded", otherwise in
+/// pprof's format. Reports a failure on standard error. For a thread that is in no call of malloc.
 void write_process_profile(profile_layer& layer, const char* file);
 
 }  // namespace warpheap
