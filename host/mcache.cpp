@@ -43,8 +43,8 @@ constexpr unsigned given_free_part = 4;
 // most full spans in which a thread frees are not its own (mcache::balance). When the first thread
 // to free in such a span became its owner at once, the benchmark's rptest on two threads, where
 // each tenth object is freed by the other, took 242 ns of CPU time instead of 163, and 50 MiB
-// instead of 46; its sh8 took 65 instead of 59. Without the exception, batches of 64 to 500 B that
-// two threads allocate for each other take 15 to 40 ns an object instead of 9 to 20.
+// instead of 46; its sh8 took 65 ns instead of 59. Without the exception, batches of 64 to 500 B
+// that two threads allocate for each other take 15 to 40 ns an object instead of 9 to 20.
 constexpr unsigned left_part = 4;
 // The most pages of spans with free slots that a cache has in one class: this many, or this part of
 // a large heap. Spans beyond go to mcentral, and each free in them is then a remote one: with 2

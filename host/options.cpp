@@ -4,8 +4,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <optional>
 #include <warpheap/layout.hpp>
 #include <warpheap/options.hpp>
+
+#include "host/read_size.hpp"
 
 namespace warpheap {
 
@@ -30,25 +33,9 @@ std::string format_bytes(std::uint64_t bytes) {
 }
 
 std::size_t parse_size(const std::string& text) {
-  const auto refuse = [&] {
-    return heap_error("\"" + text + "\" is no size: expected a number with K, M, G or T, "
-                      "such as 64M or 1.5G");
-  };
-  double value = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value, std::chars_format::fixed);
-  if (error != std::errc{} || !(value >= 0)) throw refuse();
-  std::string suffix(rest, end);
-  if (suffix.ends_with("iB")) suffix.resize(suffix.size() - 2);
-  constexpr std::string_view letters = "KMGT";
-  double scale = 1;
-  if (!suffix.empty()) {
-    const auto power = letters.find(static_cast<char>(suffix[0] & ~0x20));
-    if (suffix.size() != 1 || power == letters.npos) throw refuse();
-    scale = std::pow(1024.0, static_cast<double>(power + 1));
-  }
-  if (value * scale >= 9.2e18) throw refuse();
-  return static_cast<std::size_t>(value * scale);
+  if (const std::optional<std::size_t> bytes = read_size(text)) return *bytes;
+  throw heap_error("\"" + text + "\" is no size: expected a number with K, M, G or T, such as 64M "
+                   "or 1.5G");
 }
 
 void heap_options::validate() const {

@@ -62,7 +62,36 @@ TEST(Options, SizesAreReadWithTheirUnits) {
   EXPECT_EQ(parse_size("64k"), 64_KiB);
   EXPECT_EQ(parse_size("1.5G"), 1536_MiB);
   EXPECT_EQ(parse_size("3MiB"), 3_MiB);
-  for (const char* bad : {"", "x", "-1", "1Q", "1KK", "1e999", "nan", "inf", "99999999T", "1 M"})
+  EXPECT_EQ(parse_size("0"), 0u);
+  EXPECT_EQ(parse_size("0.25t"), 256_GiB);
+  EXPECT_EQ(parse_size("1.5"), 1u);
+  EXPECT_EQ(parse_size("1.000001M"), 1_MiB + 1);
+  EXPECT_EQ(parse_size("9223372036854775806"), std::size_t{INT64_MAX} - 1);
+  EXPECT_EQ(parse_size("8388606.999999T"), (8388606_GiB << 10) + (999999_GiB << 10) / 1'000'000);
+  for (const char* bad : {"",
+                          "x",
+                          "-1",
+                          "+1",
+                          "1Q",
+                          "1KK",
+                          "1e999",
+                          "1e3",
+                          "nan",
+                          "inf",
+                          "1 M",
+                          ".5G",
+                          "5.",
+                          "5.G",
+                          "1.0000001G",
+                          "64iB",
+                          "64B",
+                          "3MB",
+                          "3Mi",
+                          "3MiBs",
+                          "9223372036854775807",
+                          "99999999999999999999",
+                          "8388607T",
+                          "99999999T"})
     EXPECT_THROW(parse_size(bad), heap_error) << bad;
 }
 

@@ -8,7 +8,9 @@
 
 #include <unistd.h>
 #include <algorithm>
+#include <bit>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include <warpheap/bits.hpp>
@@ -180,9 +182,11 @@ WARPHEAP_EXPORT void* reallocarray(void* p, std::size_t count, std::size_t size)
   return realloc(p, count * size);
 }
 
+// Rounds an alignment up to a power of two. aligned_alloc refuses one that is none, as C17 has it.
 WARPHEAP_EXPORT void* memalign(std::size_t align, std::size_t n) {
   const entry_check check;
-  return aligned(align, n);
+  constexpr std::size_t most = ~(SIZE_MAX >> 1);
+  return aligned(align <= most ? std::bit_ceil(align) : align, n);
 }
 
 WARPHEAP_EXPORT void* aligned_alloc(std::size_t align, std::size_t n) {

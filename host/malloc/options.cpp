@@ -2,11 +2,16 @@
 
 #include <fcntl.h>
 #include <unistd.h>
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <string_view>
 
 #include <warpheap/heap_profile.hpp>
 #include <warpheap/layout.hpp>
+
+#include "host/read_size.hpp"
 
 namespace warpheap {
 
@@ -50,28 +55,33 @@ const char* early_environment(const char* name) {
 
 namespace {
 
-/// Reads "64M" and the like; false if the text is no size.
-bool read_size(const char* text, std::size_t& bytes) {
-  if (*text < '0' || *text > '9') return false;
-  char* end = nullptr;
-  const std::size_t number = std::strtoull(text, &end, 10);
-  unsigned shift = 0;
-  switch (*end & ~0x20) {
-    case 'K': shift = 10; break;
-    case 'M': shift = 20; break;
-    case 'G': shift = 30; break;
-    case 'T': shift = 40; break;
-    default: break;
-  }
-  if (shift != 0) ++end;
-  if (*end != 0 || number > max_reserve_bytes >> shift) return false;
-  bytes = number << shift;
-  return true;
+/// Options that only heaps have which a program makes; they read the same variable.
+constexpr std::string_view of_other_heaps[] = {"least_reserve", "stock",   "backend",
+                                               "timeout_us",    "service", "scavenge",
+                                               "leaks",         "events",  "print_state"};
+
+static_assert(min_reserve_bytes == std::size_t{8} << 20
+              && max_reserve_bytes == std::size_t{1} << 40);  // as the messages say
+
+/// Sets a number of bytes. Returns what is wrong with the text, or null.
+const char* set_bytes(std::size_t& bytes, std::string_view text, std::size_t least = 0) {
+  const std::optional<std::size_t> given = read_size(text);
+  if (!given) return "expected a size such as 64M or 1.5G";
+  if (*given < least) return "the least is 8M";
+  if (*given > max_reserve_bytes) return "the most is 1T";
+  bytes = *given;
+  return nullptr;
+}
+
+const char* set_flag(bool& flag, std::string_view text) {
+  if (text != "0" && text != "1") return "expected 0 or 1";
+  flag = text == "1";
+  return nullptr;
 }
 
 }  // namespace
 
-bool process_options::read() {
+bool process_options::read(void (*warn)(const char* part, const char* why)) {
   const char* const value = early_environment("WARPHEAP");
   const std::size_t length = std::strlen(value);
   // Cut off, the variable could end in another value than the one given.
@@ -80,9 +90,14 @@ bool process_options::read() {
   for (char* part = text_; part != nullptr && *part != 0;) {
     char* const comma = std::strchr(part, ',');
     if (comma != nullptr) *comma = 0;
-    if (char* const equals = std::strchr(part, '='); equals != nullptr) {
-      *equals = 0;
-      set(part, equals + 1);
+    char* const equals = std::strchr(part, '=');
+    if (equals != nullptr) *equals = 0;
+    const char* const wrong = equals != nullptr ? set(part, equals + 1)
+                              : *part != 0      ? "expected key=value"
+                                                : nullptr;
+    if (wrong != nullptr) {
+      if (equals != nullptr) *equals = '=';
+      warn(part, wrong);
     }
     part = comma != nullptr ? comma + 1 : nullptr;
   }
@@ -91,35 +106,25 @@ bool process_options::read() {
   return true;
 }
 
-void process_options::set(const char* key, const char* value) {
-  const auto is = [&](const char* name) { return std::strcmp(key, name) == 0; };
-  const auto flag = [&](bool& on) {
-    if ((*value == '0' || *value == '1') && value[1] == 0) on = *value == '1';
-  };
-  std::size_t bytes = 0;
-  if (is("reserve")) {
-    if (read_size(value, bytes) && bytes >= min_reserve_bytes) reserve_bytes = bytes;
-  } else if (is("memory_limit")) {
-    if (read_size(value, bytes)) memory_limit = bytes;
-  } else if (is("profile")) {
-    if (read_size(value, bytes)) layers.profile_rate = bytes;
-  } else if (is("profile_file")) {
+const char* process_options::set(std::string_view key, const char* value) {
+  if (key == "reserve") return set_bytes(reserve_bytes, value, min_reserve_bytes);
+  if (key == "memory_limit") return set_bytes(memory_limit, value);
+  if (key == "profile") return set_bytes(layers.profile_rate, value);
+  if (key == "quarantine") return set_bytes(layers.quarantine_bytes, value);
+  if (key == "annotate") return set_flag(layers.annotate, value);
+  if (key == "red_zones") return set_flag(layers.red_zones, value);
+  if (key == "clobberfree") return set_flag(layers.clobber_free, value);
+  if (key == "efence") return set_flag(layers.efence, value);
+  if (key == "sbrk") return set_flag(layers.sbrk, value);
+  if (key == "profile_file") {
     profile_file = value;
-  } else if (is("trace")) {
+  } else if (key == "trace") {
     layers.trace_file = value;
-  } else if (is("annotate")) {
-    flag(layers.annotate);
-  } else if (is("quarantine")) {
-    if (read_size(value, bytes)) layers.quarantine_bytes = bytes;
-  } else if (is("red_zones")) {
-    flag(layers.red_zones);
-  } else if (is("clobberfree")) {
-    flag(layers.clobber_free);
-  } else if (is("efence")) {
-    flag(layers.efence);
-  } else if (is("sbrk")) {
-    flag(layers.sbrk);
+  } else if (std::ranges::find(of_other_heaps, key) == std::ranges::end(of_other_heaps)) {
+    return "unknown key; known are reserve, memory_limit, profile, profile_file, trace, annotate, "
+           "quarantine, red_zones, clobberfree, efence, sbrk";
   }
+  return nullptr;
 }
 
 }  // namespace warpheap

@@ -35,6 +35,13 @@ void say(const char* line) {
   (void)!write(STDERR_FILENO, line, std::strlen(line));
 }
 
+void warn_of_option(const char* part, const char* why) {
+  char line[320];
+  (void)std::snprintf(line, sizeof line, "warpheap: WARPHEAP: \"%.80s\" is ignored: %s\n", part,
+                      why);
+  say(line);
+}
+
 bool make_usable(std::uintptr_t start, std::size_t bytes) {
   const keep_errno keep;
   return mprotect(reinterpret_cast<void*>(start), bytes, PROT_READ | PROT_WRITE) == 0;
@@ -111,7 +118,8 @@ object_layer& process_heap::make() {
   }
   making = true;
   const keep_errno keep;
-  if (!options.read()) say("warpheap: WARPHEAP is ignored: it has more than 1023 characters\n");
+  if (!options.read(warn_of_option))
+    say("warpheap: WARPHEAP is ignored: it has more than 1023 characters\n");
   const long os_page = sysconf(_SC_PAGESIZE);
   if (const char* wrong = os_page_error(os_page); wrong != nullptr) fatal(wrong);
   const std::size_t most = most_process_bytes();

@@ -5,6 +5,8 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
@@ -170,6 +172,16 @@ TEST(malloc_test, alignments_that_are_none) {
     errno = 0;
     EXPECT_EQ(aligned_alloc(align, 100), nullptr);
     EXPECT_EQ(errno, EINVAL);
+  }
+  // This one rounds them up.
+  for (const std::size_t align :
+       {std::size_t{0}, std::size_t{3}, std::size_t{24}, std::size_t{100}}) {
+    void* rounded = memalign(align, 100);
+    ASSERT_NE(rounded, nullptr);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(rounded) % std::bit_ceil(align), 0u) << align;
+    free(rounded);
+  }
+  for (const std::size_t align : {size_max / 2 + 2, size_max + 0}) {
     errno = 0;
     EXPECT_EQ(memalign(align, 100), nullptr);
     EXPECT_EQ(errno, EINVAL);
@@ -323,12 +335,35 @@ TEST(malloc_test, DISABLED_memory_limit) {
   }
 }
 
-TEST(malloc_test, bad_values_of_the_environment_are_passed_over) {
-  for (const char* text : {"reserve=", "reserve=12", "reserve=64X", "reserve=99999999999999999999",
-                           "reserve=-1", ",,=,", "reserve=2000T"}) {
+TEST(malloc_test, bad_values_of_the_environment_are_ignored_with_a_warning) {
+  const std::array<const char*, 3> bad[] = {{"reserve=", "reserve=", "expected a size"},
+                                            {"reserve=12", "reserve=12", "the least is 8M"},
+                                            {"reserve=64X", "reserve=64X", "expected a size"},
+                                            {"reserve=99999999999999999999", "reserve=9", "a size"},
+                                            {"reserve=-1", "reserve=-1", "expected a size"},
+                                            {",,=,", "\"=\"", "unknown key"},
+                                            {"efence=yes", "efence=yes", "expected 0 or 1"},
+                                            {"quarentine=1M", "quarentine=1M", "known are reserve"},
+                                            {"leaks=0,efence", "\"efence\"", "key=value"},
+                                            {"reserve=2000T", "reserve=2000T", "the most is 1T"}};
+  for (const auto& [text, part, why] : bad) {
     const ended e = run_disabled_test("much", [&] { setenv("WARPHEAP", text, 1); });
     EXPECT_EQ(e.code, 0) << text << ": " << e.errors;
+    EXPECT_NE(e.errors.find(part), std::string::npos) << text << ": " << e.errors;
+    EXPECT_NE(e.errors.find(why), std::string::npos) << text << ": " << e.errors;
+    EXPECT_EQ(std::count(e.errors.begin(), e.errors.end(), '\n'), 1) << e.errors;
   }
+}
+
+TEST(malloc_test, options_of_other_heaps_are_no_mistakes) {
+  const ended e = run_disabled_test("much", [] {
+    setenv("WARPHEAP",
+           "least_reserve=64M,stock=1M,backend=simt,timeout_us=5,service=0,scavenge=0,"
+           "leaks=0,events=0,print_state=-,reserve=1.5G,memory_limit=1.25GiB,",
+           1);
+  });
+  EXPECT_EQ(e.code, 0);
+  EXPECT_EQ(e.errors, "");
 }
 
 TEST(malloc_test, DISABLED_much) {
