@@ -21,7 +21,7 @@ std::new_handler new_handler();
 [[noreturn]] void throw_bad_alloc();
 
 /// The runtime's own operator new (nothrow), which calls the throwing one, and with it this
-/// library's, and catches what a new-handler throws. nullptr when there is no runtime.
+/// library's, and catches what a new-handler throws. nullptr when no runtime can be found.
 void* new_or_null(std::size_t n);
 void* new_or_null(std::size_t n, std::align_val_t align);
 
