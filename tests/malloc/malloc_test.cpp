@@ -347,7 +347,7 @@ TEST(malloc_test, bad_values_of_the_environment_are_ignored_with_a_warning) {
                                             {"leaks=0,efence", "\"efence\"", "key=value"},
                                             {"reserve=2000T", "reserve=2000T", "the most is 1T"}};
   for (const auto& [text, part, why] : bad) {
-    const ended e = run_disabled_test("much", [&] { setenv("WARPHEAP", text, 1); });
+    const ended e = run_disabled_test("much", [value = text] { setenv("WARPHEAP", value, 1); });
     EXPECT_EQ(e.code, 0) << text << ": " << e.errors;
     EXPECT_NE(e.errors.find(part), std::string::npos) << text << ": " << e.errors;
     EXPECT_NE(e.errors.find(why), std::string::npos) << text << ": " << e.errors;

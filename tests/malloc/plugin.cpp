@@ -34,7 +34,9 @@ extern "C" int plugin_new_fails() {
   static int handler_calls = 0;
   const auto throws = [] {
     try {
-      return operator new(too_much) == nullptr;
+      void* volatile made = operator new(too_much);  // no compiler may leave it out
+      operator delete(made);
+      return false;
     } catch (const std::bad_alloc&) {
       return true;
     }
