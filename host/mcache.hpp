@@ -41,7 +41,7 @@ class alignas(64) mcache {
   /// A slot of a small-object class from the current span; null when the current word of that span
   /// has none.
   void* take(unsigned size_class, contents kind) {
-    void* p = current_[size_class + (kind == contents::pointers ? num_classes : 0)]->take();
+    void* p = current_of(size_class, kind)->take();
     if (p == nullptr) [[unlikely]]
       return nullptr;
     counters.mallocs[size_class].increment();
@@ -49,7 +49,7 @@ class alignas(64) mcache {
   }
   /// The same for an object of n bytes, which are zero.
   void* take_zeroed(unsigned size_class, std::size_t n, contents kind) {
-    mspan* const s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
+    mspan* const s = current_of(size_class, kind);
     void* p = s->take();
     if (p == nullptr) [[unlikely]]
       return nullptr;
@@ -69,7 +69,7 @@ class alignas(64) mcache {
     const brief_call guard(*this);
     if (!guard) [[unlikely]]
       return nullptr;
-    mspan* const s = current_[size_class + (kind == contents::pointers ? num_classes : 0)];
+    mspan* const s = current_of(size_class, kind);
     const std::uint64_t ready = s->advance_behind();
     // In a mark phase births are noted once the word is filled: the slots stay ready, and take_more
     // notes them.
@@ -293,6 +293,9 @@ class alignas(64) mcache {
     return index;
   }();
   mspan*& current(unsigned span_class) { return current_[index_of[span_class]]; }
+  mspan* current_of(unsigned size_class, contents kind) const {
+    return current_[size_class + (kind == contents::pointers ? num_classes : 0)];
+  }
   span_list& others(unsigned span_class) { return others_[index_of[span_class]]; }
 
   slot_ref take_slot(unsigned span_class) {
