@@ -194,7 +194,7 @@ class cuda_memory final : public memory_backend {
   /// kernel needs, and grants this limit: what the slow paths take (recorded in tests/goldens), and
   /// the rest for the frames of the user's kernels. A higher limit is left as it is.
   static void make_room_on_stacks() {
-    constexpr std::size_t slow_paths = 1216, users = 832;
+    constexpr std::size_t slow_paths = 1248, users = 800;
     std::size_t limit = 0;
     cudaError_t code = cudaDeviceGetLimit(&limit, cudaLimitStackSize);
     if (code == cudaSuccess && limit < slow_paths + users)

@@ -37,6 +37,7 @@ struct device_state {
   padded_counter reclaiming;       ///< 1 while a warp retires empty spans of all classes
   padded_counter pressure;         ///< 1 after the stock ran dry: frees retire empty spans at once
   padded_counter waiting;          ///< warps that wait for pages from the host: none go home
+  padded_counter host_served;      ///< answers of the host, and chunks of pages that came with them
   padded_counter free_mailboxes;   ///< bit s set: mailbox s is free to be claimed
   padded_counter high_page;        ///< all device pages so far are below this one
   padded_counter gives;            ///< times that pages came into the stock

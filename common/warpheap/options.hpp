@@ -51,9 +51,10 @@ struct heap_options {
   /// for the host. Rounded down to pages; at most a quarter of the heap. [stock=SIZE]
   std::size_t initial_stock_bytes = std::size_t{4} << 20;
 
-  /// The longest time, in nanoseconds, that a malloc in a kernel waits for the refill service
-  /// before it returns nullptr. 0: the default of the backend, which is 1 ms on CUDA, and 2 s on
-  /// the executor, where the service thread shares the cores with the kernels.
+  /// A malloc in a kernel that waits for the refill service returns nullptr when the service has
+  /// served no warp for so many nanoseconds. (If it serves others for 64 times as long, too.) 0:
+  /// the default of the backend, which is 1 ms on CUDA, and 2 s on the executor, where the service
+  /// thread shares the cores with the kernels.
   /// [timeout_us=NUMBER, in microseconds]
   std::uint64_t refill_timeout_ns = 0;
 

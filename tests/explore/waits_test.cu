@@ -84,6 +84,95 @@ TEST(Explore, WhatWasLetGoInTimeIsFound) {
   EXPECT_GT(in_time, 0u);
 }
 
+/// A service that answers one request at a time, each after most of a wait's limit.
+struct slow_service {
+  static constexpr std::uint64_t limit_ns = 40'000;  // many looks long
+
+  small_heap& h;
+  std::uint64_t delay_ns;
+  std::uint64_t last = 0;
+  bool punctual = true;  ///< never as late as a schedule can make it
+
+  bool operator()() {
+    const refill_queue& q = *h.view().queue;
+    const auto waits = [&](unsigned box) { return q.request[box].seq != q.reply[box].seq; };
+    // Else it may have to close a round.
+    const bool is_asked = waits(stock_mailbox) || waits(1);
+    const std::uint64_t now = core::now_ns();
+    if (is_asked && now - last < delay_ns) return false;
+    if (!h.service().poll_once()) return false;
+    if (is_asked) {
+      punctual = punctual && now - last < limit_ns - 9'000;  // two looks before it
+      last = now;
+    }
+    return true;
+  }
+};
+
+TEST(Explore, AWaitForAMailboxLastsWhileTheHostServesOthers) {
+  unsigned punctual = 0;
+  explore_seeds(300, [&](const simt::explore_options& o) {
+    small_heap h(0, slow_service::limit_ns);
+    h.serve();
+    h.view().state->free_mailboxes.value = 0b10;
+    slow_service service{h, 25'000 + o.seed % 5 * 1'000};
+    std::vector<page_run> runs;
+    const auto ask = [&] { runs.push_back(core::request_run(h.view(), 2, {1, h.view().pages})); };
+    const simt::explored_kernel warp{{1, 1, 0}, ask, "ask"};
+    run_schedule(o, {warp, warp, warp, warp}, {{[&] { return service(); }}});
+    require(runs.size() == 4, "a warp is missing");
+    if (!service.punctual) return;
+    ++punctual;
+    for (const page_run& run : runs) require(run.count == 2, "no run though the host serves");
+  });
+  EXPECT_GT(punctual, 0u);
+}
+
+TEST(Explore, AWaitForPagesLastsWhileTheHostServesOthers) {
+  unsigned punctual = 0;
+  explore_seeds(300, [&](const simt::explore_options& o) {
+    small_heap h(0, slow_service::limit_ns);
+    h.serve();
+    slow_service service{h, 25'000 + o.seed % 5 * 1'000};
+    page_index found[2] = {};
+    const auto wait = [&](page_index& mine) {
+      mine = core::await_pages(h.view(), 400, core::stock_request_seen(h.view()));
+      if (mine != 0) core::keep_in_hand(h.view());
+    };
+    run_schedule(o,
+                 {{{1, 1, 0}, [&] { wait(found[0]); }, "one"},
+                  {{1, 1, 0}, [&] { wait(found[1]); }, "the other"}},
+                 {{[&] { return service(); }}});
+    if (!service.punctual) return;
+    ++punctual;
+    require(found[0] != 0 && found[1] != 0, "no pages though the host serves");
+  });
+  EXPECT_GT(punctual, 0u);
+}
+
+TEST(Explore, AWaitEndsThoughTheHostServesOthersForGood) {
+  explore_seeds(30, [](const simt::explore_options& o) {
+    small_heap h(0, limit_ns);
+    h.serve();
+    const heap_view& v = h.view();
+    v.state->free_mailboxes.value = 0;
+    page_run run{1, 1};
+    std::uint64_t took = 0;
+    const auto ask = [&] {
+      const std::uint64_t begin = core::now_ns();
+      run = core::request_run(v, 2, {1, v.pages});
+      took = core::now_ns() - begin;
+    };
+    run_schedule(o, {{{1, 1, 0}, ask, "ask"}}, {{[&] {
+                   core::count(v.state->host_served);
+                   return true;
+                 }}});
+    require(run.count == 0, "a run without a mailbox");
+    require(took > core::most_limits * limit_ns, "it ended early");
+    require(took < (core::most_limits + 4) * limit_ns, "it ended late");
+  });
+}
+
 /// Does `step` until it answers true. After each one the two lanes of the warp wait for each other.
 template <class Step>
 __device__ void meet_after_each(Step&& step) {
@@ -102,7 +191,7 @@ TEST(Explore, LanesThatMeetHoldNoMailbox) {
     h.view().state->free_mailboxes.value = 0b1110;
     std::vector<page_run> runs;
     const auto ask = [&] {
-      core::run_request r{2, {1, h.view().pages}, core::now_ns(), lane_id()};
+      core::run_request r{2, {1, h.view().pages}, core::begin_host_wait(h.view()), lane_id()};
       meet_after_each([&] { return core::try_request(h.view(), r); });
       runs.push_back(r.run);
     };
@@ -123,7 +212,8 @@ TEST(Explore, LanesThatMeetHaveNothingInHand) {
     void* objects[2] = {};
     const auto look = [&] {
       const std::uint32_t n = lane_id() + 1;
-      core::run_search s{{core::now_ns(), core::gives_so_far(h.view()), 0, 0}, n, 1, page_size};
+      core::run_search s{
+          {core::begin_host_wait(h.view()), core::gives_so_far(h.view()), 0, 0}, n, 1, page_size};
       meet_after_each([&] { return core::look_once(h.view(), s); });
       objects[lane_id()] = s.object;
     };

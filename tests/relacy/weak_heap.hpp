@@ -159,7 +159,7 @@ class weak_heap {
     }
     for (padded_counter* counter :
          {&s.device_pages, &s.denied, &s.denied_until_ns, &s.host_requests, &s.host_waits,
-          &s.longest_wait_ns, &s.large_pages, &s.large_objects, &s.home_pages})
+          &s.longest_wait_ns, &s.host_served, &s.large_pages, &s.large_objects, &s.home_pages})
       the_memory.silence(counter, sizeof *counter);
     the_memory.silence(s.classes, sizeof s.classes);
     the_memory.silence(s.errors, sizeof s.errors);

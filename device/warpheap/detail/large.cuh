@@ -21,12 +21,11 @@ WARPHEAP_OUTLINED void* make_large(const heap_view& h, page_index p, std::uint32
   return h.base + (std::uint64_t{p} << page_shift);
 }
 
-/// Waits until no page is on its way home, within the limit of a refill from `start_ns` on; false
-/// when the time is up.
-WARPHEAP_OUTLINED bool await_home(const heap_view& h, std::uint64_t start_ns) {
+/// Waits until no page is on its way home; false when the time is up.
+WARPHEAP_OUTLINED bool await_home(const heap_view& h, host_wait& w) {
   unsigned pause = 64;
   for (;;) {
-    const bool late = now_ns() - start_ns > h.refill_timeout_ns;
+    const bool late = is_late(h, w);
     if (!pages_on_their_way(h)) return true;
     if (late) return false;
     back_off(pause);
@@ -95,9 +94,9 @@ WARPHEAP_OUTLINED page_index look_for_long_run(const heap_view& h, run_search& s
 /// Brings pages together for another look, or waits for pages that move. False when there are none.
 WARPHEAP_OUTLINED bool gather(const heap_view& h, run_search& s) {
   if (s.looks.reclaims++ < max_reclaims && reclaim_or_await(h, s.looks.seen)) return true;
-  if (s.n <= stock_run_limit || now_ns() - s.looks.start > h.refill_timeout_ns) return false;
+  if (s.n <= stock_run_limit || is_late(h, s.looks.host)) return false;
   // Pages that went home meanwhile were neither in the stock nor the host's.
-  if (s.sent != pages_sent(h) || pages_on_their_way(h)) return await_home(h, s.looks.start);
+  if (s.sent != pages_sent(h) || pages_on_their_way(h)) return await_home(h, s.looks.host);
   // The host may have the rest of the run. Each message home has a limit of its own.
   return s.gathers++ < max_reclaims && send_home(h, 0);
 }
@@ -162,7 +161,7 @@ WARPHEAP_OUTLINED bool look_once(const heap_view& h, run_search& s) {
 /// nullptr: out of memory.
 WARPHEAP_SLOW_PATH void* search_run(const heap_view& h, std::uint32_t n, std::uint32_t keeps,
                                     std::uint64_t align) {
-  run_search s{{now_ns(), gives_so_far(h), 0, 0}, n, keeps, align};
+  run_search s{{begin_host_wait(h), gives_so_far(h), 0, 0}, n, keeps, align};
   while (s.rounds++ < max_search_rounds && !look_once(h, s)) {
   }
   return s.object;

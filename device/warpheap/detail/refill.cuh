@@ -5,7 +5,7 @@
 // warp that moves it from idle or posted to busy by compare-and-swap is the holder for a few
 // instructions, posts a request or checks once for the reply, and moves on. However many warps run
 // dry at once, one request is on its way. No warp waits while the phase is busy; every wait for
-// pages has a deadline, and none is started when no service is alive.
+// pages ends (host_wait), and none is started when no service is alive.
 //
 // Orders of the stock's mailbox: a poster acquires what the last holder released when it made the
 // mailbox idle. A warp that checks for the reply acquires the reply and with it, through the host,
@@ -167,9 +167,12 @@ WARPHEAP_SLOW_PATH void post_stock_request(const heap_view& h, std::uint32_t min
 WARPHEAP_OUTLINED void accept_pages(const heap_view& h, page_run run) {
   count(h.state->device_pages, run.count);
   WARPHEAP_ROLLED
-  for (; run.count > chunk_pages; run = {run.first + chunk_pages, run.count - chunk_pages})
-    give_pages(h, {run.first, chunk_pages});
-  give_pages(h, run);
+  while (run.count != 0) {
+    const std::uint32_t n = run.count < chunk_pages ? run.count : chunk_pages;
+    give_pages(h, {run.first, n});
+    count(h.state->host_served);
+    run = {run.first + n, run.count - n};
+  }
 }
 
 /// Checks once for the host's answer; puts granted pages into the stock. Never waits.
@@ -193,20 +196,51 @@ WARPHEAP_SLOW_PATH void poll_stock_reply(const heap_view& h) {
   const std::uint32_t epoch = atomic::load<order::relaxed, scope::system>(&reply.epoch);
   atomic::store<order::relaxed, scope::system>(&h.queue->ack[stock_mailbox].bits,
                                                refill_ack::make(seq, run.count != 0));
-  if (run.count != 0)
+  if (run.count != 0) {
     accept_pages(h, run);
-  else
+  } else {
     note_denied(h, atomic::load<order::relaxed>(&h.state->stock_min.value), epoch);
+    count(h.state->host_served);
+  }
   atomic::store<order::release>(state, request_state(stock_phase::idle, seq));
 }
 
-/// Records the longest wait so far, for monitoring the service; a lost update loses one sample.
-/// True when the time is up.
-WARPHEAP_OUTLINED bool note_wait(const heap_view& h, std::uint64_t waited_ns) {
+/// A wait for the host. It is late when the host has served nobody for the limit of a refill
+/// (h.refill_timeout_ns): in a storm of requests a warp may wait for many answers to others, and
+/// for many chunks of pages that others take, while there is memory. Still, it is bounded.
+struct host_wait {
+  std::uint64_t start;   ///< now_ns() at its start
+  std::uint64_t since;   ///< when the host was last seen to have served somebody; at first, start
+  std::uint64_t served;  ///< host_served then
+};
+inline constexpr unsigned most_limits = 64;  ///< that a wait lasts
+
+__device__ inline std::uint64_t served_so_far(const heap_view& h) {
+  return atomic::load<order::relaxed>(&h.state->host_served.value);
+}
+WARPHEAP_OUTLINED host_wait begin_host_wait(const heap_view& h) {
+  const std::uint64_t now = now_ns();
+  return {now, now, served_so_far(h)};
+}
+
+/// True when the time is up. Reads device memory only, as many warps ask all the time.
+WARPHEAP_OUTLINED bool is_late(const heap_view& h, host_wait& w) {
+  const std::uint64_t now = now_ns();
+  if (const std::uint64_t served = served_so_far(h); served != w.served) {
+    w.served = served;
+    w.since = now;
+  }
+  return now - w.since > h.refill_timeout_ns || now - w.start > most_limits * h.refill_timeout_ns;
+}
+
+/// The same for a wait that counts: records the longest so far, for monitoring the service. A lost
+/// update loses one sample.
+WARPHEAP_OUTLINED bool note_wait(const heap_view& h, host_wait& w) {
+  const std::uint64_t waited = now_ns() - w.start;
   std::uint64_t* longest = &h.state->longest_wait_ns.value;
-  if (waited_ns > atomic::load<order::relaxed>(longest))
-    atomic::store<order::relaxed>(longest, waited_ns);
-  return waited_ns > h.refill_timeout_ns;
+  if (waited > atomic::load<order::relaxed>(longest))
+    atomic::store<order::relaxed>(longest, waited);
+  return is_late(h, w);
 }
 
 /// Pauses between two looks grow up to 4 us, so that waiting warps leave the bus alone.
@@ -217,7 +251,7 @@ __device__ inline void back_off(unsigned& pause) {
 
 /// State of a wait for pages.
 struct page_wait {
-  std::uint64_t start;      ///< now_ns() at its start
+  host_wait host;
   std::uint64_t request;    ///< stock_request_seen before the last look at the stock
   std::uint64_t sent = 0;   ///< pages_sent, and
   std::uint32_t epoch = 0;  ///< the host's epoch, from which on its denials are answers
@@ -262,21 +296,21 @@ __device__ inline void note_late(const heap_view& h, const page_wait& w) {
   if (stock_answered(h) == w.answered) note_unanswered(h);
 }
 
-/// Waits for n pages, within the time limit; 0 when there are none. `seen`: stock_request_seen
-/// before the caller's look at the stock.
+/// Waits for n pages, while the host serves (host_wait); 0 when there are none. `seen`:
+/// stock_request_seen before the caller's look at the stock.
 ///
 /// `waiting` counts the wait, for release_pages. Lanes that fail end their waits (`unbroken`), so
 /// the count is exact. If a machine disappears, the count that it leaves only keeps pages from
 /// going home until trim() or reset(), which take all of the stock home and clear the count. A time
 /// limit, as messages home have, would keep pages here after each wait to no purpose.
 WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, std::uint64_t seen) {
-  page_wait w{.start = now_ns(), .request = seen, .answered = stock_answered(h)};
+  page_wait w{.host = begin_host_wait(h), .request = seen, .answered = stock_answered(h)};
   listen(h, w);
   count(h.state->host_waits);
   count(h.state->waiting);
   for (;;) {
     // Before the looks: what came while the warp slept, or was not scheduled, is seen however late.
-    const bool late = note_wait(h, now_ns() - w.start);
+    const bool late = note_wait(h, w.host);
     ask_for_pages(h, n, w);
     poll_stock_reply(h);
     w.request = stock_request_seen(h);
@@ -293,8 +327,8 @@ WARPHEAP_OUTLINED page_index await_pages(const heap_view& h, std::uint32_t n, st
   return w.found;
 }
 
-/// n pages from the stock, else from the host by way of the stock, within the time limit; 0 when
-/// there are none. Asks ahead when the stock runs low, so that in the steady state no warp waits.
+/// n pages from the stock, else from the host by way of the stock; 0 when there are none. Asks
+/// ahead when the stock runs low, so that in the steady state no warp waits.
 WARPHEAP_SLOW_PATH page_index get_pages(const heap_view& h, std::uint32_t n) {
   poll_stock_reply(h);
   const std::uint64_t seen = stock_request_seen(h);
@@ -316,12 +350,12 @@ WARPHEAP_OUTLINED bool has_answered(const heap_view& h, unsigned box, std::uint3
   return atomic::load<order::acquire, scope::system>(&h.queue->reply[box].seq) == seq;
 }
 
-/// Waits for the answer to request seq, within the limit of a refill. True when it has come.
+/// Waits for the answer to request seq, while the host serves. True when it has come.
 WARPHEAP_OUTLINED bool await_reply(const heap_view& h, unsigned box, std::uint32_t seq) {
-  const std::uint64_t start = now_ns();
+  host_wait wait = begin_host_wait(h);
   unsigned pause = 64;
   for (;;) {
-    const bool late = note_wait(h, now_ns() - start);  // before the look, as in await_pages
+    const bool late = note_wait(h, wait);  // before the look, as in await_pages
     if (has_answered(h, box, seq)) return true;
     if (late) return false;
     back_off(pause);
@@ -354,9 +388,9 @@ struct page_window {
 /// A request for a run by a mailbox of the caller's own. In memory, like the state of searches.
 struct run_request {
   std::uint32_t n;
-  page_window window;   ///< where there could be one
-  std::uint64_t start;  ///< now_ns() at its start
-  unsigned turn;        ///< the mailbox to try first
+  page_window window;  ///< where there could be one
+  host_wait wait;      ///< for a mailbox
+  unsigned turn;       ///< the mailbox to try first
   unsigned box = mailboxes;
   std::uint32_t seq = 0;
   page_run run{1, 0};  ///< unknown whether there could be one
@@ -399,6 +433,7 @@ WARPHEAP_OUTLINED void read_run_reply(const heap_view& h, run_request& r) {
   const refill_reply& reply = h.queue->reply[r.box];
   r.run = {atomic::load<order::relaxed, scope::system>(&reply.first),
            atomic::load<order::relaxed, scope::system>(&reply.count)};
+  count(h.state->host_served);
   if (r.run.count != 0) return;
   // A window that is only part of the heap says nothing about room elsewhere.
   const bool room = r.run.first != 0 || r.window.first != 1 || r.window.end != h.pages;
@@ -422,7 +457,7 @@ WARPHEAP_OUTLINED void end_run_request(const heap_view& h, const run_request& r)
 /// once held all of them and asked for nothing.
 WARPHEAP_OUTLINED bool try_request(const heap_view& h, run_request& r) {
   // Before the try: a lane that was delayed, by a sibling or unscheduled, still has one more try.
-  const bool late = now_ns() - r.start > h.refill_timeout_ns;
+  const bool late = is_late(h, r.wait);
   if (!claim_mailbox(h, r)) return late;
   post_run_request(h, r);
   if (await_reply(h, r.box, r.seq)) read_run_reply(h, r);
@@ -435,12 +470,12 @@ WARPHEAP_OUTLINED bool try_request(const heap_view& h, run_request& r) {
 /// run; its `first` is 0 if the host's own pages leave no room for it in the window, however many
 /// pages the device gives back.
 ///
-/// Lanes of a warp that call together wait together, for three limits at most: one for a mailbox,
-/// one for siblings that got theirs at its very end and no answer, and one for the answer to a
-/// mailbox that was free only then. When the service has died, it is mostly one.
+/// Lanes of a warp that call together wait together. When the service has died, for three limits at
+/// most: one for a mailbox, one for siblings that got theirs at its very end and no answer, and one
+/// for the answer to a mailbox that was free only then; it is mostly one.
 WARPHEAP_SLOW_PATH page_run request_run(const heap_view& h, std::uint32_t n, page_window window) {
   // Lanes start at different mailboxes.
-  run_request r{n, window, now_ns(), (spread(h) >> 26) + lane_id()};
+  run_request r{n, window, begin_host_wait(h), (spread(h) >> 26) + lane_id()};
   unsigned pause = 64;
   while (!try_request(h, r)) back_off(pause);
   return r.run;

@@ -130,7 +130,7 @@ inline constexpr unsigned max_search_rounds = 1u << 14;
 /// State of a searching malloc between looks. It is in memory: kept in registers across the calls,
 /// it would count for every kernel that may get here.
 struct search_state {
-  std::uint64_t start;  ///< now_ns() at its start
+  host_wait host;       ///< from its start on
   std::uint64_t seen;   ///< the count of gives before its last look at the stock
   std::uint64_t hands;  ///< hands_before its last looks
   std::uint64_t gives;  ///< the count of gives before its scan of all words
@@ -182,7 +182,7 @@ WARPHEAP_OUTLINED bool await_hands(const heap_view& h, search_state& s) {
   if (s.hand_looks++ == max_hand_looks) return false;
   unsigned pause = 64;
   for (unsigned changes = 0; changes < max_hand_changes;) {
-    const bool late = now_ns() - s.start > h.refill_timeout_ns;
+    const bool late = is_late(h, s.host);
     if (late) s.hand_looks = max_hand_looks;
     const std::uint64_t now = hands_before(h);
     if (!any_hand(now)) return true;
@@ -218,7 +218,7 @@ WARPHEAP_OUTLINED bool search_is_over(const heap_view& h, unsigned cls, search_s
 /// new span, pages of other classes' empty spans, a scan of all words. 0 = out of memory, with
 /// nothing in hand anywhere (in_hand.cuh) unless a bound above was reached.
 WARPHEAP_SLOW_PATH word_index search_word(const heap_view& h, unsigned cls) {
-  search_state s{now_ns(), gives_so_far(h), 0, 0};
+  search_state s{begin_host_wait(h), gives_so_far(h), 0, 0};
   WARPHEAP_ROLLED
   for (unsigned round = 0; round < max_search_rounds; ++round) {
     s.hands = hands_before(h);
